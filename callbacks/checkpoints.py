@@ -1,0 +1,145 @@
+"""The two checkpoints of a run: `best.ckpt` and `last.ckpt`."""
+
+import os
+import warnings
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Literal
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from callbacks.support import is_dry_run, is_fitting
+
+_VALIDATION = "val"
+
+
+def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor") -> MisconfigurationException:
+    """The sentence for a metric that nobody logs, with the names that exist."""
+    names = sorted(name for name in known if not name.endswith(("_step", "_epoch")))
+    close = get_close_matches(monitor, names, n=1)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    there = ", ".join(names) if names else "none"
+    return MisconfigurationException(f"{argument}: the metric {monitor!r} is not logged.{guess} Logged are: {there}.")
+
+
+class _RunCheckpoint(ModelCheckpoint):
+    """A checkpoint of fixed name in `<default_root_dir>/checkpoints`."""
+
+    def __init__(self, filename: str, monitor: str | None, mode: str, on_train_epoch_end: bool | None) -> None:
+        super().__init__(
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=on_train_epoch_end,
+            enable_version_counter=False,  # else a second file would be called best-v1.ckpt
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.dirpath = os.path.join(trainer.default_root_dir, "checkpoints")
+        with warnings.catch_warnings():
+            # A resumed run finds its own files there.
+            warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
+
+
+class LastCheckpoint(_RunCheckpoint):
+    """The last finished epoch, whether it was validated or not.
+
+    | file                  | what                            | when                   |
+    |-----------------------|---------------------------------|------------------------|
+    | checkpoints/last.ckpt | everything needed to train on   | end of each epoch      |
+
+    Stands after `BestCheckpoint` in the callback list, so that it holds that one's newest state.
+    """
+
+    def __init__(self) -> None:
+        # A callback of its own: `save_last` of the best one would stand still at the best epoch.
+        super().__init__("last", monitor=None, mode="min", on_train_epoch_end=True)
+
+
+class BestCheckpoint(_RunCheckpoint):
+    """The epoch with the best value of `monitor`; of equal ones the earliest.
+
+    | file                  | what                                     | when                            |
+    |-----------------------|------------------------------------------|---------------------------------|
+    | checkpoints/best.ckpt | the best epoch, as `last.ckpt`           | validation or epoch that is best |
+
+    `monitor` None, or a `val/…` name in a run that never validates, means the newest epoch. A name that nobody logs
+    raises MisconfigurationException: after the sanity check for a validation metric, else after the first epoch.
+    """
+
+    def __init__(self, monitor: str | None = None, mode: Literal["min", "max"] = "min") -> None:
+        if mode not in ("min", "max"):
+            raise MisconfigurationException(f"mode: {mode!r} is not known. Use 'min' (a loss) or 'max' (an accuracy).")
+        # None: with the validation, which may come several times an epoch; other metrics exist at the epoch's end only.
+        on_validation = monitor is not None and monitor.startswith(_VALIDATION)
+        super().__init__("best", monitor=monitor, mode=mode, on_train_epoch_end=None if on_validation else True)
+        self._asked_monitor = monitor
+        self._key = super().state_key
+
+    @property
+    def state_key(self) -> str:
+        """As asked for: it must not change when a run without validation falls back to the newest epoch."""
+        return self._key
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.monitor = self._asked_monitor
+        super().setup(trainer, pl_module, stage)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        known = trainer.callback_metrics
+        for name, argument in self._monitors(trainer):
+            looks_like_validation = name.startswith((_VALIDATION, "test")) or get_close_matches(name, known, cutoff=0.8)
+            if known and name not in known and looks_like_validation:
+                raise unknown_monitor(name, known, argument)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if sum(trainer.num_val_batches) > 0:
+            return
+        for name, argument in self._monitors(trainer):
+            if name.startswith(_VALIDATION) and argument != "monitor":
+                raise MisconfigurationException(
+                    f"{argument}: {name!r} needs a validation part and this run has none. Set data.val_split above 0, "
+                    "or remove the early stopping."
+                )
+        if self.monitor is not None and self.monitor.startswith(_VALIDATION):
+            if not is_dry_run(trainer):
+                trainer.print(f"No validation part: best.ckpt is the newest epoch ({self.monitor!r} is not measured).")
+            self.monitor = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if is_fitting(trainer) and not trainer.sanity_checking:
+            self._require(trainer)
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.monitor is not None and not self.monitor.startswith(_VALIDATION):
+            self._require(trainer)
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self.best_model_path or is_dry_run(trainer) or trainer.global_step == 0:
+            return
+        # Stopped before the first validation (max_steps, a long check_val_every_n_epoch).
+        trainer.print(f"{self.monitor!r} was never measured: best.ckpt is the newest state.")
+        self.best_model_path = self.format_checkpoint_name({})
+        trainer.save_checkpoint(self.best_model_path)
+
+    def _require(self, trainer: Trainer) -> None:
+        # A validation metric may be missing at the end of a train epoch, a train metric during a validation.
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            return
+        if trainer.validating and not self.monitor.startswith(_VALIDATION):
+            return
+        raise unknown_monitor(self.monitor, trainer.callback_metrics)
+
+    def _monitors(self, trainer: Trainer) -> list[tuple[str, str]]:
+        stopping = [(callback.monitor, "EarlyStopping.monitor") for callback in trainer.early_stopping_callbacks]
+        return ([(self.monitor, "monitor")] if self.monitor is not None else []) + stopping

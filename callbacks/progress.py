@@ -1,0 +1,124 @@
+"""How far a run is: a bar where somebody looks at a terminal, one plain line an epoch where nobody does."""
+
+import os
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+from callbacks.support import epoch_metrics, format_number, is_fitting
+
+
+def progress_bar() -> ProgressBar:
+    """The bar for a terminal, `PlainProgress` for a file, a pipe or TERM=dumb. NO_COLOR is honoured by rich."""
+    if sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb":
+        return TerminalProgress()
+    return PlainProgress()
+
+
+class TerminalProgress(RichProgressBar):
+    """Lightning's rich bar, drawn every 20 batches; each epoch's bar stays on the screen."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20, leave=True)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Without `v_num`: the run folder says that."""
+        items: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        return items
+
+
+class PlainProgress(ProgressBar):
+    """One line for each finished epoch, validation, test or prediction; nothing is redrawn.
+
+    | line                                                                 | when                                 |
+    |----------------------------------------------------------------------|--------------------------------------|
+    | `epoch 3/10  train/loss 0.4123  val/loss 0.3922  val/acc 0.8610  2.1 s` | epoch over, all its metrics known |
+    | `test  test/loss 0.4010  test/acc 0.8555  0.8 s`                     | end of test, likewise of validate    |
+    | `predict  79 batches  0.5 s`                                         | end of predict                       |
+
+    val metrics stand only in the line of an epoch that was validated.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._validated = False
+        self._begun = time.perf_counter()
+        self._finished: tuple[str, str] | None = None
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._finished = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show_epoch(trainer)
+        self._validated = False
+        self._begun = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not is_fitting(trainer):
+            self._begun = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not is_fitting(trainer):
+            self._line("validate", _show(trainer, "val"), self._seconds())
+        elif not trainer.sanity_checking:
+            self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The module logs its epoch metrics after this hook: the line is written when the next epoch starts.
+        self._finished = (_epoch_label(trainer), self._seconds())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show_epoch(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._show_epoch(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begun = time.perf_counter()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._line("test", _show(trainer, "test"), self._seconds())
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begun = time.perf_counter()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._line("predict", [f"{sum(trainer.num_predict_batches)} batches"], self._seconds())
+
+    def _show_epoch(self, trainer: Trainer) -> None:
+        if self._finished is None:
+            return
+        label, seconds = self._finished
+        self._finished = None
+        self._line(label, _show(trainer, "train") + (_show(trainer, "val") if self._validated else []), seconds)
+
+    def _line(self, label: str, parts: list[str], seconds: str) -> None:
+        if self._enabled:
+            self.print("  ".join([label, *parts, seconds]), flush=True)
+
+    def _seconds(self) -> str:
+        return f"{time.perf_counter() - self._begun:.1f} s"
+
+
+def _show(trainer: Trainer, prefix: str) -> list[str]:
+    metrics = epoch_metrics(trainer.callback_metrics, prefix)
+    return [f"{name} {format_number(value)}" for name, value in metrics.items()]
+
+
+def _epoch_label(trainer: Trainer) -> str:
+    epoch = trainer.current_epoch + 1
+    if trainer.max_steps > 0:
+        return f"epoch {epoch}  step {trainer.global_step}/{trainer.max_steps}"
+    return f"epoch {epoch}/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else f"epoch {epoch}"

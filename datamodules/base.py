@@ -1,0 +1,198 @@
+"""What every datamodule shares: arguments, split, loaders, hashes. A child states facts and loads tensors."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from datamodules.loader import Batch, InMemoryLoader
+from datamodules.splits import check_split_arguments, hash_tensors, shrink, split_indices
+
+Part = Literal["train", "test"]
+TargetForm = Literal["index", "one_hot"]
+
+
+class LitDataModule(LightningDataModule, ABC):
+    """Data held in memory, split once, served by index as `(x, y)`.
+
+    A child sets the facts below and implements `load_part`; `prepare_batch` turns picked rows into a batch.
+    The official test set is loaded only by `test` and `predict`, and never split.
+    """
+
+    input_shape: tuple[int, ...]  # of one sample
+    num_classes: int | None = None
+    num_targets: int | None = None
+    class_names: tuple[str, ...] | None = None
+    target_kind: ClassVar[Literal["classes", "numbers", "tokens"]] = "classes"
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        val_split: int | float = 0.2,
+        split_seed: int = 42,
+        stratify: bool = False,
+        train_fraction: float = 1.0,
+        target_form: TargetForm = "index",
+    ) -> None:
+        """Arguments of every datamodule.
+
+        Args:
+            batch_size: samples per optimizer step, over all devices and accumulation steps together.
+            val_split: samples held out for validation: a whole number counts, a fraction is a part, 0 is none.
+            split_seed: seed of the split, apart from the run's seed.
+            stratify: keep the shares of the classes equal in both parts.
+            train_fraction: part of the training samples to use; the validation part stays the same.
+            target_form: classes as integers, or as one-hot rows of floats.
+        """
+        super().__init__()
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise MisconfigurationException(f"batch_size: {batch_size!r} is not possible. Give a whole number above 0.")
+        check_split_arguments(val_split, split_seed, train_fraction)
+        if stratify and self.target_kind != "classes":
+            raise MisconfigurationException(
+                f"stratify: {type(self).__name__} has {self.target_kind}, no classes to stratify by. Leave it out."
+            )
+        if target_form not in ("index", "one_hot"):
+            raise MisconfigurationException(f"target_form: {target_form!r} is not known. Give index or one_hot.")
+        if target_form == "one_hot" and self.target_kind != "classes":
+            raise MisconfigurationException(
+                f"target_form: one_hot needs classes, {type(self).__name__} has {self.target_kind}. Leave it out."
+            )
+        self.batch_size = batch_size
+        self.val_split = val_split
+        self.split_seed = split_seed
+        self.stratify = stratify
+        self.train_fraction = train_fraction
+        self.target_form = target_form
+        self.save_hyperparameters()
+        self._parts: dict[Part, Batch] = {}
+        self._split: tuple[Tensor, Tensor] | None = None
+        self._hashes: dict[str, str] = {}
+
+    @abstractmethod
+    def load_part(self, part: Part) -> Batch:
+        """All inputs and targets of one part, in file order, as they are to be held in memory."""
+
+    def prepare_batch(self, inputs: Tensor, targets: Tensor) -> Batch:
+        """Make the model's batch of picked rows; here only the form of the targets changes."""
+        return inputs, self.prepare_targets(targets)
+
+    def prepare_targets(self, targets: Tensor) -> Tensor:
+        """The targets in the form that was asked for."""
+        if self.target_form == "index" or self.num_classes is None:
+            return targets
+        return one_hot(targets, self.num_classes).float()
+
+    def split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the training and the validation part."""
+        return split_indices(num_samples, self.val_split, self.split_seed, targets if self.stratify else None)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a validation part; one that was asked for is never empty."""
+        return bool(self.val_split)
+
+    def setup(self, stage: str) -> None:
+        """Load what the stage needs, once: fit and validate the training files, test and predict the test files."""
+        if stage in ("test", "predict"):
+            self._load("test")
+            return
+        if not self.has_validation:
+            if stage == "validate":
+                raise MisconfigurationException(
+                    f"val_split: {self.val_split} makes no validation part. Give a larger one, or use test."
+                )
+            if self.trainer:
+                self.trainer.limit_val_batches = 0  # else Lightning warns about a loader of no length
+        if self._split is None:
+            inputs, targets = self._load("train")
+            train, val = self.split(len(inputs), targets)
+            train = shrink(train, self.train_fraction, self.split_seed, targets if self.stratify else None)
+            self._split = train, val
+
+    def split_sizes(self) -> dict[str, int]:
+        """Samples in each part loaded so far."""
+        sizes = {}
+        if self._split is not None:
+            sizes["train"], sizes["val"] = (len(indices) for indices in self._split)
+        if "test" in self._parts:
+            sizes["test"] = len(self._parts["test"][0])
+        return sizes
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of what is loaded so far: `train_data`, `split`, `test_data`."""
+        for part, tensors in self._parts.items():
+            if f"{part}_data" not in self._hashes:
+                self._hashes[f"{part}_data"] = hash_tensors(*tensors)
+        if self._split is not None and "split" not in self._hashes:
+            self._hashes["split"] = hash_tensors(*self._split)
+        return dict(self._hashes)
+
+    def train_dataloader(self) -> InMemoryLoader:
+        """Shuffled by the run's seed, anew each epoch."""
+        train, _ = self._indices()
+        steps = self.trainer.accumulate_grad_batches if self.trainer else 1
+        world_size = self.trainer.world_size if self.trainer else 1
+        if self.batch_size % steps or self.batch_size // steps < world_size:
+            raise MisconfigurationException(
+                f"batch_size: {self.batch_size} samples per optimizer step cannot be divided into {steps} accumulation "
+                f"steps on {world_size} devices. Give a multiple of {steps * world_size}."
+            )
+        if self.batch_size > len(train):
+            rank_zero_info(f"batch_size {self.batch_size} is more than the {len(train)} training samples: all in one.")
+        # BatchNorm cannot train on one sample: a tail of one joins the batch before it, unless one was asked for.
+        min_share = min(2, self.batch_size // steps // world_size)
+        # Overfitting on a few batches needs the same ones in every epoch.
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        return self._loader("train", train, self.batch_size // steps, shuffle=shuffle, min_share=min_share)
+
+    def val_dataloader(self) -> InMemoryLoader | list[InMemoryLoader]:
+        """The validation part in file order; an empty list where there is none."""
+        _, val = self._indices()
+        return self._loader("train", val, self.batch_size) if len(val) else []
+
+    def test_dataloader(self) -> InMemoryLoader:
+        """The official test set in file order."""
+        self.setup("test")
+        return self._loader("test", None, self.batch_size)
+
+    def predict_dataloader(self) -> InMemoryLoader:
+        """The same as for test."""
+        return self.test_dataloader()
+
+    def _load(self, part: Part) -> Batch:
+        if part not in self._parts:
+            self._parts[part] = self.load_part(part)
+        return self._parts[part]
+
+    def _indices(self) -> tuple[Tensor, Tensor]:
+        self.setup("fit")
+        assert self._split is not None
+        return self._split
+
+    def _loader(
+        self, part: Part, indices: Tensor | None, batch_size: int, shuffle: bool = False, min_share: int = 1
+    ) -> InMemoryLoader:
+        inputs, targets = self._load(part)
+        if self.trainer:
+            # Kept on the training device, so that the loaders of one part share one copy.
+            device = self.trainer.strategy.root_device
+            inputs, targets = self._parts[part] = inputs.to(device), targets.to(device)
+        return InMemoryLoader(
+            inputs,
+            targets,
+            # In evaluation too every rank gets a share of every batch.
+            max(batch_size, self.trainer.world_size) if self.trainer else batch_size,
+            indices=indices,
+            prepare=self.prepare_batch,
+            shuffle=shuffle,
+            seed=torch.initial_seed(),
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            min_share=min_share,
+        )

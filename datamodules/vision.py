@@ -1,0 +1,105 @@
+"""MNIST, Fashion-MNIST and CIFAR-10, from torchvision's own files by torchvision's own readers."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+import torchvision
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torchvision.datasets import VisionDataset
+
+from datamodules.base import Part
+from datamodules.damage import read_dataset
+from datamodules.images import PixelDataModule
+from datamodules.loader import Batch
+from datamodules.locate import locate
+
+
+class ImageDataModule(PixelDataModule):
+    """Base for torchvision's datasets of small images; a child states facts and nothing else.
+
+    Files are looked for in `data_dir`, else in the folder that LITLAB_DATA_DIR names, else in ./data.
+    """
+
+    @property
+    @abstractmethod
+    def dataset_class(self) -> type[VisionDataset]:
+        """A torchvision dataset with `data` and `targets`, made by `dataset_class(root, train=...)`."""
+
+    def __init__(self, data_dir: str | None = None, download: bool = True, **options: Any) -> None:
+        """Find the data at `prepare_data`.
+
+        Args:
+            data_dir: folder that holds the dataset's own folder; default LITLAB_DATA_DIR, else ./data.
+            download: fetch missing files, if the network can be reached.
+            **options: arguments of every datamodule, see `LitDataModule`.
+        """
+        super().__init__(**options)
+        self.data_dir = data_dir
+        self.download = download
+
+    def prepare_data(self) -> None:
+        """Find the files, unpack or download them where they are missing; cheap when they are there."""
+        self.root()
+
+    def root(self) -> str:
+        """The folder to give to `dataset_class`."""
+        return str(locate(self.dataset_class, self.data_dir, self.download))
+
+    def load_part(self, part: Part) -> Batch:
+        """Images uint8 (N, C, H, W) and labels (N,) of the official training or test set."""
+        dataset: Any = read_dataset(self.dataset_class, self.root(), part)
+        images, targets = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets)
+        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+        self._check(part, images, targets)
+        return images, targets
+
+    def _check(self, part: Part, images: Tensor, targets: Tensor) -> None:
+        """Refuse data that contradicts the facts."""
+        what = f"{self.dataset_class.__name__}'s {part} files in {self.root()}"
+        if images.shape[1:] != self.input_shape or not len(images):
+            raise MisconfigurationException(
+                f"data: {what} hold {len(images)} images of shape {tuple(images.shape[1:])}, expected "
+                f"{self.input_shape}. Replace them."
+            )
+        if len(images) != len(targets):
+            raise MisconfigurationException(
+                f"data: {what} hold {len(images)} images but {len(targets)} labels. Replace the damaged one."
+            )
+        low, high = int(targets.min()), int(targets.max())
+        if self.num_classes is not None and not 0 <= low <= high < self.num_classes:
+            wrong = low if low < 0 else high
+            raise MisconfigurationException(
+                f"data: {what} hold the label {wrong}, expected 0 to {self.num_classes - 1}. Replace the labels file."
+            )
+
+
+class MNISTDataModule(ImageDataModule):
+    """MNIST: 60,000 + 10,000 grey 28x28 images of handwritten digits (LeCun et al. 1998)."""
+
+    dataset_class = torchvision.datasets.MNIST
+    input_shape = (1, 28, 28)
+    num_classes = 10
+    class_names = tuple("0123456789")
+    mean, std = (0.1307,), (0.3081,)
+
+
+class FashionMNISTDataModule(ImageDataModule):
+    """Fashion-MNIST: 60,000 + 10,000 grey 28x28 images of ten kinds of clothing (arXiv:1708.07747)."""
+
+    dataset_class = torchvision.datasets.FashionMNIST
+    input_shape = (1, 28, 28)
+    num_classes = 10
+    class_names = tuple(torchvision.datasets.FashionMNIST.classes)
+    mean, std = (0.2860,), (0.3530,)
+
+
+class CIFAR10DataModule(ImageDataModule):
+    """CIFAR-10: 50,000 + 10,000 colour 32x32 images of ten kinds of animals and vehicles (Krizhevsky 2009)."""
+
+    dataset_class = torchvision.datasets.CIFAR10
+    input_shape = (3, 32, 32)
+    num_classes = 10
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

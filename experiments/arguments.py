@@ -1,0 +1,164 @@
+"""Puts command-line words into the order and form in which jsonargparse gives the documented result."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import lit_models
+from experiments.words import say
+
+# Arguments of litlab's models that take a name with settings: `--model.optimizer sgd --model.optimizer.lr 0.1`.
+SPECS = ("optimizer", "scheduler", "loss", "init")
+
+
+def arrange(words: list[str]) -> tuple[list[str], list[Path]]:
+    """Words in parsing order, and the config files among them.
+
+    jsonargparse reads from left to right; a flag is to beat every file wherever it stands, so files come first.
+    """
+    words = _split_off_values(words)
+    configs = [Path(word.partition("=")[2]) for word in words if word.startswith("--config=")]
+    flags = [word for word in words if not word.startswith("--config=")]
+    documents = [read_config(path) for path in configs]
+    _announce_dropped_callbacks(documents, configs, flags)
+    model = model_class(documents, flags)
+    if isinstance(model, type) and issubclass(model, lit_models.LitTask):
+        flags = _name_specs(flags, documents)
+    return [f"--config={path}" for path in configs] + flags, configs
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config file as plain data; only a mapping is one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise MisconfigurationException(f"config: {path} is not valid YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisconfigurationException(f"config: {path} cannot be read ({error}).") from error
+    if not isinstance(content, dict):
+        raise MisconfigurationException(
+            f"config: {path} holds no settings; expected lines such as `model:` and `data:`."
+        )
+    return content
+
+
+def _split_off_values(words: list[str]) -> list[str]:
+    """`--config=X` stays one word; of the specs `--model.optimizer=sgd` becomes two, like the form with a blank."""
+    result = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name in {f"--model.{spec}" for spec in SPECS}:
+            result += [name, value]
+        else:
+            result.append(word)
+    return result
+
+
+def option(flags: list[str], name: str) -> str | None:
+    """The value last given to a flag, in either form."""
+    value = None
+    for position, word in enumerate(flags):
+        if word == name and position + 1 < len(flags):
+            value = flags[position + 1]
+        elif word.startswith(f"{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def class_path(documents: list[dict[str, Any]], flags: list[str], section: str) -> str | None:
+    """Name or path of the class that `model` or `data` will be."""
+    found = option(flags, f"--{section}") or option(flags, f"--{section}.class_path")
+    if found is not None:
+        return found
+    for document in reversed(documents):
+        part = document.get(section)
+        if isinstance(part, str):
+            return part
+        if isinstance(part, dict) and "class_path" in part:
+            return str(part["class_path"])
+    return None
+
+
+def model_class(documents: list[dict[str, Any]], flags: list[str]) -> Any:
+    """The model's class if it can be imported; whether it can is judged later, by the parser."""
+    path = class_path(documents, flags, "model") or ""
+    if "." not in path:
+        return getattr(lit_models, path, None)
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+def _name_specs(flags: list[str], documents: list[dict[str, Any]]) -> list[str]:
+    """Write a spec given by name as a mapping, so that a following `--model.optimizer.lr` adds to it."""
+    result = []
+    named: set[str] = set()
+    rest = iter(flags)
+    for word in rest:
+        head = word.removeprefix("--model.").partition("=")[0].split(".")
+        spec = head[0] if word.startswith("--model.") and head[0] in SPECS else None
+        if spec is None:
+            result.append(word)
+        elif len(head) == 1:
+            named.add(spec)
+            value = next(rest, "")
+            if value.startswith("{") or value in ("null", "none", "None", ""):
+                result.append(f"{word}={value}")
+            else:
+                result.append(f"{word}={json.dumps({'name': value})}")
+        else:
+            written = _last_spec(documents, spec)
+            if spec not in named and isinstance(written, str):
+                result.append(f"--model.{spec}={json.dumps({'name': written})}")
+                named.add(spec)
+            result.append(word)
+    return result
+
+
+def _last_spec(documents: list[dict[str, Any]], spec: str) -> Any:
+    for document in reversed(documents):
+        model = document.get("model")
+        arguments = model.get("init_args", model) if isinstance(model, dict) else {}
+        if isinstance(arguments, dict) and spec in arguments:
+            return arguments[spec]
+    return None
+
+
+def _callback_names(entries: Any) -> list[str]:
+    entries = entries if isinstance(entries, list) else [entries] if entries else []
+    paths = [entry.get("class_path", "?") if isinstance(entry, dict) else str(entry) for entry in entries]
+    return [path.rpartition(".")[2] for path in paths]
+
+
+def _announce_dropped_callbacks(documents: list[dict[str, Any]], configs: list[Path], flags: list[str]) -> None:
+    """A plain `callbacks:` list replaces what earlier files asked for; that is legal, but never silent."""
+    kept: list[str] = []
+    for document, path in zip(documents, configs, strict=True):
+        trainer = document.get("trainer")
+        if not isinstance(trainer, dict):
+            continue
+        if "callbacks" in trainer:
+            names = _callback_names(trainer["callbacks"])
+            _announce([name for name in kept if name not in names], f"{path.name} replaces the list", "callbacks+:")
+            kept = names
+        kept = kept + _callback_names(trainer.get("callbacks+"))
+    plain = option(flags, "--trainer.callbacks")
+    if plain is not None:
+        _announce(
+            [name for name in kept if name not in plain],
+            "--trainer.callbacks replaces the list",
+            "--trainer.callbacks+=",
+        )
+
+
+def _announce(dropped: list[str], why: str, instead: str) -> None:
+    if dropped:
+        say(f"callbacks: {', '.join(dropped)} dropped, because {why}; write `{instead}` to add to it.")

@@ -1,0 +1,119 @@
+"""What can be named on the command line, read from the sources without importing them (so without torch)."""
+
+from __future__ import annotations
+
+import ast
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from experiments.mistake import UserMistake
+from experiments.words import did_you_mean, say
+
+ROOMS = {"models": "lit_models", "data": "datamodules", "callbacks": "callbacks"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name that can be typed, the first sentence about it, and where it stands."""
+
+    name: str
+    summary: str
+    path: Path
+
+
+def room(package: str) -> Path:
+    """Folder of one of litlab's top-level packages, found without importing it."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserMistake(f"litlab: the package '{package}' is not installed. Install litlab again.")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _public(folder: Path) -> set[str]:
+    for node in ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def classes(kind: str) -> list[Entry]:
+    """Public classes of one room: `models`, `data` or `callbacks`."""
+    folder = room(ROOMS[kind])
+    public = _public(folder)
+    prefix, suffix = {"models": ("Lit", ""), "data": ("", "DataModule"), "callbacks": ("", "")}[kind]
+    found: dict[str, Entry] = {}
+    bases: set[str] = set()  # a class that others derive from carries what they share; nobody types its name
+    for path in sorted(folder.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                bases |= {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+                if node.name in public and node.name.startswith(prefix) and node.name.endswith(suffix):
+                    summary = (ast.get_docstring(node) or "").split("\n\n")[0]
+                    found[node.name] = Entry(node.name, " ".join(summary.split()), path)
+    return [found[name] for name in sorted(found) if name not in bases and not name.endswith("Failed")]
+
+
+def configs() -> list[Entry]:
+    """Shipped configs; the summary is the first comment of the file."""
+    found = []
+    for path in sorted(room("configs").glob("*.yaml")):
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        found.append(Entry(path.stem, first.lstrip("# ").strip(), path))
+    return found
+
+
+def find_config(word: str) -> Path:
+    """The file that a config argument means: a path, or the name of a shipped config.
+
+    A file in the working folder beats a shipped name, and that is said.
+    """
+    shipped = {entry.name: entry.path for entry in configs()}
+    for candidate in (Path(word), Path(f"{word}.yaml"), Path(f"{word}.yml")):
+        if candidate.is_file():
+            if word in shipped and candidate.resolve() != shipped[word].resolve():
+                say(f"config: using {candidate} of this folder, not the shipped '{word}'.")
+            return candidate
+    if word in shipped:
+        return shipped[word]
+    if Path(word).is_dir() and (Path(word) / "config.yaml").is_file():
+        return Path(word) / "config.yaml"
+    raise UserMistake(
+        f"config: '{word}' is neither a file nor a shipped config.{did_you_mean(word, shipped)} "
+        "`litlab list configs` shows all."
+    )
+
+
+def runs_dir() -> Path:
+    """Where run folders go: LITLAB_RUNS_DIR, else `runs` in the working folder."""
+    return Path(os.environ.get("LITLAB_RUNS_DIR") or "runs")
+
+
+def runs() -> list[Path]:
+    """All run folders below `runs_dir`, by experiment and number."""
+    found = [path.parent for path in runs_dir().glob("*/*/config.yaml") if path.parent.name.isdigit()]
+    return sorted(found, key=lambda run: (run.parent.name, int(run.name)))
+
+
+def find_run(word: str) -> Path:
+    """The run folder that an argument means: a folder, or an experiment's name for its newest run."""
+    path = Path(word)
+    if (path / "config.yaml").is_file():
+        return path
+    experiments: dict[str, list[Path]] = {}
+    for run in runs():
+        experiments.setdefault(run.parent.name, []).append(run)
+    if word in experiments:
+        return experiments[word][-1]
+    numbered = runs_dir() / word
+    if (numbered / "config.yaml").is_file():
+        return numbered
+    if path.is_dir():
+        inside = [run for run in path.glob("*/config.yaml") if run.parent.name.isdigit()]
+        if inside:
+            return max((run.parent for run in inside), key=lambda run: int(run.name))
+    raise UserMistake(
+        f"run: '{word}' is neither a run folder nor an experiment in {runs_dir()}.{did_you_mean(word, experiments)} "
+        "`litlab list runs` shows all; `litlab fit CONFIG` makes one."
+    )

@@ -1,0 +1,128 @@
+"""LightningCLI as litlab runs it: one parser per verb, facts linked from the data, a run folder for every fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import callbacks as _callbacks  # noqa: F401 - importing the rooms makes their classes known by short name
+import datamodules as _datamodules  # noqa: F401
+import lit_models as _lit_models  # noqa: F401
+from experiments import evaluation, training
+from experiments.arguments import arrange, class_path, model_class, read_config
+from experiments.facts import FACTS, FactLinks
+from experiments.front import main
+from experiments.mistake import mistake_within
+from experiments.parser import LitlabParser
+from experiments.run_folder import RunFolder
+from experiments.settings import DEFAULT_SEED, add_run_options, check_seed, read_settings
+from experiments.trainer import LitlabTrainer
+
+__all__ = ["LitlabCLI", "main"]
+
+
+class LitlabCLI(LightningCLI):
+    """Parses the words of one verb and builds data, model and Trainer; `run` then does the verb.
+
+    `source` is the run folder whose weights `validate`, `test` and `predict` use.
+    """
+
+    def __init__(self, verb: str, words: list[str], source: Path | None = None) -> None:
+        self.verb = verb
+        self.facts = FactLinks()
+        self.claimed: RunFolder | None = None
+        words = ["--help" if word == "--help-all" else word for word in words]
+        words, self.weights = evaluation.find_weights(verb, words, source)
+        words, self.output = evaluation.take(words, "--output") if verb == "predict" else (words, None)
+        words, self.config_files = arrange(words)
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=None,
+            trainer_class=LitlabTrainer,
+            seed_everything_default=DEFAULT_SEED,
+            parser_class=LitlabParser,
+            parser_kwargs={"allow_abbrev": False, "prog": f"litlab {verb}"},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            run=False,
+            args=words,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add litlab's own options and link the facts of the data to the model."""
+        add_run_options(parser, self.config_files[0].stem if self.config_files else "run")
+        for fact in FACTS:
+            parser.link_arguments(
+                "data", f"model.init_args.{fact}", compute_fn=self.facts.reader(fact), apply_on="instantiate"
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words given to us, whatever `sys.argv` says."""
+        if isinstance(parser, LitlabParser):
+            documents = [read_config(path) for path in self.config_files]
+            parser.named = {part: class_path(documents, args, part) or "" for part in ("model", "data")}
+        self.config = parser.parse_args(args)
+        check_seed(self.config.seed_everything)
+
+    def before_instantiate_classes(self) -> None:
+        """Note which facts the user wrote down: jsonargparse would replace them without a word."""
+        chosen = self.config.model.class_path
+        self.facts.model = model_class([{"model": {"class_path": chosen}}], [])
+        init_args = self.config.model.get("init_args")
+        self.facts.given = {fact: init_args.get(fact) for fact in FACTS} if init_args is not None else {}
+
+    def instantiate_classes(self) -> None:
+        """Build data, then model, then Trainer; a mistake found on the way is told as it is, not as it was wrapped."""
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            mistake = self.facts.problem or mistake_within(error)
+            if mistake is None or mistake is error:
+                raise
+            raise mistake from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Check data and model together, claim the run folder (fit), and build the Trainer in it."""
+        if self.facts.problem is not None:
+            raise self.facts.problem
+        options = dict(self.config_init.trainer.items())
+        if self.verb == "fit":
+            has_validation = training.prepare_data(self.datamodule)
+            settings = read_settings(self.config, self.model, has_validation)
+            self.plan = training.prepare(
+                settings, self.datamodule, self.config_text(), self.config.seed_everything, options
+            )
+            self.claimed = self.plan.folder
+            kwargs.update(self.plan.trainer)
+        else:
+            kwargs.update(evaluation.trainer_options(options, self.weights.folder))
+            if self.verb == "predict":
+                self.writer = evaluation.prediction_writer(self.weights, self.output)
+                kwargs["callbacks"].append(self.writer)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            if self.claimed is not None:
+                self.claimed.discard_if_untrained()
+            raise MisconfigurationException(f"trainer: {error}") from error
+
+    def config_text(self) -> str:
+        """The resolved config as YAML, without what is linked from the data."""
+        text: str = self.parser.dump(self.config, skip_none=False)
+        return text
+
+    def run(self) -> None:
+        """Do the verb."""
+        parts = (self.trainer, self.model, self.datamodule)
+        if self.verb == "fit":
+            training.train(*parts, self.plan, self.weights)
+        elif self.verb == "predict":
+            evaluation.predict(*parts, self.weights, self.writer)
+        else:
+            evaluation.score(self.verb, *parts, self.weights)

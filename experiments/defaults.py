@@ -1,0 +1,84 @@
+"""The callbacks and loggers that every run has, whatever else its config asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks import (
+    BestCheckpoint,
+    FiniteLoss,
+    HyperParameters,
+    LastCheckpoint,
+    ModelGraph,
+    ModelTable,
+    RunSettings,
+    progress_bar,
+)
+from experiments.metrics_csv import MetricsCSV
+from experiments.run_folder import RunFolder
+from experiments.settings import FitSettings
+
+
+class RunTensorBoard(TensorBoardLogger):
+    """TensorBoard events right in the run folder, without the copy of the settings (they stand in config.yaml)."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(save_dir=folder.path, name="", version="", default_hp_metric=False)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Lightning calls this after every logging; the writer flushes by itself every two minutes and at the end."""
+
+
+def loggers(folder: RunFolder, asked: Any) -> list[Logger] | bool:
+    """TensorBoard and metrics.csv; a logger of the user's takes TensorBoard's place, `false` turns all off."""
+    if asked is False:
+        return False
+    own: list[Logger] = []
+    if asked in (None, True):
+        own = [RunTensorBoard(folder)]
+    elif isinstance(asked, (list, tuple)):
+        own = list(asked)
+    else:
+        own = [asked]
+    return [*own, MetricsCSV(folder.metrics)]
+
+
+def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: str) -> list[Callback]:
+    """Default callbacks of a fit; `trainer` holds the Trainer's arguments, the user's callbacks among them."""
+    found: list[Callback] = [
+        BestCheckpoint(settings.monitor, settings.mode),
+        LastCheckpoint(),
+        FiniteLoss(),
+        HyperParameters(settings.monitor, settings.mode),
+        *everyday_callbacks(trainer),
+    ]
+    if settings.patience is not None:
+        found.append(
+            EarlyStopping(
+                settings.monitor or "", mode=settings.mode, patience=settings.patience, min_delta=settings.min_delta
+            )
+        )
+    if trainer.get("logger") is not False and not trainer.get("fast_dev_run"):
+        found += [LearningRateMonitor(), RunSettings(config_text), ModelGraph()]
+    users = trainer.get("callbacks") or []
+    kinds = {type(callback) for callback in (users if isinstance(users, list) else [users])}
+    # A second LearningRateMonitor or EarlyStopping of the user's own is what counts; checkpoints of theirs come on top.
+    return [callback for callback in found if type(callback) not in kinds]
+
+
+def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
+    """Progress and the table of layers, unless switched off or replaced by the user's own."""
+    users = trainer.get("callbacks") or []
+    users = users if isinstance(users, list) else [users]
+    found: list[Callback] = []
+    if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in users):
+        found.append(progress_bar())
+    if trainer.get("enable_model_summary") is not False:
+        found.append(ModelTable())
+    return found

@@ -1,0 +1,123 @@
+"""Turns jsonargparse's messages into one sentence: what, where, and the way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from experiments.catalogue import classes
+from experiments.words import did_you_mean, one_line
+
+_UNRECOGNISED = re.compile(r"unrecognized arguments?: (\S+)")
+_UNKNOWN_KEY = re.compile(
+    r"(?:Option '([^']+)' is not accepted|does not accept (?:option|nested key) '([^']+)'"
+    r"|(?:Key|Option) ['\"]?([\w.]+)['\"]? is not expected)"
+)
+_KEY = re.compile(r"(?:Parser key|Key) ['\"]([^'\"]+)['\"]")
+_NO_CLASS = re.compile(r"Expected a dot import path string: ([\w.]+)")
+_BAD_CLASS = re.compile(r"Problem with given class_path '([^']+)':\s*(.+?)(?:\n\s*-|\Z)", re.S)
+_EXPECTED = re.compile(r"Expected an? (?:<class '([^']+)'>|(.+?))(?:\.|\n|$)")
+_VALUE = re.compile(r"Given value: (.+?)(?:\n|$)|Got value: (.+?)(?:\n|$)")
+_INNER = re.compile("\x02(.*?)\x03", re.S)
+
+_KINDS = {"model": ("models", "model"), "data": ("data", "data"), "trainer.callbacks": ("callbacks", "callback")}
+_TYPES = {
+    "NoneType": "null",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "dict": "a mapping",
+    "list": "a list",
+    "tuple": "a list",
+    "collections.abc.Sequence": "a list",
+}
+
+
+def explain_inner(message: str, keys: Iterable[str]) -> str:
+    """The sentence for a mistake inside a class's settings.
+
+    jsonargparse parses these with a parser of their own and quotes its error in the outer one. `explain` finds the
+    sentence there by the marks around it, and fills in what only it knows: {section} and {name}.
+    """
+    if match := _INNER.search(message):
+        return match[0]
+    known = list(keys)
+    if key := _unknown(message):
+        listing = f" It takes {', '.join(known)}." if known else ""
+        return f"\x02{{section}}: {{name}} has no setting '{key}'.{did_you_mean(key, known)}{listing}\x03"
+    if sentence := _wrong_value(message):
+        return f"\x02{{section}}.{sentence}\x03"
+    return f"\x02{{section}}: {one_line(message)}\x03"
+
+
+def explain(message: str, keys: Iterable[str], named: dict[str, str]) -> str:
+    """The sentence for a parser's message; `keys` are the known options, `named` the classes of model and data."""
+    known = list(keys)
+    key = match[1] if (match := _KEY.search(message)) else ""
+    section = next((name for name in _KINDS if key == name or key.startswith(f"{name}.")), "")
+    if match := _INNER.search(message):
+        name = named.get(section, "").rpartition(".")[2] or f"the {_KINDS[section][1] if section else 'class'}"
+        return match[1].replace("{section}", section or key).replace("{name}", name)
+    if match := _UNRECOGNISED.search(message):
+        return _unknown_option(match[1], known)
+    if unknown := _unknown(message):
+        return _unknown_setting(unknown, known)
+    if match := _BAD_CLASS.search(message):
+        reason = one_line(match[2])
+        return f"{key or 'class_path'}: '{match[1]}' cannot be imported: {reason}. Is it in this folder or installed?"
+    if section and (match := _NO_CLASS.search(message)):
+        return _unknown_class(match[1], section)
+    if "is required" in message:
+        return f"{one_line(message)}. A config names a `model:` and a `data:`; `litlab list` shows what there is."
+    return _wrong_value(message) or one_line(message, 600)
+
+
+def _unknown(message: str) -> str | None:
+    match = _UNKNOWN_KEY.search(message)
+    return next(group for group in match.groups() if group) if match else None
+
+
+def _wrong_value(message: str) -> str | None:
+    key, value = _KEY.search(message), _VALUE.search(message)
+    if key is None or value is None:
+        return None
+    kinds = [_TYPES.get(a, a) if a else _TYPES.get(b, b) for a, b in _EXPECTED.findall(message)]
+    kinds.sort(key=lambda kind: kind == "null")
+    expected = f"; expected {' or '.join(dict.fromkeys(kinds))}" if kinds else ""
+    return f"{key[1]}: '{one_line(value[1] or value[2], 100)}' is not possible{expected}."
+
+
+def _unknown_option(word: str, known: list[str]) -> str:
+    if not word.startswith("-"):
+        return f"'{word}' is one word too many: configs come right after the command, everything else begins with --."
+    name = word.partition("=")[0].lstrip("-")
+    hint = did_you_mean(name, known).replace("Did you mean ", "Did you mean --")
+    return f"'--{name}' is not an option.{hint} `--help` shows the usual options, `--help-all` every one."
+
+
+def _unknown_setting(key: str, known: list[str]) -> str:
+    """A key in a config file: judged by its first part, or by the whole where that part is known."""
+    top = sorted({name.partition(".")[0] for name in known})
+    first = key.partition(".")[0]
+    leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
+    if "." in key and first not in top:
+        key = first
+    hint = did_you_mean(key, top if "." not in key else known)
+    if not hint and (near := did_you_mean(key, leaves)):
+        leaf = near.removeprefix(" Did you mean ").removesuffix("?")
+        hint = f" Did you mean {leaves[leaf]}?"
+    return f"'{key}' is not a setting.{hint} `litlab fit --help-all` shows every one."
+
+
+def _unknown_class(name: str, section: str) -> str:
+    kind, what = _KINDS[section]
+    known = [entry.name for entry in classes(kind)]
+    if section == "trainer.callbacks":
+        import lightning.pytorch.callbacks as theirs
+
+        known += [name for name in theirs.__all__ if name[0].isupper()]
+    return (
+        f"{what}: '{name}' is not known.{did_you_mean(name, known)} `litlab list {kind}` shows all; "
+        "a class of your own is named by its import path, such as my_module.MyClass."
+    )

@@ -1,0 +1,101 @@
+"""The front end: answers what needs no torch at once, and starts the real program only when needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from experiments import helptext
+from experiments.catalogue import find_config, find_run
+from experiments.mistake import UserMistake
+from experiments.version import VERSION
+from experiments.words import did_you_mean, say
+
+DEMO = "mlp_digits"
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
+VERBS = (*TRAINER_VERBS, "list", "info", "completion")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one litlab command and return its exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        return _dispatch(words)
+    except UserMistake as mistake:
+        say(f"litlab: {mistake}")
+        return 2
+    except BrokenPipeError:  # `litlab list | head`
+        sys.stderr.close()
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(helptext.overview())
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb in ("--version", "-V"):
+        print(f"litlab {VERSION}")
+        return 0
+    if verb in ("-c", "--config") or verb.startswith("--config="):
+        raise UserMistake("the command comes first, then its config: `litlab fit --config FILE`.")
+    if verb.startswith("-"):
+        raise UserMistake(f"'{verb}' needs a command before it: `litlab fit CONFIG {verb} ...`. `litlab` lists all.")
+    if verb not in VERBS:
+        raise UserMistake(f"'{verb}' is not a command.{did_you_mean(verb, VERBS)} `litlab` lists all.")
+    if "-h" in rest or "--help" in rest:
+        print(helptext.of_verb(verb))
+        return 0
+    if verb in TRAINER_VERBS:
+        return _start(verb, rest)
+    return _light(verb)(rest)
+
+
+def _light(verb: str) -> Callable[[list[str]], int]:
+    """Commands that are small modules of their own, imported when asked for."""
+    if verb == "list":
+        from experiments.listing import main as run
+    elif verb == "completion":
+        from experiments.completion import main as run
+    else:
+        from experiments.info import main as run
+    return run
+
+
+def _start(verb: str, words: list[str]) -> int:
+    """Turn the short forms into LightningCLI's own, then import Lightning."""
+    leading = []
+    while words and not words[0].startswith("-"):
+        leading.append(words.pop(0))
+    words = _config_names(words)
+    help_only = "--help-all" in words or any(word.partition("=")[0].endswith(".help") for word in words)
+    run = None
+    if verb == "fit":
+        if not leading and not any(_is_config(word) for word in words) and not help_only:
+            leading = [DEMO]
+        words = [f"--config={find_config(word)}" for word in leading] + words
+    elif leading:
+        if len(leading) > 1:
+            raise UserMistake(f"{verb}: give one run, not {len(leading)}: {' '.join(leading)}.")
+        run = find_run(leading[0])
+    from experiments.program import run_verb
+
+    return run_verb(verb, words, run)
+
+
+def _is_config(word: str) -> bool:
+    return word in ("-c", "--config") or word.startswith(("-c=", "--config="))
+
+
+def _config_names(words: list[str]) -> list[str]:
+    """Write every config option as `--config=PATH`, names of shipped configs resolved."""
+    result, rest = [], iter(words)
+    for word in rest:
+        if not _is_config(word):
+            result.append(word)
+            continue
+        value = word.partition("=")[2] if "=" in word else next(rest, "")
+        if not value:
+            raise UserMistake("--config needs a file or the name of a shipped config after it.")
+        result.append(f"--config={find_config(value)}")
+    return result

@@ -1,0 +1,143 @@
+"""Help that fits one screen and appears at once; `--help-all` asks the real parser."""
+
+from __future__ import annotations
+
+from experiments import catalogue
+from experiments.version import VERSION
+
+_OVERVIEW = """\
+litlab {version}: deep-learning experiments from one YAML file
+
+commands
+  litlab fit [CONFIG] [options]     train, validate and store a run; without a config the demo ({demo})
+  litlab test RUN                   score a run's best weights on the official test set
+  litlab validate RUN               score them on the validation part
+  litlab predict RUN                write predictions with probabilities to a CSV file
+  litlab list [configs|models|data|callbacks|runs]
+  litlab info                       versions, devices, data found
+  litlab completion bash|zsh|fish   a completion script for the shell
+
+examples
+  litlab fit
+  litlab fit cnn_fashion_mnist --trainer.max_epochs 2
+  litlab test cnn_fashion_mnist
+
+configs  {configs}
+models   {models}
+data     {data}
+
+`litlab fit --help` shows the options. CONFIG is a file or one of the names above; RUN is a folder in runs/ or an
+experiment's name, meaning its newest run."""
+
+_CONFIG = """\
+config
+  CONFIG ...                       a YAML file or a shipped config; several are merged, later ones win
+  --config FILE                    the same, as an option; a flag beats every file wherever it stands
+  --print_config                   print the merged config and stop
+"""
+
+_FIT = """\
+usage: litlab fit [CONFIG ...] [options]       without CONFIG: the demo, {demo}
+
+{config}
+run
+  --experiment NAME                folder below runs/ (default: the first config's name)
+  --monitor val/acc --mode max     metric that decides the best epoch (default: val/acc, else val/loss)
+  --patience N                     stop after N validations without a better one
+  --test_after_fit true            test the best weights when done
+  --seed_everything 42             seed of initialisation, order of samples and Dropout
+  --ckpt_path FILE                 go on from a checkpoint
+data
+  --data NAME                      {data}
+  --data.batch_size 128            samples per optimizer step, over all devices
+  --data.val_split 0.2             validation part: a fraction or a count; --data.split_seed, --data.stratify
+  --data.train_fraction 0.1        use a part of the training samples
+  --data.data_dir DIR              where the files are (or the environment variable LITLAB_DATA_DIR)
+model
+  --model NAME                     {models}
+  --model.optimizer sgd            sgd momentum nesterov adam adamw rmsprop adagrad adadelta lbfgs, or a class path
+  --model.optimizer.lr 0.1         and its other settings
+  --model.scheduler cosine         step multistep exponential cosine plateau cosine_restarts cyclic onecycle
+                                   warmup_cosine polynomial, or a class path
+  --model.loss NAME  --model.init NAME  --model.l1 X  --model.l2 X  --model.metrics '[acc, f1]'
+training
+  --trainer.max_epochs 10          --trainer.max_steps N     --trainer.fast_dev_run 1 (a trial, writes nothing)
+  --trainer.accelerator auto       --trainer.devices 2 --trainer.strategy ddp     --trainer.precision bf16-mixed
+  --trainer.limit_train_batches 1  a number of batches, or a fraction such as 0.5; also _val_, _test_
+  --trainer.gradient_clip_val 1.0  --trainer.accumulate_grad_batches 4
+  --trainer.callbacks+=NAME        add a callback; --trainer.callbacks.OPTION sets what it takes
+more
+  --model.help NAME, --data.help NAME, --trainer.callbacks.help NAME      all settings of one class
+  --help-all                       every option      --debug      tracebacks of mistakes too
+
+environment  LITLAB_DATA_DIR (data files), LITLAB_RUNS_DIR (run folders)"""
+
+_SCORED = """\
+usage: litlab {verb} RUN [options]
+
+{what}
+RUN is a run folder, or an experiment's name, meaning its newest run. Its own config and best weights are used.
+
+  --ckpt_path FILE                 other weights; `last` for the last epoch; works without RUN for a run's file
+  --config FILE                    another config than the run's own
+  --untrained                      random weights, on purpose
+  --data.batch_size N ...          every option of `litlab fit`
+{extra}  --help-all                       every option"""
+
+_WHAT = {
+    "test": "Scores weights on the official test set, and prints which checkpoint, epoch and split made the number.",
+    "validate": "Scores weights on the validation part, and prints which checkpoint and epoch made the number.",
+    "predict": "Writes a CSV with a row per test sample: sample, truth, prediction, probabilities.",
+}
+
+_SMALL = {
+    "list": "usage: litlab list [configs|models|data|callbacks|runs]\n\nShows what can be named; without a word, all.",
+    "info": "usage: litlab info\n\nVersions, devices, and which data sets are found where.",
+    "completion": "usage: litlab completion bash|zsh|fish\n\nPrints a script that completes what one types:\n"
+    '  eval "$(litlab completion bash)"',
+}
+
+
+def overview() -> str:
+    """What `litlab` alone prints."""
+    from experiments.front import DEMO
+
+    configs = [e.name for e in catalogue.configs() if not e.summary.startswith("Fragment")]
+    return _OVERVIEW.format(
+        version=VERSION,
+        demo=DEMO,
+        configs=_wrap(configs),
+        models=_wrap([entry.name for entry in catalogue.classes("models")]),
+        data=_wrap([entry.name for entry in catalogue.classes("data")]),
+    )
+
+
+def of_verb(verb: str) -> str:
+    """What `litlab VERB --help` prints."""
+    from experiments.front import DEMO
+
+    if verb == "fit":
+        models = " ".join(entry.name for entry in catalogue.classes("models"))
+        data = " ".join(entry.name.removesuffix("DataModule") for entry in catalogue.classes("data"))
+        return _FIT.format(
+            demo=DEMO,
+            config=_CONFIG,
+            models=_wrap(models.split(), 35, 120),
+            data=_wrap(data.split(), 35, 120) + "\n" + " " * 35 + "(each followed by DataModule)",
+        )
+    if verb in _WHAT:
+        extra = (
+            "  --output FILE                    where to write; default: the run folder\n" if verb == "predict" else ""
+        )
+        return _SCORED.format(verb=verb, what=_WHAT[verb], extra=extra)
+    return _SMALL[verb]
+
+
+def _wrap(words: list[str], indent: int = 9, width: int = 120) -> str:
+    lines, line = [], ""
+    for word in words:
+        if line and indent + len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}".strip()
+    return ("\n" + " " * indent).join([*lines, line])

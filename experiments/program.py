@@ -1,0 +1,95 @@
+"""Runs a verb that needs Lightning and turns what happens into an exit code and plain words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks import TrainingFailed
+from experiments.cli import LitlabCLI
+from experiments.mistake import UserMistake
+from experiments.quiet import quiet_libraries
+from experiments.words import one_line, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from experiments.run_folder import RunFolder
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_verb(verb: str, words: list[str], run: Path | None) -> int:
+    """Run fit, validate, test or predict; never raises for a user's mistake unless `--debug` is among the words."""
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    quiet_libraries(debug)
+    cli: LitlabCLI | None = None
+    try:
+        with working_folder_importable():
+            cli = LitlabCLI(verb, words, run)
+            cli.run()
+        return DONE
+    except (MisconfigurationException, UserMistake) as mistake:
+        _forget_empty_run(cli)
+        if debug:
+            traceback.print_exc()
+        say(f"litlab: {one_line(str(mistake), 1000)}")
+        return MISTAKE
+    except TrainingFailed as failure:
+        if debug:
+            traceback.print_exc()
+        say(f"litlab: {failure}")
+        _say_folder(cli)
+        return FAILED
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning turns Ctrl-C during a fit into SystemExit(1); jsonargparse ends --help and --print_config with 0.
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
+        say("litlab: stopped by Ctrl-C.")
+        _say_folder(cli)
+        return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
+        _say_folder(cli)
+        return FAILED
+
+
+def _folder(cli: LitlabCLI | None) -> RunFolder | None:
+    return cli.claimed if cli is not None else None
+
+
+def _say_folder(cli: LitlabCLI | None) -> None:
+    _forget_empty_run(cli)
+    folder = _folder(cli)
+    if folder is not None and folder.path.is_dir():
+        say(f"litlab: what was done until then is in {folder.path}")
+
+
+def _forget_empty_run(cli: LitlabCLI | None) -> None:
+    """A mistake found after the folder was made, but before anything was trained, leaves nothing behind."""
+    folder = _folder(cli)
+    if folder is not None:
+        folder.discard_if_untrained()
+
+
+@contextmanager
+def working_folder_importable() -> Iterator[None]:
+    """A console script does not have the working folder on sys.path: `class_path: my_models.Net` needs it."""
+    folder = os.getcwd()
+    if folder in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)

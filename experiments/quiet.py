@@ -1,0 +1,51 @@
+"""Keeps the terminal for what concerns the user: drops adverts and notices that nobody here can act on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+# Warnings of the libraries below us about themselves, or about DataLoader settings that litlab does not use.
+_NOT_FOR_USERS = (
+    r".*LeafSpec.*deprecated.*",
+    r".*treespec, LeafSpec.*",
+    r".*does not have many workers.*",
+    r"The number of training batches .* is smaller than the logging interval.*",
+    r".*litlogger.*",
+    r".*litmodels.*",
+    r"Checkpoint directory .* exists and is not empty.*",
+    r".*lr_scheduler\.step\(\).*before.*optimizer\.step\(\).*",
+    r".*GPU available but not used.*",
+    r"Couldn't infer the batch indices fetched from your dataloader: `InMemoryLoader`",
+    r"Total length of `list` across ranks is zero.*",  # val_split 0
+    r"[\s\S]*JSONARGPARSE_DEPRECATION_WARNINGS",
+    r"[\s\S]*will be removed in v5\.0\.0",
+)
+
+
+class _OwnLines(logging.Filter):
+    """Lets pass every warning, and of the informations only those that were not said by Lightning itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        own = f"{os.sep}lightning{os.sep}" not in record.pathname and "lightning_fabric" not in record.pathname
+        return own or record.levelno >= logging.WARNING
+
+
+_FILTER = _OwnLines()
+
+
+def quiet_libraries(debug: bool = False) -> None:
+    """Install the filters (again and again without harm); `debug` takes them away."""
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.fabric.utilities.seed",
+    ):
+        logger = logging.getLogger(name)
+        logger.removeFilter(_FILTER)
+        if not debug:
+            logger.addFilter(_FILTER)
+    if not debug:
+        for pattern in _NOT_FOR_USERS:
+            warnings.filterwarnings("ignore", message=pattern)

@@ -1,0 +1,159 @@
+"""The folder that holds everything one run produced: claimed whole, numbered from 0, never shared."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside `runs/<experiment>/<number>/`."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config as it was resolved; `litlab fit --config` repeats the run from it."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, hardware, seed, hashes and what was chosen for the machine."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """All logged metrics, one row a step that logged something."""
+        return self.path / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        """Every figure of fit, validate and test, with what made it."""
+        return self.path / "results.json"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best epoch by the monitored metric."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """State at the end of the last epoch."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @classmethod
+    def claim(cls, runs_dir: Path, experiment: str, files: Mapping[str, str]) -> RunFolder:
+        """Make the next free number of an experiment with these files in it.
+
+        The folder is made aside and renamed, so that nobody ever sees half of it and of two runs that start at once
+        each gets a number of its own. An absolute path: the run must not follow a later `chdir`.
+        """
+        parent = runs_dir.resolve() / _check_name(experiment)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+        except OSError as error:
+            raise MisconfigurationException(
+                f"run folder: {parent} cannot be made ({error.strerror}). "
+                "Set LITLAB_RUNS_DIR to a folder that you may write to."
+            ) from error
+        try:
+            aside.chmod(0o755)
+            for name, text in files.items():
+                (aside / name).write_text(text, encoding="utf-8")
+            return cls(_rename_to_next_number(aside, parent))
+        except OSError as error:
+            raise MisconfigurationException(f"run folder: writing to {parent} failed ({error.strerror}).") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def discard_if_untrained(self) -> None:
+        """Remove the folder again when nothing was trained: no checkpoint and no metric was written."""
+        if not any(self.path.glob("checkpoints/*.ckpt")) and not self.metrics.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(OSError):  # other runs are in it
+                self.path.parent.rmdir()
+
+    def add_result(self, record: Mapping[str, Any]) -> None:
+        """Append one record to results.json; safe when two processes do it at once."""
+        with _locked(self.path):
+            records = read_results(self)
+            records.append(dict(record))
+            aside = self.results.with_suffix(".json.new")
+            aside.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+            os.replace(aside, self.results)
+
+    def free_name(self, stem: str, suffix: str) -> Path:
+        """`stem.suffix`, or with a number from 2 when that exists: nothing is written over."""
+        number, path = 1, self.path / f"{stem}{suffix}"
+        while path.exists():
+            number += 1
+            path = self.path / f"{stem}-{number}{suffix}"
+        return path
+
+
+def read_results(folder: RunFolder) -> list[dict[str, Any]]:
+    """All records of results.json, oldest first."""
+    if not folder.results.is_file():
+        return []
+    try:
+        records: list[dict[str, Any]] = json.loads(folder.results.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise MisconfigurationException(
+            f"run: {folder.results} is damaged ({error}). Move it away; figures can be made again."
+        ) from error
+    return records
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_name(experiment: str) -> str:
+    if not experiment or experiment.startswith(".") or any(c in experiment for c in "/\\\0"):
+        raise MisconfigurationException(
+            f"experiment: '{experiment}' cannot be a folder's name; use letters, digits, - and _."
+        )
+    return experiment
+
+
+def _rename_to_next_number(aside: Path, parent: Path) -> Path:
+    number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=-1) + 1
+    while True:
+        target = parent / str(number)
+        try:
+            os.rename(aside, target)  # fails on a folder that has something in it, and ours always have
+            return target
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES) or not target.exists():
+                raise
+            number += 1
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock, the rename is still atomic
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,31 @@
+"""Small helpers for messages to people; imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' for the nearest known word, or an empty string when nothing is near."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f" Did you mean {names[near[0]]}?" if near else ""
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal that must not mix with what a command prints as its result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def count(number: int, noun: str = "") -> str:
+    """12000 -> '12,000'; with a noun '12,000 samples' or '1 sample'."""
+    text = f"{number:,}"
+    return f"{text} {noun}{'' if number == 1 else 's'}" if noun else text
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """Collapse white space, cut what is longer than `limit` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,34 @@
+"""Models: one file each, a plain `nn.Module` and the `Lit...` class that trains it."""
+
+from lit_models.classifier import LitClassifier
+from lit_models.cnn import CNN, LitCNN
+from lit_models.linear import LinearRegression, LitLinearRegression
+from lit_models.logistic import LitLogisticRegression, LogisticRegression
+from lit_models.lstm import LitLSTM, RowLSTM
+from lit_models.mlp import MLP, LitMLP, LitMLPRegressor
+from lit_models.regressor import LitRegressor
+from lit_models.resnet import LitResNet, ResidualBlock, ResNet
+from lit_models.task import LitTask
+from lit_models.token_lstm import LitTokenLSTM, TokenLSTM
+
+__all__ = [
+    "CNN",
+    "MLP",
+    "LinearRegression",
+    "LitCNN",
+    "LitClassifier",
+    "LitLSTM",
+    "LitLinearRegression",
+    "LitLogisticRegression",
+    "LitMLP",
+    "LitMLPRegressor",
+    "LitRegressor",
+    "LitResNet",
+    "LitTask",
+    "LitTokenLSTM",
+    "LogisticRegression",
+    "ResNet",
+    "ResidualBlock",
+    "RowLSTM",
+    "TokenLSTM",
+]

@@ -1,0 +1,37 @@
+"""Linear regression."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lit_models.regressor import LitRegressor
+from lit_models.shapes import flat_size, known_shape
+
+
+class LinearRegression(nn.Module):
+    """One affine map of the flattened sample, (B, *input_shape) -> (B, out_features)."""
+
+    def __init__(self, input_shape: Sequence[int], out_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(flat_size(input_shape), out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.linear(x.flatten(1))
+        return output
+
+
+class LitLinearRegression(LitRegressor):
+    """Least squares by gradient descent; with the optimizer `lbfgs` on the full batch it is the exact solution.
+
+    Args:
+        input_shape: from the data.
+        num_targets: from the data.
+        **kwargs: see `LitRegressor`.
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, ...] | None = None, num_targets: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(input_shape=input_shape, num_targets=num_targets, **kwargs)
+        self.net = self.initialised(LinearRegression(known_shape(type(self).__name__, input_shape), self.num_targets))

@@ -1,0 +1,42 @@
+"""Logistic regression, binary and softmax."""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from lit_models.classifier import LitClassifier
+from lit_models.linear import LinearRegression
+from lit_models.shapes import known_shape
+from lit_models.specs import Spec
+
+
+class LogisticRegression(LinearRegression):
+    """The logits of logistic regression, (B, *input_shape) -> (B, out_features); 1 means one logit for two classes."""
+
+
+class LitLogisticRegression(LitClassifier):
+    """Logistic regression on the flattened sample.
+
+    Args:
+        input_shape: from the data.
+        num_classes: from the data.
+        two_classes: how two classes are told apart: one logit ("sigmoid") or a logit for each ("softmax").
+        loss: by default binary cross-entropy of the one logit, cross-entropy of several.
+        **kwargs: see `LitClassifier`.
+    """
+
+    net: nn.Module
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...] | None = None,
+        num_classes: int | None = None,
+        two_classes: Literal["sigmoid", "softmax"] = "sigmoid",
+        loss: Spec | None = None,
+        **kwargs: Any,
+    ) -> None:
+        one_logit = num_classes == 2 and two_classes == "sigmoid"
+        chosen = loss if loss is not None else "bce_with_logits" if one_logit else "cross_entropy"
+        super().__init__(input_shape=input_shape, num_classes=num_classes, loss=chosen, **kwargs)
+        shape = known_shape(type(self).__name__, input_shape)
+        self.net = self.initialised(LogisticRegression(shape, 1 if one_logit else self.num_classes))

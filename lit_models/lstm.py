@@ -1,0 +1,73 @@
+"""LSTM that reads a sequence, or an image row by row, and classifies it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from lit_models.classifier import LitClassifier
+from lit_models.shapes import known_shape, positive, probability
+
+
+def check_dropout(dropout: float, layers: int) -> float:
+    """The rate between layers; with one layer there is no between, and the rate would do nothing."""
+    positive("layers", [layers])
+    if dropout > 0 and layers == 1:
+        raise MisconfigurationException(f"dropout: {dropout} acts between layers and layers is 1; set dropout to 0.")
+    return probability("dropout", dropout)
+
+
+class RowLSTM(nn.Module):
+    """LSTM whose last output is classified, (B, steps, features) or (B, C, H, W) -> (B, out_features).
+
+    An image is a sequence of its H rows, each with C * W features.
+    """
+
+    def __init__(
+        self, input_shape: Sequence[int], out_features: int, hidden: int = 128, layers: int = 1, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        positive("hidden", [hidden])
+        features = input_shape[1] if len(input_shape) == 2 else input_shape[0] * input_shape[2]
+        dropout = check_dropout(dropout, layers)
+        self.lstm = nn.LSTM(features, hidden, layers, batch_first=True, dropout=dropout)
+        self.head = nn.Linear(hidden, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 4:
+            x = x.transpose(1, 2).flatten(2)
+        states, _ = self.lstm(x)
+        output: Tensor = self.head(states[:, -1])
+        return output
+
+
+class LitLSTM(LitClassifier):
+    """A `RowLSTM` that classifies images or sequences.
+
+    Args:
+        input_shape: from the data: (channels, height, width) or (steps, features).
+        num_classes: from the data.
+        hidden: size of the state.
+        layers: LSTM layers on top of each other.
+        dropout: rate between the layers.
+        **kwargs: see `LitClassifier`.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...] | None = None,
+        num_classes: int | None = None,
+        hidden: int = 128,
+        layers: int = 1,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
+        name = type(self).__name__
+        shape = known_shape(name, input_shape)
+        if len(shape) not in (2, 3):
+            raise MisconfigurationException(
+                f"{name} needs images (channels, height, width) or sequences (steps, features), the data gives {shape}."
+            )
+        self.net = self.initialised(RowLSTM(shape, self.num_classes, hidden, layers, dropout))

@@ -1,0 +1,160 @@
+"""Metrics by name, and the set of them that one stage (train, val, test) keeps on the device until its epoch ends."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
+from torchmetrics.classification import (
+    BinaryAUROC,
+    BinaryF1Score,
+    BinaryPrecision,
+    BinaryRecall,
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
+
+from lit_models.specs import did_you_mean
+
+
+class Mean(Metric):
+    """Mean of batch values weighted by their number of samples.
+
+    torchmetrics' MeanMetric looks for NaN in every batch, which makes a GPU wait and costs twice the time on a CPU.
+    """
+
+    total: Tensor
+    count: Tensor
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, samples: int) -> None:
+        self.total += value * samples
+        self.count += samples
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
+
+
+class Accuracy(Metric):
+    """Share of predicted classes (B,) equal to the true ones; a third of torchmetrics' own cost per batch."""
+
+    correct: Tensor
+    count: Tensor
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        self.correct += (preds == target).sum()
+        self.count += target.numel()
+
+    def compute(self) -> Tensor:
+        return self.correct / self.count
+
+
+class R2(R2Score):
+    """Coefficient of determination; NaN instead of torchmetrics' exception while there are fewer than two samples."""
+
+    def compute(self) -> Tensor:
+        return super().compute() if self.total >= 2 else torch.full_like(self.residual.sum(), float("nan"))
+
+
+def _multiclass(metric: type[Metric]) -> Callable[[int], Metric]:
+    return lambda classes: metric(num_classes=classes, average="macro", validate_args=False)
+
+
+def _top5(classes: int) -> Metric:
+    if classes <= 5:
+        raise MisconfigurationException(f"metrics: 'top5' is always 1 with {classes} classes; leave it out.")
+    return MulticlassAccuracy(num_classes=classes, top_k=5, average="micro", validate_args=False)
+
+
+def _either(binary: type[Metric], multiclass: type[Metric]) -> Callable[[int], Metric]:
+    """Two classes: the figure of class 1, as in scikit-learn; more: the mean over the classes."""
+    return lambda classes: binary(validate_args=False) if classes == 2 else _multiclass(multiclass)(classes)
+
+
+CLASS_METRICS: Mapping[str, Callable[[int], Metric]] = MappingProxyType(
+    {
+        "acc": lambda _: Accuracy(),
+        "top5": _top5,
+        "precision": _either(BinaryPrecision, MulticlassPrecision),
+        "recall": _either(BinaryRecall, MulticlassRecall),
+        "f1": _either(BinaryF1Score, MulticlassF1Score),
+        "auroc": _either(BinaryAUROC, MulticlassAUROC),
+    }
+)
+#: These need probabilities; the others are given the predicted classes, which is cheaper.
+SCORED = frozenset({"top5", "auroc"})
+
+NUMBER_METRICS: Mapping[str, Callable[[int], Metric]] = MappingProxyType(
+    {
+        "mae": lambda _: MeanAbsoluteError(),
+        "mse": lambda _: MeanSquaredError(),
+        "r2": lambda _: R2(),
+    }
+)
+
+
+def build_metrics(names: Sequence[str], known: Mapping[str, Callable[[int], Metric]], size: int) -> dict[str, Metric]:
+    """New metrics by name for `size` classes or targets; an unknown or repeated name is the user's mistake."""
+    if isinstance(names, str):
+        raise MisconfigurationException(f"metrics: give a list of names, [{names}], not the text {names!r}.")
+    for name in names:
+        if name not in known:
+            raise MisconfigurationException(f"metrics: {name!r} is not known.{did_you_mean(str(name), known)}")
+    return {name: known[name](size) for name in dict.fromkeys(names)}
+
+
+class StageMetrics(nn.Module):
+    """What one stage measures: sample-weighted means (the loss, the penalties) and the metrics of the predictions.
+
+    Nothing here is part of a checkpoint, and nothing is computed before the epoch ends.
+    """
+
+    def __init__(self, stage: str, metrics: Mapping[str, Metric], means: Sequence[str] = ("loss",)) -> None:
+        super().__init__()
+        self.stage = stage
+        self.means = nn.ModuleDict({name: Mean() for name in means})
+        labels: dict[str, Any] = {name: metric.clone() for name, metric in metrics.items() if name not in SCORED}
+        scored: dict[str, Any] = {name: metric.clone() for name, metric in metrics.items() if name in SCORED}
+        self.labels = MetricCollection(labels) if labels else None
+        self.scored = MetricCollection(scored) if scored else None
+
+    def add_mean(self, name: str, value: Tensor, samples: int) -> None:
+        """Count the mean `value` of a batch of `samples`."""
+        self.means[name].update(value.detach(), samples)  # type: ignore[operator]
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean loss so far, over all devices."""
+        value: Tensor = self.means["loss"].compute()  # type: ignore[operator]
+        return value
+
+    def measured(self) -> dict[str, Metric]:
+        """Every metric that saw a batch, under the name it is logged as."""
+        found: dict[str, Any] = dict(self.means.items())
+        for collection in (self.labels, self.scored):
+            if collection is not None:
+                found.update(collection.items(keep_base=True, copy_state=False))
+        return {f"{self.stage}/{name}": metric for name, metric in found.items() if metric.update_count > 0}
+
+    def reset(self) -> None:
+        """Forget everything, before an epoch of this stage begins."""
+        for metric in self.modules():
+            if isinstance(metric, Metric):
+                metric.reset()

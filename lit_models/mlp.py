@@ -1,0 +1,108 @@
+"""Multi-layer perceptron, for classes and for numbers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lit_models.activations import build_activation
+from lit_models.classifier import LitClassifier
+from lit_models.regressor import LitRegressor
+from lit_models.shapes import flat_size, known_shape, positive, probability
+from lit_models.specs import Spec
+
+
+class MLP(nn.Module):
+    """Fully connected network, (B, *input_shape) -> (B, out_features).
+
+    A hidden layer is linear, BatchNorm where asked for, activation, Dropout where asked for.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        out_features: int,
+        hidden: Sequence[int] = (512, 512),
+        activation: Spec = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        dropout = probability("dropout", dropout)
+        layers: list[nn.Module] = []
+        width = flat_size(input_shape)
+        for units in positive("hidden", hidden):
+            # A bias before BatchNorm is subtracted again with the mean.
+            layers.append(nn.Linear(width, units, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(units))
+            layers.append(build_activation(activation))
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            width = units
+        layers.append(nn.Linear(width, out_features))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.layers(x.flatten(1))
+        return output
+
+
+class LitMLP(LitClassifier):
+    """An `MLP` that classifies.
+
+    Args:
+        input_shape: from the data.
+        num_classes: from the data.
+        hidden: units of each hidden layer.
+        activation: name or class path.
+        batch_norm: BatchNorm after each hidden linear layer.
+        dropout: rate after each hidden activation.
+        **kwargs: see `LitClassifier`.
+    """
+
+    counterpart = "LitMLPRegressor"
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...] | None = None,
+        num_classes: int | None = None,
+        hidden: Sequence[int] = (512, 512),
+        activation: Spec = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
+        shape = known_shape(type(self).__name__, input_shape)
+        self.net = self.initialised(MLP(shape, self.num_classes, hidden, activation, batch_norm, dropout))
+
+
+class LitMLPRegressor(LitRegressor):
+    """An `MLP` that predicts numbers.
+
+    Args:
+        input_shape: from the data.
+        num_targets: from the data.
+        hidden: units of each hidden layer.
+        activation: name or class path.
+        batch_norm: BatchNorm after each hidden linear layer.
+        dropout: rate after each hidden activation.
+        **kwargs: see `LitRegressor`.
+    """
+
+    counterpart = "LitMLP"
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...] | None = None,
+        num_targets: int | None = None,
+        hidden: Sequence[int] = (32, 32),
+        activation: Spec = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape=input_shape, num_targets=num_targets, **kwargs)
+        shape = known_shape(type(self).__name__, input_shape)
+        self.net = self.initialised(MLP(shape, self.num_targets, hidden, activation, batch_norm, dropout))

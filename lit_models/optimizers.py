@@ -1,0 +1,42 @@
+"""Optimizers by name: short names, any class of `torch.optim`, or any class path."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from lit_models import specs
+from lit_models.specs import Spec
+
+OPTIMIZERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "sgd": torch.optim.SGD,
+        "momentum": partial(torch.optim.SGD, momentum=0.9),
+        "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rmsprop": torch.optim.RMSprop,
+        "adagrad": torch.optim.Adagrad,
+        "adadelta": torch.optim.Adadelta,
+        # Without a line search LBFGS at its learning rate of 1 diverges on anything but a quadratic bowl.
+        "lbfgs": partial(torch.optim.LBFGS, line_search_fn="strong_wolfe"),
+    }
+)
+
+#: Default of every model. Flat, because jsonargparse tries to import a short name that stands alone as a class path.
+DEFAULT_OPTIMIZER: dict[str, Any] = {"name": "adam", "lr": 0.001}
+
+
+def build_optimizer(spec: Spec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `spec` names, over the parameters that are trained."""
+    target, settings = specs.resolve(spec, OPTIMIZERS, "optimizer", torch.optim.Optimizer, torch.optim, supplied=1)
+    optimizer: torch.optim.Optimizer = specs.build(target, (list(parameters),), settings, "optimizer")
+    return optimizer
+
+
+def check_optimizer(spec: Spec) -> torch.optim.Optimizer:
+    """Find a wrong name or value (a negative learning rate) now, by building the optimizer on one spare weight."""
+    return build_optimizer(spec, [nn.Parameter(torch.zeros(1, 1))])

@@ -1,0 +1,32 @@
+"""Hyper-parameters as plain data, so that every checkpoint loads with ``weights_only=True``."""
+
+import enum
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+
+class NotPlainError(TypeError):
+    """A value that has no plain form."""
+
+
+def plain(value: Any) -> Any:
+    """None, bool, int, float, str, list and dict only; tuples, sets, arrays, paths and enums become these."""
+    if value is None or isinstance(value, (bool, enum.Enum)):
+        return plain(value.value) if isinstance(value, enum.Enum) else value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, range, torch.Size)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, (set, frozenset)):
+        return [plain(entry) for entry in sorted(value, key=repr)]
+    if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
+        return plain(value.tolist())
+    raise NotPlainError(f"{type(value).__qualname__} is no plain data")

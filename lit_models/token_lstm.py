@@ -1,0 +1,132 @@
+"""LSTM language model: the next token of a text."""
+
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from lit_models.classifier import LitClassifier
+from lit_models.lstm import check_dropout
+from lit_models.shapes import positive
+
+Hidden = tuple[Tensor, Tensor]
+
+
+class TokenLSTM(nn.Module):
+    """Embedding, LSTM, logits: tokens (B, T) and a state -> logits (B, T, vocab_size) and the new state."""
+
+    def __init__(
+        self, vocab_size: int, embedding: int = 128, hidden: int = 256, layers: int = 2, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        positive("embedding", [embedding])
+        positive("hidden", [hidden])
+        dropout = check_dropout(dropout, layers)
+        self.embedding = nn.Embedding(vocab_size, embedding)
+        self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True, dropout=dropout)
+        self.head = nn.Linear(hidden, vocab_size)
+
+    def forward(self, tokens: Tensor, state: Hidden | None = None, last: bool = False) -> tuple[Tensor, Hidden]:
+        """With `last` only the last position's logits (B, 1, vocab_size), which is cheaper for a large vocabulary."""
+        states, state = self.lstm(self.embedding(tokens), state)
+        return self.head(states[:, -1:] if last else states), state
+
+
+class LitTokenLSTM(LitClassifier):
+    """A `TokenLSTM` that learns the next token; targets (B, T) are the tokens shifted by one.
+
+    Args:
+        vocab_size: from the data.
+        input_shape: from the data: (sequence length,), for the graph and the summary only.
+        embedding: size of a token's vector.
+        hidden: size of the state.
+        layers: LSTM layers on top of each other.
+        dropout: rate between the layers.
+        every_step: learn from every position of a window; false: from its last position only.
+        **kwargs: see `LitClassifier`.
+    """
+
+    derived_arguments = ("num_classes",)
+
+    def __init__(
+        self,
+        vocab_size: int | None = None,
+        input_shape: tuple[int, ...] | None = None,
+        embedding: int = 128,
+        hidden: int = 256,
+        layers: int = 2,
+        dropout: float = 0.2,
+        every_step: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if vocab_size is None:
+            raise MisconfigurationException(self._not_text())
+        super().__init__(input_shape=input_shape, num_classes=vocab_size, **kwargs)
+        self.vocab_size, self.every_step = vocab_size, every_step
+        self.example_input_array = torch.zeros(1, *(self.input_shape or (8,)), dtype=torch.int64)
+        self.net = self.initialised(TokenLSTM(vocab_size, embedding, hidden, layers, dropout))
+
+    def _not_text(self) -> str:
+        name = type(self).__name__
+        return f"model: {name} needs text and the data states no vocab_size; for images use LitLSTM."
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, T, vocab_size) from an empty state; `net` takes and gives the state."""
+        logits: Tensor = self.net(tokens)[0]
+        return logits
+
+    def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.every_step:
+            return self(x).flatten(0, 1), y.flatten()
+        return self.final_output(x), y[:, -1]
+
+    def final_output(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x, last=True)[0]
+        return logits[:, 0]
+
+    def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+        return super().predicted(output, None if target is None else target[:, -1])
+
+    def facts(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size}
+
+    def check_target(self, data: Any) -> None:
+        states = any(hasattr(data, fact) for fact in ("num_classes", "num_targets", "vocab_size"))
+        if states and getattr(data, "vocab_size", None) is None:
+            raise MisconfigurationException(self._not_text())
+
+    @torch.no_grad()
+    def generate(
+        self, prompt_ids: Tensor, length: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The prompt (T,) or (B, T) continued by `length` tokens; the LSTM's state is carried along.
+
+        Temperature 0 takes the likeliest token each time; higher is bolder. Drawn on the generator's device, by default
+        on the CPU, so that a seed means the same text everywhere.
+        """
+        if length < 0 or temperature < 0 or prompt_ids.shape[-1] == 0:
+            raise MisconfigurationException(
+                f"generate: length {length} and temperature {temperature} must be at least 0 and the prompt not empty."
+            )
+        training = self.training
+        self.eval()
+        try:
+            text = prompt_ids.reshape(-1, prompt_ids.shape[-1]).to(self.device)
+            fresh: Tensor = text
+            state: Hidden | None = None
+            for _ in range(length):
+                logits, state = self.net(fresh, state, last=True)
+                fresh = self._draw(logits[:, 0].float(), temperature, generator)
+                text = torch.cat((text, fresh), dim=1)
+        finally:
+            self.train(training)
+        return text[0] if prompt_ids.dim() == 1 else text
+
+    @staticmethod
+    def _draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+        if temperature == 0:
+            return logits.argmax(dim=1, keepdim=True)
+        device = "cpu" if generator is None else generator.device
+        probabilities = torch.softmax(logits / temperature, dim=1).to(device)
+        return torch.multinomial(probabilities, 1, generator=generator).to(logits.device)

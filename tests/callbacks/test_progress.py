@@ -1,0 +1,90 @@
+"""Without a terminal: one plain line for each thing that ended, with the numbers of that very thing."""
+
+import re
+import sys
+
+import pytest
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import RichProgressBar
+
+from callbacks import PlainProgress, TerminalProgress, progress_bar
+
+_SECONDS = r"  \d+\.\d s"
+
+
+class _Record(Callback):
+    """The epoch metrics as they stand when the next epoch begins."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch:
+            self.losses.append(float(trainer.callback_metrics["train/loss"]))
+
+
+def _fit_lines(make_trainer, model, data, capsys, **arguments) -> list[str]:
+    make_trainer([PlainProgress()], **arguments).fit(model, data)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_one_line_an_epoch_with_its_own_numbers(make_trainer, small, blobs, capsys) -> None:
+    record = _Record()
+    make_trainer([PlainProgress(), record], max_epochs=3).fit(small(scores=[0.5, 0.25, 0.00012]), blobs())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for epoch, loss in enumerate(("0.5000", "0.2500", "0.00012")):
+        pattern = rf"epoch {epoch + 1}/3  train/loss \d\.\d{{4}}  val/acc \d\.\d{{4}}  val/loss {loss}{_SECONDS}"
+        reordered = rf"epoch {epoch + 1}/3  train/loss \d\.\d{{4}}  val/loss {loss}  val/acc \d\.\d{{4}}{_SECONDS}"
+        assert re.fullmatch(f"{pattern}|{reordered}", lines[epoch])
+    assert [f"{loss:.4f}" for loss in record.losses] == [line.split()[3] for line in lines[:2]]
+
+
+def test_only_validated_epochs_show_validation(make_trainer, small, blobs, capsys) -> None:
+    lines = _fit_lines(make_trainer, small(), blobs(), capsys, max_epochs=4, check_val_every_n_epoch=2)
+    assert ["val/loss" in line for line in lines] == [False, True, False, True]
+
+
+def test_no_validation_and_steps(make_trainer, small, blobs, capsys) -> None:
+    lines = _fit_lines(make_trainer, small(), blobs(validation=False), capsys, max_steps=8, max_epochs=-1)
+    assert re.fullmatch(rf"epoch 1  step 6/8  train/loss [\d.]+{_SECONDS}", lines[0])
+    assert lines[1].startswith("epoch 2  step 8/8  train/loss ")
+    assert not any("val/" in line for line in lines)
+
+
+def test_one_line_each_for_validate_test_and_predict(make_trainer, small, blobs, capsys) -> None:
+    trainer, model, data = make_trainer([PlainProgress()]), small(), blobs()
+    trainer.validate(model, data, verbose=False)
+    trainer.test(model, data, verbose=False)
+    trainer.predict(model, data)
+    validate, test, predict = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"validate(  val/(loss|acc) \d\.\d+){{2}}{_SECONDS}", validate)
+    assert re.fullmatch(rf"test  test/loss \d\.\d+{_SECONDS}", test)
+    assert re.fullmatch(rf"predict  3 batches{_SECONDS}", predict)
+
+
+def test_a_disabled_bar_is_silent(make_trainer, small, blobs, capsys) -> None:
+    bar = PlainProgress()
+    bar.disable()
+    make_trainer([bar]).fit(small(), blobs())
+    assert capsys.readouterr().out == ""
+    bar.enable()
+    make_trainer([bar]).fit(small(), blobs())
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("terminal", "term", "kind"),
+    [(True, "xterm", TerminalProgress), (True, "dumb", PlainProgress), (False, "xterm", PlainProgress)],
+)
+def test_the_bar_fits_the_place(monkeypatch, terminal, term, kind) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setenv("TERM", term)
+    assert type(progress_bar()) is kind
+
+
+def test_the_terminal_bar_redraws_rarely(make_trainer, small, blobs) -> None:
+    bar = TerminalProgress()
+    assert isinstance(bar, RichProgressBar)
+    assert bar.refresh_rate >= 20
+    make_trainer([bar]).fit(small(), blobs())

@@ -1,0 +1,1 @@
+"""Makers of tiny datasets in the true on-disk formats."""

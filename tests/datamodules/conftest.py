@@ -1,0 +1,25 @@
+"""Fixtures of the datamodule tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees this machine's data, cache or working folder, and none downloads."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LITLAB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("datamodules.locate.PACKAGE_DIRS", {})
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data folder that LITLAB_DATA_DIR names; not made yet."""
+    return tmp_path / "data"

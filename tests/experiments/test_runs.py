@@ -1,0 +1,299 @@
+"""What a fit leaves behind, and what repeating, testing and flags do with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from experiments import fit, load_run
+from experiments.run_folder import RunFolder
+from tests.experiments.conftest import ROOT, Command
+
+QUICK = ["--trainer.enable_model_summary=false", "--trainer.max_epochs=2"]
+
+
+def last_losses(run: str) -> list[float]:
+    return [row["train/loss"] for row in load_run(run).metrics if "train/loss" in row]
+
+
+def test_the_run_folder_holds_everything(litlab: Command, workshop: Path) -> None:
+    assert litlab("fit", *QUICK).code == 0
+    run = load_run("mlp_digits")
+    names = sorted(path.name for path in run.path.iterdir())
+    assert [name for name in names if not name.startswith("events")] == [
+        "checkpoints", "config.yaml", "environment.json", "metrics.csv", "results.json",
+    ]  # fmt: skip
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    environment = run.environment
+    assert environment["seed"] == 42
+    assert environment["versions"]["torch"] == torch.__version__
+    assert set(environment["data"]["sha256"]) == {"train_data", "split"}, "fit must not read the test set"
+    assert environment["data"]["sizes"] == {"train": 1150, "val": 287}
+    assert environment["chosen"]["precision"] == "32-true"
+    assert (workshop / "runs" / "mlp_digits" / "0") == run.path
+
+
+def test_the_same_command_twice_gives_two_folders_and_the_same_numbers(litlab: Command) -> None:
+    assert litlab("fit", *QUICK).code == 0
+    assert litlab("fit", *QUICK).code == 0
+    assert last_losses("runs/mlp_digits/0") == last_losses("runs/mlp_digits/1")
+    assert litlab("fit", *QUICK, "--seed_everything=0").code == 0
+    assert last_losses("runs/mlp_digits/2") != last_losses("runs/mlp_digits/0")
+    assert load_run("mlp_digits").environment["seed"] == 0, "0 is a seed"
+
+
+def test_a_run_repeats_from_its_own_config(litlab: Command) -> None:
+    assert litlab("fit", *QUICK, "--model.optimizer", "sgd", "--model.optimizer.lr", "0.05").code == 0
+    again = litlab("fit", "--config", "runs/mlp_digits/0/config.yaml")
+    assert again.code == 0, again.err
+    assert last_losses("runs/mlp_digits/1") == last_losses("runs/mlp_digits/0")
+    configs = [(Path("runs/mlp_digits") / number / "config.yaml").read_text() for number in ("0", "1")]
+    assert configs[0] == configs[1]
+
+
+def test_print_config_makes_a_file_that_repeats_the_run(litlab: Command, workshop: Path) -> None:
+    printed = litlab("fit", "mlp_digits", *QUICK, "--print_config")
+    assert printed.code == 0
+    (workshop / "c.yaml").write_text(printed.out)
+    assert not (workshop / "runs").exists()
+    assert litlab("fit", "mlp_digits", *QUICK).code == 0
+    assert litlab("fit", "-c", "c.yaml").code == 0
+    assert last_losses("runs/mlp_digits/1") == last_losses("runs/mlp_digits/0")
+
+
+def test_a_flag_beats_every_file_wherever_it_stands(litlab: Command, workshop: Path) -> None:
+    (workshop / "late.yaml").write_text("trainer: {max_epochs: 4}\ndata:\n  init_args: {batch_size: 64}\n")
+    printed = litlab(
+        "fit",
+        "--trainer.max_epochs=1",
+        "mlp_digits"[:0] or "--config=mlp_digits",
+        "--config",
+        "late.yaml",
+        "--print_config",
+    )
+    config = yaml.safe_load(printed.out)
+    assert config["trainer"]["max_epochs"] == 1, "a flag before the files"
+    assert config["data"]["init_args"]["batch_size"] == 64, "a later file beats an earlier one"
+    assert config["data"]["init_args"]["stratify"] is True, "what the later file leaves out stays"
+    assert config["experiment"] == "mlp_digits", "the first config names the experiment"
+
+
+def test_a_fragment_adds_callbacks_and_a_plain_list_that_drops_some_is_announced(
+    litlab: Command, workshop: Path
+) -> None:
+    (workshop / "base.yaml").write_text("trainer: {callbacks: [{class_path: RichModelSummary}]}\n")
+    (workshop / "more.yaml").write_text("trainer: {callbacks+: [{class_path: DeviceStatsMonitor}]}\n")
+    (workshop / "other.yaml").write_text("trainer: {callbacks: [{class_path: DeviceStatsMonitor}]}\n")
+
+    def callbacks(*words: str) -> tuple[list[str], str]:
+        result = litlab("fit", "mlp_digits", "base.yaml", *words, "--print_config")
+        assert result.code == 0, result.err
+        listed = yaml.safe_load(result.out)["trainer"]["callbacks"]
+        return [entry["class_path"].rpartition(".")[2] for entry in listed], result.err
+
+    assert callbacks("--config=more.yaml") == (["RichModelSummary", "DeviceStatsMonitor"], "")
+    assert callbacks("--trainer.callbacks+=DeviceStatsMonitor")[0] == ["RichModelSummary", "DeviceStatsMonitor"]
+    names, said = callbacks("--config=other.yaml")
+    assert names == ["DeviceStatsMonitor"]
+    assert "RichModelSummary dropped" in said
+    assert "callbacks+:" in said
+
+
+def test_default_callbacks_survive_a_list_of_the_users_own(litlab: Command) -> None:
+    result = litlab("fit", *QUICK, '--trainer.callbacks=[{"class_path": "RichModelSummary"}]')
+    assert result.code == 0, result.err
+    run = load_run("mlp_digits")
+    assert (run.path / "checkpoints" / "best.ckpt").is_file()
+    assert any("lr-Adam" in row for row in run.metrics), "learning-rate monitor"
+    assert "epoch 2/2" in result.out, "progress lines"
+
+
+def test_options_may_be_added_to_a_callback_on_the_command_line(litlab: Command) -> None:
+    added = [
+        "--trainer.callbacks+=EarlyStopping",
+        "--trainer.callbacks.monitor=val/loss",
+        "--trainer.callbacks.patience=7",
+    ]
+    printed = litlab("fit", "mlp_digits", *added, "--print_config")
+    (entry,) = yaml.safe_load(printed.out)["trainer"]["callbacks"]
+    assert entry["init_args"]["patience"] == 7
+
+
+def test_early_stopping_stops_a_model_that_cannot_learn(litlab: Command) -> None:
+    stuck = ["--model.init=zeros", "--patience=2", "--trainer.max_epochs=30", "--trainer.enable_model_summary=false"]
+    assert litlab("fit", *stuck).code == 0
+    assert len(last_losses("mlp_digits")) < 10
+
+
+def test_last_is_the_last_epoch_and_best_the_best(litlab: Command) -> None:
+    # A learning rate that rises makes a later epoch worse than an earlier one.
+    words = [
+        "--model.optimizer=sgd",
+        "--model.optimizer.lr=0.02",
+        "--model.scheduler=exponential",
+        "--model.scheduler.gamma=8",
+    ]
+    assert litlab("fit", *words, "--trainer.max_epochs=5", "--trainer.enable_model_summary=false").code == 0
+    run = load_run("mlp_digits")
+    epochs = {
+        name: torch.load(run.path / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
+        for name in ("best", "last")
+    }
+    scores = [row["val/acc"] for row in run.metrics if "val/acc" in row]
+    assert epochs["last"] == 4
+    assert epochs["best"] == scores.index(max(scores)) < 4
+    assert run.results[0]["epoch"] == epochs["best"]
+
+
+def test_test_after_fit_and_test_print_the_same_number(litlab: Command) -> None:
+    fitted = litlab("fit", *QUICK, "--test_after_fit=true")
+    tested = litlab("test", "mlp_digits")
+
+    def figure(text: str) -> str:
+        return next(line for line in text.splitlines() if line.startswith("test/acc"))
+
+    assert figure(fitted.out) == figure(tested.out)
+    assert len(figure(tested.out).rpartition(".")[2]) == 6
+    assert "scored: test, 360 samples" in tested.out
+
+
+def test_limit_train_batches_1_trains_one_batch(litlab: Command) -> None:
+    assert litlab("fit", "--trainer.limit_train_batches", "1", "--trainer.max_epochs", "1").code == 0
+    assert torch.load(load_run("mlp_digits").path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 1
+
+
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_fast_dev_run_leaves_no_files(litlab: Command, workshop: Path, value: str) -> None:
+    result = litlab("fit", "--trainer.fast_dev_run", value)
+    assert result.code == 0, result.err
+    assert list(workshop.iterdir()) == []
+
+
+def test_no_adverts_and_no_noise(litlab: Command) -> None:
+    result = litlab("fit", *QUICK)
+    for word in ("Tip", "litlogger", "LeafSpec", "Warning", "💡", "Seed set"):
+        assert word not in result.out + result.err
+    assert result.err == ""
+
+
+def test_without_validation_best_is_last(litlab: Command) -> None:
+    assert litlab("fit", *QUICK, "--data.val_split=0").code == 0
+    run = load_run("mlp_digits")
+    best, last = (torch.load(run.path / "checkpoints" / f"{n}.ckpt", weights_only=True) for n in ("best", "last"))
+    assert best["epoch"] == last["epoch"] == 1
+    result = litlab("validate", "mlp_digits")
+    assert result.code == 2
+    assert "no validation part" in result.sentence
+
+
+def test_a_checkpoint_names_its_own_run(litlab: Command) -> None:
+    assert litlab("fit", *QUICK, "--model.hidden=[16]").code == 0
+    best, last = "runs/mlp_digits/0/checkpoints/best.ckpt", "runs/mlp_digits/0/checkpoints/last.ckpt"
+    assert litlab("test", "--ckpt_path", best).code == 0
+    assert "best.ckpt" in litlab("test", f"--ckpt_path={best}").out
+    assert "last.ckpt" in litlab("test", "mlp_digits", "--ckpt_path", "last").out
+    assert "last.ckpt" in litlab("validate", "mlp_digits", "--ckpt_path", last).out
+    assert len(load_run("mlp_digits").results) == 5
+
+
+def test_a_run_folder_copied_elsewhere_still_tests(litlab: Command, workshop: Path) -> None:
+    import shutil
+
+    assert litlab("fit", *QUICK).code == 0
+    shutil.copytree("runs/mlp_digits/0", "elsewhere")
+    shutil.rmtree("runs")
+    result = litlab("test", "elsewhere")
+    assert result.code == 0, result.err
+    assert len(load_run("elsewhere").results) == 2
+    assert not (workshop / "runs").exists()
+
+
+def test_predict_never_writes_over_an_earlier_file(litlab: Command) -> None:
+    assert litlab("fit", *QUICK).code == 0
+    run = load_run("mlp_digits").path
+    assert litlab("predict", "mlp_digits").code == 0
+    first = (run / "predictions.csv").read_bytes()
+    assert litlab("predict", "mlp_digits", "--ckpt_path=last").code == 0
+    assert (run / "predictions-2.csv").is_file()
+    assert (run / "predictions.csv").read_bytes() == first
+    assert litlab("predict", "mlp_digits", "--output", "mine.csv").code == 0
+    assert Path("mine.csv").is_file()
+
+
+def test_two_claims_at_the_same_moment_get_two_folders(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        folders = list(pool.map(lambda i: RunFolder.claim(tmp_path, "x", {"config.yaml": str(i)}), range(64)))
+    assert sorted(int(folder.path.name) for folder in folders) == list(range(64))
+    assert sorted(int(folder.config.read_text()) for folder in folders) == list(range(64))
+    assert len(list((tmp_path / "x").iterdir())) == 64, "nothing made aside is left"
+
+
+@pytest.mark.slow
+def test_two_fits_started_at_once_get_two_folders(workshop: Path) -> None:
+    words = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "debug"]
+    started = [subprocess.Popen(words, cwd=workshop, env=_environment(), stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.wait(120) for process in started] == [0, 0]
+    assert {path.name for path in (workshop / "runs/mlp_digits").iterdir()} == {"0", "1"}
+    for number in "01":
+        assert (workshop / "runs/mlp_digits" / number / "checkpoints/best.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_run_and_score_like_one(workshop: Path, litlab: Command) -> None:
+    words = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "cpu_two_processes"]
+    words += ["--trainer.max_epochs=2", "--test_after_fit=true"]
+    done = subprocess.run(words, cwd=workshop, env=_environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (workshop / "runs/mlp_digits").iterdir()] == ["0"]
+    assert done.stdout.count("Trained 2 epochs") == 1
+    by_two = load_run("mlp_digits").results[-1]
+    assert by_two["n"] == 360
+    alone = litlab("test", "mlp_digits", "--trainer.devices=1", "--trainer.strategy=auto")
+    assert alone.code == 0, alone.err
+    by_one = load_run("mlp_digits").results[-1]
+    assert by_one["metrics"]["test/acc"] == pytest.approx(by_two["metrics"]["test/acc"], abs=1e-9)
+    assert by_one["metrics"]["test/loss"] == pytest.approx(by_two["metrics"]["test/loss"], rel=1e-6)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def test_fit_from_python_is_the_same_run(workshop: Path, litlab: Command) -> None:
+    run = fit("mlp_digits", overrides={"model.hidden": [16]}, max_epochs=2, enable_model_summary=False)
+    assert run.path == workshop / "runs/mlp_digits/0"
+    assert litlab("fit", *QUICK, "--model.hidden=[16]").code == 0
+    assert last_losses("runs/mlp_digits/1") == last_losses("runs/mlp_digits/0")
+    model = run.model
+    assert not model.training
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert run.test()["test/acc"] > 0.5
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", {"name": "adam", "lr": 0.01}, torch.optim.Adam], ids=["name", "spec", "class"]
+)
+def test_a_model_built_in_python_loads_as_plain_data_and_tests_from_the_command_line(
+    workshop: Path, litlab: Command, optimizer: object
+) -> None:
+    from datamodules import DigitsDataModule
+    from lit_models import LitMLP
+
+    model = LitMLP(input_shape=(1, 8, 8), num_classes=10, hidden=(16,), optimizer=optimizer)  # type: ignore[arg-type]
+    run = fit(model, DigitsDataModule(batch_size=64), experiment="mine", max_epochs=1, enable_progress_bar=False)
+    torch.load(run.path / "checkpoints/best.ckpt", weights_only=True)
+    again = load_run(workshop / "runs" / "mine" / "0").model
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+    result = litlab("test", "mine")
+    assert result.code == 0, result.err
+    assert litlab("fit", "--config", str(run.path / "config.yaml")).code == 0
