@@ -50,9 +50,9 @@ def _flatten(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flatten_spec(key: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """{"class_path": "torch.optim.SGD", "lr": 0.1} under "optimizer" -> optimizer SGD, optimizer.lr 0.1."""
+    """{"name": "sgd", "lr": 0.1} under "optimizer" -> optimizer sgd, optimizer.lr 0.1; a class path likewise."""
     inner = {**(spec.get("init_args") or {}), **spec}
-    name = inner.pop("class_path", None)
+    name = inner.pop("class_path", None) or inner.pop("name", None)
     inner.pop("init_args", None)
     flat = {f"{key}.{field}": _scalar(value) for field, value in inner.items() if not field.startswith("_")}
     return ({key: str(name).rpartition(".")[2]} if name else {}) | flat

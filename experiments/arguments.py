@@ -11,10 +11,11 @@ import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import lit_models
+from experiments.signatures import default_of
 from experiments.words import say
 
 # Arguments of litlab's models that take a name with settings: `--model.optimizer sgd --model.optimizer.lr 0.1`.
-SPECS = ("optimizer", "scheduler", "loss", "init")
+SPECS = ("optimizer", "scheduler", "loss", "init", "activation")
 
 
 def arrange(words: list[str]) -> tuple[list[str], list[Path]]:
@@ -29,7 +30,7 @@ def arrange(words: list[str]) -> tuple[list[str], list[Path]]:
     _announce_dropped_callbacks(documents, configs, flags)
     model = model_class(documents, flags)
     if isinstance(model, type) and issubclass(model, lit_models.LitTask):
-        flags = _name_specs(flags, documents)
+        flags = _name_specs(flags, documents, model)
     return [f"--config={path}" for path in configs] + flags, configs
 
 
@@ -97,8 +98,11 @@ def model_class(documents: list[dict[str, Any]], flags: list[str]) -> Any:
         return None
 
 
-def _name_specs(flags: list[str], documents: list[dict[str, Any]]) -> list[str]:
-    """Write a spec given by name as a mapping, so that a following `--model.optimizer.lr` adds to it."""
+def _name_specs(flags: list[str], documents: list[dict[str, Any]], model: type) -> list[str]:
+    """Write a spec given by name as a mapping, so that a following `--model.optimizer.lr` adds to it.
+
+    The name may stand in the flag before, in a config, or be the default in the model's signature.
+    """
     result = []
     named: set[str] = set()
     rest = iter(flags)
@@ -115,10 +119,13 @@ def _name_specs(flags: list[str], documents: list[dict[str, Any]]) -> list[str]:
             else:
                 result.append(f"{word}={json.dumps({'name': value})}")
         else:
-            written = _last_spec(documents, spec)
-            if spec not in named and isinstance(written, str):
-                result.append(f"--model.{spec}={json.dumps({'name': written})}")
+            if spec not in named:
                 named.add(spec)
+                base = _last_spec(documents, spec) or default_of(model, spec)
+                if isinstance(base, str):
+                    base = {"name": base}
+                if isinstance(base, dict):
+                    result.append(f"--model.{spec}={json.dumps(base)}")
             result.append(word)
     return result
 

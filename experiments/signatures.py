@@ -33,3 +33,12 @@ def is_required(cls: Any, name: str) -> bool:
         if name in signature.parameters:
             return signature.parameters[name].default is inspect.Parameter.empty
     return False
+
+
+def default_of(cls: Any, name: str) -> Any:
+    """The default of an argument, None where it has none or is not known."""
+    for signature in _initialisers(cls):
+        if name in signature.parameters:
+            default = signature.parameters[name].default
+            return None if default is inspect.Parameter.empty else default
+    return None

@@ -1,7 +1,7 @@
 """Weight initialisation by name.
 
-It reaches the weights of linear, convolution, recurrent and embedding layers. Biases start at 0 and normalisation
-layers at weight 1, bias 0, whatever the name, so that the weights alone are compared ("default" opens LSTM gates).
+A name reaches the weights of linear, convolution, recurrent and embedding layers; biases start at 0, normalisation
+layers at weight 1 and bias 0, so that the weights alone are compared. "default" and "torch" choose biases as well.
 """
 
 from collections.abc import Callable, Mapping
@@ -110,7 +110,7 @@ def initialise(network: nn.Module, spec: Spec = "default") -> nn.Module:
             if isinstance(layer, _NORMS):
                 nn.init.constant_(parameter, 1.0 if name == "weight" else 0.0)
             elif parameter.dim() < 2:
-                nn.init.zeros_(parameter)
+                _bias(layer, parameter, spread=target is _default)
             elif target is _default:
                 _by_layer(layer, name, parameter)
             else:
@@ -118,6 +118,12 @@ def initialise(network: nn.Module, spec: Spec = "default") -> nn.Module:
         if target is _default and isinstance(layer, nn.LSTM):
             _open_forget_gates(layer)
     return network
+
+
+def _bias(layer: nn.Module, bias: nn.Parameter, spread: bool) -> None:
+    """Zero, or for linear layers spread over +-1/sqrt(inputs): with few inputs, zero bends every unit at the origin."""
+    bound = layer.in_features**-0.5 if spread and isinstance(layer, nn.Linear) else 0.0
+    nn.init.uniform_(bias, -bound, bound)
 
 
 def _by_layer(layer: nn.Module, name: str, weight: nn.Parameter) -> None:

@@ -2,8 +2,6 @@
 
 from typing import Any, Literal
 
-from torch import nn
-
 from lit_models.classifier import LitClassifier
 from lit_models.linear import LinearRegression
 from lit_models.shapes import known_shape
@@ -24,8 +22,6 @@ class LitLogisticRegression(LitClassifier):
         loss: by default binary cross-entropy of the one logit, cross-entropy of several.
         **kwargs: see `LitClassifier`.
     """
-
-    net: nn.Module
 
     def __init__(
         self,

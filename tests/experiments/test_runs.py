@@ -68,6 +68,37 @@ def test_print_config_makes_a_file_that_repeats_the_run(litlab: Command, worksho
     assert last_losses("runs/mlp_digits/1") == last_losses("runs/mlp_digits/0")
 
 
+@pytest.mark.parametrize(
+    ("written", "words", "expected"),
+    [
+        ("sgd", ["--model.optimizer.lr", "0.1"], {"name": "sgd", "lr": 0.1}),
+        ("{name: sgd, momentum: 0.9}", ["--model.optimizer.lr=0.1"], {"name": "sgd", "momentum": 0.9, "lr": 0.1}),
+        (None, ["--model.optimizer.lr", "0.1"], {"name": "adam", "lr": 0.1}),
+        ("sgd", ["--model.optimizer", "Adam", "--model.optimizer.lr", "0.1"], {"name": "Adam", "lr": 0.1}),
+        ("{name: adam, lr: 1}", ["--model.optimizer=sgd", "--model.optimizer.lr=0.1"], {"name": "sgd", "lr": 0.1}),
+    ],
+)
+def test_an_optimizers_name_and_settings_may_come_from_different_places(
+    written: str | None, words: list[str], expected: dict[str, object], litlab: Command, workshop: Path
+) -> None:
+    (workshop / "mine.yaml").write_text(
+        "data: {class_path: DigitsDataModule}\nmodel:\n  class_path: LitMLP\n  init_args:\n    hidden: [8]\n"
+        + (f"    optimizer: {written}\n" if written else "")
+    )
+    printed = litlab("fit", "mine.yaml", *words, "--print_config")
+    assert printed.code == 0, printed.err
+    assert yaml.safe_load(printed.out)["model"]["init_args"]["optimizer"] == expected
+    assert litlab("fit", "mine.yaml", *words, "--trainer.fast_dev_run=1").code == 0
+
+
+def test_schedules_by_short_name_take_their_totals_from_the_run(litlab: Command) -> None:
+    words = ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--trainer.enable_model_summary=false"]
+    assert litlab("fit", *words, "--model.scheduler", "cosine", "--trainer.max_epochs=3").code == 0
+    rates = [row["lr-SGD"] for row in load_run("mlp_digits").metrics if "lr-SGD" in row]
+    assert rates[-1] < 0.005 < rates[0]
+    assert litlab("fit", *words, "--model.scheduler", "plateau", "--trainer.max_epochs=1").code == 0
+
+
 def test_a_flag_beats_every_file_wherever_it_stands(litlab: Command, workshop: Path) -> None:
     (workshop / "late.yaml").write_text("trainer: {max_epochs: 4}\ndata:\n  init_args: {batch_size: 64}\n")
     printed = litlab(

@@ -21,6 +21,7 @@ def _parse(*args: str, model: str | None = "LitMLP") -> Any:
         LightningDataModule,
         subclass_mode_model=True,
         run=False,
+        seed_everything_default=1,
         save_config_callback=None,
         auto_configure_optimizers=False,
         trainer_defaults=QUIET,
@@ -40,7 +41,7 @@ def test_arguments_of_all_bases_are_options_of_a_child() -> None:
     assert (model.l1, model.l2, model.scheduler_spec) == (0.01, 0.1, "cosine")
     assert model.metric_names == ("val/loss", "val/acc", "val/f1")
     assert model.hparams["num_classes"] == 3
-    assert model.hparams["optimizer"] == {"class_path": "adam", "init_args": {"lr": 0.001}}
+    assert model.hparams["optimizer"] == {"name": "adam", "lr": 0.001}
 
 
 @pytest.mark.parametrize("name", [name for name in lit_models.__all__ if name.startswith("Lit")])

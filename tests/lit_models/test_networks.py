@@ -136,9 +136,9 @@ def test_image_models_learn_bright_stripes(trainer: Any, loader: Any, name: str)
 def test_mlp_regressor_learns_a_sine(trainer: Any, loader: Any) -> None:
     x = torch.linspace(-3, 3, 100)[:, None]
     model = LitMLPRegressor((1,), 1, activation="tanh", optimizer={"name": "adam", "lr": 0.02}, scheduler="cosine")
-    run = trainer(max_epochs=100)
-    run.fit(model, loader(x, x.sin(), batch_size=50))
-    assert run.callback_metrics["train/loss"] < 3e-3
+    run = trainer(max_epochs=120)
+    run.fit(model, loader(x, x.sin(), batch_size=25))
+    assert run.callback_metrics["train/loss"] < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_momentum_and_nesterov_are_what_they_say() -> None:
     ("settings", "message"),
     [
         ({"optimizer": {"name": "adam", "lr": -1.0}}, r"optimizer: Adam\(lr=-1.0\) is refused: Invalid learning rate"),
-        ({"optimizer": "adma"}, r"optimizer: 'adma' is not known. Did you mean adam\?"),
+        ({"optimizer": "adm"}, r"optimizer: 'adm' is not known. Did you mean adam\?"),
         ({"optimizer": {"name": "adam", "learning": 1}}, r"optimizer: adam has no setting 'learning'"),
         ({"optimizer": {"name": "adam", "weightdecay": 1}}, r"Did you mean weight_decay\?"),
         ({"optimizer": {"name": "adam", "lr": "fast"}}, r"optimizer: adam: lr='fast' must be a number"),

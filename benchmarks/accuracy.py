@@ -1,0 +1,183 @@
+"""Accuracy and time of the shipped configs: several seeds each, scored on the official test set.
+
+    python benchmarks/accuracy.py                      run what is missing, then write the table
+    python benchmarks/accuracy.py mlp_mnist --seeds 5   only this config, five seeds
+    python benchmarks/accuracy.py --table               only write the table
+
+Every finished run is kept in results/accuracy.json at once: stop with Ctrl-C whenever you like, start again to go on.
+The validation part picks the epoch; the test set is scored once, with those weights. Nothing is tuned on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "accuracy.md")
+BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
+
+BF16 = ("--trainer.precision=bf16-mixed",)  # two to three times faster where the processor has AMX
+# config -> flags, and the least that we accept, in the unit of the metric shown
+CONFIGS: dict[str, tuple[tuple[str, ...], float | None]] = {
+    "linear_line": ((), None),
+    "linear_noisy": ((), None),
+    "logistic_threshold": ((), None),
+    "logistic_mnist": ((), 92.3),
+    "logistic_fashion_mnist": ((), 84.2),
+    "mlp_sine": ((), None),
+    "mlp_digits": ((), 95.0),
+    "mlp_mnist": ((), 98.2),
+    "mlp_fashion_mnist": ((), 88.8),
+    "cnn_mnist": (BF16, 99.2),
+    "cnn_fashion_mnist": (BF16, 91.0),
+    "cnn_cifar10": (BF16, None),
+    "resnet_fashion_mnist": (BF16, 91.5),
+    "resnet_cifar10": (BF16, None),
+    "lstm_mnist": ((), 98.7),
+    "lstm_fashion_mnist": ((), 88.5),
+    "lstm_text": ((), None),
+}
+NEEDS_A_GPU_OR_DATA = ("cnn_cifar10", "resnet_cifar10")  # run when named
+
+
+def load() -> list[dict[str, Any]]:
+    """All finished runs."""
+    records: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    return records
+
+
+def keep(record: dict[str, Any]) -> None:
+    """Add one run; the file is replaced whole, so that an interruption leaves the old one."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    with FileLock(f"{RESULTS}.lock"):  # several may run side by side, each on its own configs
+        aside = RESULTS.with_suffix(".new")
+        aside.write_text(json.dumps([*load(), record], indent=1) + "\n")
+        os.replace(aside, RESULTS)
+
+
+def measure(config: str, flags: tuple[str, ...], seed: int, threads: int) -> dict[str, Any]:
+    """One fit and one test through the command line, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **os.environ,
+            "LITLAB_RUNS_DIR": folder,
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        }
+        words = ["fit", config, *flags, f"--seed_everything={seed}", "--test_after_fit=true"]
+        words += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments", *words], env=environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise SystemExit(f"{config}, seed {seed}: exit code {done.returncode}\n{done.stderr}")
+        run = Path(folder) / config / "0"
+        fitted, tested = json.loads((run / "results.json").read_text())
+        facts = json.loads((run / "environment.json").read_text())
+    return {
+        "config": config,
+        "flags": list(flags),
+        "seed": seed,
+        "test": tested["metrics"],
+        "validation": fitted["metrics"],
+        "best_epoch": fitted["epoch"],
+        "seconds": fitted["seconds"],
+        "threads": threads,
+        "commit": (facts["git"] or {}).get("commit"),
+        "versions": facts["versions"],
+        "processor": facts["hardware"]["processor"],
+        "data": facts["data"]["sha256"],
+        "finished": time.strftime("%Y-%m-%d"),
+    }
+
+
+def row(config: str, records: list[dict[str, Any]]) -> str:
+    """A line of the table; 'not measured' where there is nothing."""
+    flags, floor = CONFIGS[config]
+    mine = [record for record in records if record["config"] == config and record["flags"] == list(flags)]
+    shown = " ".join(flag.removeprefix("--trainer.") for flag in flags)
+    least = "" if floor is None else f"{floor:.1f}"
+    if not mine:
+        return f"| `{config}` | not measured | {least} | | | {shown} |"
+    name = "test/acc" if "test/acc" in mine[0]["test"] else "test/loss"
+    scale, unit = (100, " %") if name == "test/acc" else (1, "")
+    values = [record["test"][name] * scale for record in mine]
+    digits = ".2f" if name == "test/acc" else ".3g"
+    spread = f" ± {statistics.stdev(values):{digits}}" if len(values) > 1 else ""
+    seconds = statistics.median(record["seconds"] for record in mine)
+    took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    what = "accuracy" if name == "test/acc" else "loss"
+    figure = f"{what} {statistics.mean(values):{digits}}{spread}{unit}"
+    return f"| `{config}` | {figure} | {least} | {len(values)} | {took} | {shown} |"
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """The table with what it was measured on."""
+    lines = ["| config | official test set | floor | seeds | time | flags |", "|---|---|---|---|---|---|"]
+    lines += [row(config, records) for config in CONFIGS]
+    if records:
+        last = records[-1]
+        versions = ", ".join(f"{name} {last['versions'][name]}" for name in ("torch", "lightning", "python"))
+        threads = " or ".join(str(n) for n in sorted({record["threads"] for record in records}))
+        lines += [
+            "",
+            "Mean and standard deviation over seeds (initialisation, order of samples, Dropout; the split stays); "
+            f"median time of a fit without start-up, on {last['processor']}, {threads} thread(s) of a shared machine "
+            f"with other load; {versions}. Digits and synthetic data have no official test set: theirs is fixed and "
+            "documented.",
+        ]
+    return "\n".join(lines)
+
+
+def write_tables() -> None:
+    """Put the table between the marks of each page."""
+    text = table(load())
+    for page in PAGES:
+        content = page.read_text() if page.is_file() else ""
+        if BEGIN in content and END in content:
+            before, rest = content.split(BEGIN, 1)
+            page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+            print(f"written: {page.relative_to(ROOT)}")
+
+
+def main() -> None:
+    """Measure what is missing, then write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="*", help="default: all that run on a CPU with data at hand")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    options = parser.parse_args()
+    unknown = [config for config in options.configs if config not in CONFIGS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(CONFIGS)}")
+    chosen = options.configs or [config for config in CONFIGS if config not in NEEDS_A_GPU_OR_DATA]
+    try:
+        for seed in range(0 if options.table else options.seeds):
+            for config in chosen:
+                flags, _ = CONFIGS[config]
+                done = {(r["config"], tuple(r["flags"]), r["seed"]) for r in load()}
+                if (config, flags, seed) in done:
+                    continue
+                record = measure(config, flags, seed, options.threads)
+                keep(record)
+                print(f"{config} seed {seed}: {record['test']} in {record['seconds']} s", flush=True)
+    except KeyboardInterrupt:
+        print("Stopped; what is finished is kept.")
+    write_tables()
+
+
+if __name__ == "__main__":
+    main()
