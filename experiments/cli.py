@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -113,8 +114,11 @@ class LitlabCLI(LightningCLI):
             raise MisconfigurationException(f"trainer: {error}") from error
 
     def config_text(self) -> str:
-        """The resolved config as YAML, without what is linked from the data."""
-        text: str = self.parser.dump(self.config, skip_none=False)
+        """The resolved config as YAML, what matters first, without what is linked from the data."""
+        content = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        last = ("data", "model", "trainer")
+        ordered = {name: content[name] for name in content if name not in last} | {name: content[name] for name in last}
+        text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
         return text
 
     def run(self) -> None:

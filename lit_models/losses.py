@@ -48,7 +48,8 @@ class CrossEntropy(nn.Module):
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError("label_smoothing lies between 0 and 1")
         self.label_smoothing = label_smoothing
-        self.register_buffer("weight", None if weight is None else torch.tensor(weight, dtype=torch.float32))
+        kept = None if weight is None else torch.tensor(weight, dtype=torch.float32)
+        self.register_buffer("weight", kept, persistent=False)  # a setting, so no part of the weights file
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits = two_logits(logits)
