@@ -48,8 +48,7 @@ class CrossEntropy(nn.Module):
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError("label_smoothing lies between 0 and 1")
         self.label_smoothing = label_smoothing
-        kept = None if weight is None else torch.tensor(weight, dtype=torch.float32)
-        self.register_buffer("weight", kept, persistent=False)  # a setting, so no part of the weights file
+        self.register_buffer("weight", None if weight is None else torch.tensor(weight, dtype=torch.float32))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits = two_logits(logits)

@@ -139,9 +139,11 @@ class StageMetrics(nn.Module):
         """Count the mean `value` of a batch of `samples`."""
         self.means[name].update(value.detach(), samples)  # type: ignore[operator]
 
-    @property
-    def loss(self) -> Tensor:
-        """Mean loss so far, over all devices."""
+    def mean_loss(self) -> Tensor:
+        """Mean loss so far, over all devices.
+
+        A method on purpose: torch's tracer reads every property, and on one rank alone this would wait for ever.
+        """
         value: Tensor = self.means["loss"].compute()  # type: ignore[operator]
         return value
 

@@ -202,7 +202,7 @@ class LitTask(LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         self._log_epoch(self.train_metrics)
         if self._val_loss is not None and "train/loss" in self.train_metrics.measured():
-            self.log("gap/loss", self._val_loss / self.train_metrics.loss, sync_dist=True)
+            self.log("gap/loss", self._val_loss / self.train_metrics.mean_loss(), sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         self.val_metrics.reset()
@@ -210,7 +210,7 @@ class LitTask(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         self._log_epoch(self.val_metrics)
         if not self.trainer.sanity_checking and "val/loss" in self.val_metrics.measured():
-            self._val_loss = self.val_metrics.loss
+            self._val_loss = self.val_metrics.mean_loss()
 
     def on_test_epoch_start(self) -> None:
         self.test_metrics.reset()

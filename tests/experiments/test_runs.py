@@ -169,7 +169,7 @@ def test_last_is_the_last_epoch_and_best_the_best(litlab: Command) -> None:
         "--model.optimizer=sgd",
         "--model.optimizer.lr=0.02",
         "--model.scheduler=exponential",
-        "--model.scheduler.gamma=8",
+        "--model.scheduler.gamma=4",
     ]
     assert litlab("fit", *words, "--trainer.max_epochs=5", "--trainer.enable_model_summary=false").code == 0
     run = load_run("mlp_digits")
