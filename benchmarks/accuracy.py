@@ -29,26 +29,29 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "accuracy.md")
 BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
 
 BF16 = ("--trainer.precision=bf16-mixed",)  # two to three times faster where the processor has AMX
-# config -> flags, and the least that we accept, in the unit of the metric shown
-CONFIGS: dict[str, tuple[tuple[str, ...], float | None]] = {
-    "linear_line": ((), None),
-    "linear_noisy": ((), None),
-    "logistic_threshold": ((), None),
-    "logistic_mnist": ((), 92.3),
-    "logistic_fashion_mnist": ((), 84.2),
-    "mlp_sine": ((), None),
-    "mlp_digits": ((), 95.0),
-    "mlp_mnist": ((), 98.2),
-    "mlp_fashion_mnist": ((), 88.8),
-    "cnn_mnist": (BF16, 99.2),
-    "cnn_fashion_mnist": (BF16, 91.0),
-    "cnn_cifar10": (BF16, None),
-    "resnet_fashion_mnist": (BF16, 91.5),
-    "resnet_cifar10": (BF16, None),
-    "lstm_mnist": ((), 98.7),
-    "lstm_fashion_mnist": ((), 88.5),
-    "lstm_text": ((), None),
-}
+# config, flags, and the least that we accept, in the unit of the metric shown
+Row = tuple[str, tuple[str, ...], float | None]
+ROWS: tuple[Row, ...] = (
+    ("linear_line", (), None),
+    ("linear_noisy", (), None),
+    ("logistic_threshold", (), None),
+    ("logistic_mnist", (), 92.3),
+    ("logistic_fashion_mnist", (), 84.2),
+    ("mlp_sine", (), None),
+    ("mlp_digits", (), 95.0),
+    ("mlp_mnist", (), 98.2),
+    ("mlp_fashion_mnist", (), 88.8),
+    ("cnn_mnist", (*BF16, "--trainer.max_epochs=1", "--data.batch_size=64", "--model.dropout=0.25"), 98.9),
+    ("cnn_mnist", BF16, 99.2),
+    ("cnn_fashion_mnist", BF16, 91.0),
+    ("cnn_cifar10", BF16, None),
+    ("resnet_fashion_mnist", BF16, 91.5),
+    ("resnet_cifar10", BF16, None),
+    ("lstm_mnist", ("--trainer.max_epochs=4",), 98.4),
+    ("lstm_mnist", (), 98.7),
+    ("lstm_fashion_mnist", (), 88.5),
+    ("lstm_text", (), None),
+)
 NEEDS_A_GPU_OR_DATA = ("cnn_cifar10", "resnet_cifar10")  # run when named
 
 
@@ -103,11 +106,11 @@ def measure(config: str, flags: tuple[str, ...], seed: int, threads: int) -> dic
     }
 
 
-def row(config: str, records: list[dict[str, Any]]) -> str:
+def line(row: Row, records: list[dict[str, Any]]) -> str:
     """A line of the table; 'not measured' where there is nothing."""
-    flags, floor = CONFIGS[config]
+    config, flags, floor = row
     mine = [record for record in records if record["config"] == config and record["flags"] == list(flags)]
-    shown = " ".join(flag.removeprefix("--trainer.") for flag in flags)
+    shown = " ".join(flag.removeprefix("--") for flag in flags)
     least = "" if floor is None else f"{floor:.1f}"
     if not mine:
         return f"| `{config}` | not measured | {least} | | | {shown} |"
@@ -126,7 +129,7 @@ def row(config: str, records: list[dict[str, Any]]) -> str:
 def table(records: list[dict[str, Any]]) -> str:
     """The table with what it was measured on."""
     lines = ["| config | official test set | floor | seeds | time | flags |", "|---|---|---|---|---|---|"]
-    lines += [row(config, records) for config in CONFIGS]
+    lines += [line(row, records) for row in ROWS]
     if records:
         last = records[-1]
         versions = ", ".join(f"{name} {last['versions'][name]}" for name in ("torch", "lightning", "python"))
@@ -160,14 +163,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
-    unknown = [config for config in options.configs if config not in CONFIGS]
+    known = list(dict.fromkeys(config for config, _, _ in ROWS))
+    unknown = [config for config in options.configs if config not in known]
     if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(CONFIGS)}")
-    chosen = options.configs or [config for config in CONFIGS if config not in NEEDS_A_GPU_OR_DATA]
+        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+    chosen = options.configs or [config for config in known if config not in NEEDS_A_GPU_OR_DATA]
     try:
         for seed in range(0 if options.table else options.seeds):
-            for config in chosen:
-                flags, _ = CONFIGS[config]
+            for config, flags, _ in (row for row in ROWS if row[0] in chosen):
                 done = {(r["config"], tuple(r["flags"]), r["seed"]) for r in load()}
                 if (config, flags, seed) in done:
                     continue

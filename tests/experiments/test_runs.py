@@ -269,7 +269,7 @@ def test_two_claims_at_the_same_moment_get_two_folders(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_fits_started_at_once_get_two_folders(workshop: Path) -> None:
     words = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "debug"]
-    started = [subprocess.Popen(words, cwd=workshop, env=_environment(), stdout=subprocess.PIPE) for _ in range(2)]
+    started = [subprocess.Popen(words, cwd=workshop, env=_environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(120) for process in started] == [0, 0]
     assert {path.name for path in (workshop / "runs/mlp_digits").iterdir()} == {"0", "1"}
     for number in "01":
