@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
 from callbacks.support import epoch_metrics, format_number, is_fitting
@@ -18,43 +18,19 @@ def progress_bar() -> ProgressBar:
     return PlainProgress()
 
 
-class TerminalProgress(RichProgressBar):
-    """Lightning's rich bar, drawn every 20 batches; each epoch's bar stays on the screen."""
+class _Lines(Callback):
+    """One line for each finished epoch, validation, test or prediction; beside it a bar may be drawn."""
 
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=20, leave=True)
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Without `v_num`: the run folder says that."""
-        items: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        items.pop("v_num", None)
-        return items
-
-
-class PlainProgress(ProgressBar):
-    """One line for each finished epoch, validation, test or prediction; nothing is redrawn.
-
-    | line                                                                 | when                                 |
-    |----------------------------------------------------------------------|--------------------------------------|
-    | `epoch 3/10  train/loss 0.4123  val/loss 0.3922  val/acc 0.8610  2.1 s` | epoch over, all its metrics known |
-    | `test  test/loss 0.4010  test/acc 0.8555  0.8 s`                     | end of test, likewise of validate    |
-    | `predict  79 batches  0.5 s`                                         | end of predict                       |
-
-    val metrics stand only in the line of an epoch that was validated.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **bar: Any) -> None:
+        super().__init__(**bar)
         self._enabled = True
         self._validated = False
         self._begun = time.perf_counter()
         self._finished: tuple[str, str] | None = None
 
     def disable(self) -> None:
+        """Lightning calls this on every process but the first."""
         self._enabled = False
-
-    def enable(self) -> None:
-        self._enabled = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -64,37 +40,47 @@ class PlainProgress(ProgressBar):
         self._show_epoch(trainer)
         self._validated = False
         self._begun = time.perf_counter()
+        super().on_train_epoch_start(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_start(trainer, pl_module)
         if not is_fitting(trainer):
             self._begun = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
         if not is_fitting(trainer):
             self._line("validate", _show(trainer, "val"), self._seconds())
         elif not trainer.sanity_checking:
             self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
         # The module logs its epoch metrics after this hook: the line is written when the next epoch starts.
         self._finished = (_epoch_label(trainer), self._seconds())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
         self._show_epoch(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
         self._show_epoch(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_test_start(trainer, pl_module)
         self._begun = time.perf_counter()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_test_end(trainer, pl_module)
         self._line("test", _show(trainer, "test"), self._seconds())
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_predict_start(trainer, pl_module)
         self._begun = time.perf_counter()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_predict_end(trainer, pl_module)
         self._line("predict", [f"{sum(trainer.num_predict_batches)} batches"], self._seconds())
 
     def _show_epoch(self, trainer: Trainer) -> None:
@@ -106,10 +92,45 @@ class PlainProgress(ProgressBar):
 
     def _line(self, label: str, parts: list[str], seconds: str) -> None:
         if self._enabled:
-            self.print("  ".join([label, *parts, seconds]), flush=True)
+            print("  ".join([label, *parts, seconds]), flush=True)
 
     def _seconds(self) -> str:
         return f"{time.perf_counter() - self._begun:.1f} s"
+
+
+class TerminalProgress(_Lines, RichProgressBar):
+    """Lightning's rich bar, drawn every 20 batches, which gives way to the lines of `PlainProgress`."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20, leave=False)
+
+    def disable(self) -> None:
+        """No lines and no bar."""
+        _Lines.disable(self)
+        RichProgressBar.disable(self)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Only the running loss: the lines show the epochs."""
+        items: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        running = {name: value for name, value in items.items() if name.endswith("loss_step")}
+        return running or {name: value for name, value in items.items() if name != "v_num"}
+
+
+class PlainProgress(_Lines, ProgressBar):
+    """One line for each finished epoch, validation, test or prediction; nothing is redrawn.
+
+    | line                                                                 | when                                 |
+    |----------------------------------------------------------------------|--------------------------------------|
+    | `epoch 3/10  train/loss 0.4123  val/loss 0.3922  val/acc 0.8610  2.1 s` | epoch over, all its metrics known |
+    | `test  test/loss 0.4010  test/acc 0.8555  0.8 s`                     | end of test, likewise of validate    |
+    | `predict  79 batches  0.5 s`                                         | end of predict                       |
+
+    val metrics stand only in the line of an epoch that was validated.
+    """
+
+    def enable(self) -> None:
+        """Show the lines again."""
+        self._enabled = True
 
 
 def _show(trainer: Trainer, prefix: str) -> list[str]:
