@@ -137,8 +137,8 @@ def table(records: list[dict[str, Any]]) -> str:
         lines += [
             "",
             "Mean and standard deviation over seeds (initialisation, order of samples, Dropout; the split stays); "
-            f"time of the quickest fit without start-up, on {last['processor']}, {threads} thread(s) of a shared machine "
-            f"with other load; {versions}. Digits and synthetic data have no official test set: theirs is fixed and "
+            f"time of the quickest fit without start-up, on {last['processor']}, {threads} thread(s) of a machine "
+            f"under other load; {versions}. Digits and synthetic data have no official test set: theirs is fixed and "
             "documented.",
         ]
     return "\n".join(lines)

@@ -55,6 +55,8 @@ class BestEpoch:
                 return
             self.score = value
         self.metrics = epoch_metrics(logged, "val") or epoch_metrics(logged, "train")
+        if self.monitor is not None:
+            self.metrics[self.monitor] = value  # also train/..., gap/loss: what the epoch was chosen by
 
     def _better(self, value: float, score: float) -> bool:
         return value < score if self.mode == "min" else value > score

@@ -1,6 +1,7 @@
 """The two checkpoints of a run: `best.ckpt` and `last.ckpt`."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,10 +10,12 @@ from typing import Literal
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 
 from callbacks.support import is_dry_run, is_fitting
 
 _VALIDATION = "val"
+_SCHEDULER = "scheduler.monitor"
 
 
 def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor") -> MisconfigurationException:
@@ -105,7 +108,7 @@ class BestCheckpoint(_RunCheckpoint):
             if name.startswith(_VALIDATION) and argument != "monitor":
                 raise MisconfigurationException(
                     f"{argument}: {name!r} needs a validation part and this run has none. Set data.val_split above 0, "
-                    "or remove the early stopping."
+                    f"or remove the {'early stopping' if argument.startswith('Early') else 'scheduler'}."
                 )
         if self.monitor is not None and self.monitor.startswith(_VALIDATION):
             if not is_dry_run(trainer):
@@ -120,6 +123,7 @@ class BestCheckpoint(_RunCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.monitor is not None and not self.monitor.startswith(_VALIDATION):
             self._require(trainer)
+        self._require_schedulers(trainer)
         if self.monitor is None or self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
@@ -130,7 +134,14 @@ class BestCheckpoint(_RunCheckpoint):
         # Stopped before the first validation (max_steps, a long check_val_every_n_epoch).
         trainer.print(f"{self.monitor!r} was never measured: best.ckpt is the newest state.")
         self.best_model_path = self.format_checkpoint_name({})
-        trainer.save_checkpoint(self.best_model_path)
+        last = next((c.best_model_path for c in trainer.callbacks if isinstance(c, LastCheckpoint)), "")  # type: ignore[attr-defined]
+        if not trainer.strategy.broadcast(os.path.isfile(last)):
+            trainer.save_checkpoint(self.best_model_path, weights_only=False)
+            return
+        # A copy: by now the trainer counts the epoch as over, and a state saved here would name the next one.
+        if trainer.is_global_zero:
+            _copy_whole(last, self.best_model_path)
+        trainer.strategy.barrier("best.ckpt")
 
     def _require(self, trainer: Trainer) -> None:
         # A validation metric may be missing at the end of a train epoch, a train metric during a validation.
@@ -140,6 +151,32 @@ class BestCheckpoint(_RunCheckpoint):
             return
         raise unknown_monitor(self.monitor, trainer.callback_metrics)
 
+    def _require_schedulers(self, trainer: Trainer) -> None:
+        # Lightning steps them right after this hook, at the end of a whole epoch, and knows no better words.
+        if not trainer.is_last_batch:
+            return
+        for config in _watching(trainer):
+            due = config.interval == "epoch" and (trainer.current_epoch + 1) % config.frequency == 0
+            if due and config.strict and config.monitor not in trainer.callback_metrics:
+                raise unknown_monitor(str(config.monitor), trainer.callback_metrics, _SCHEDULER)
+
     def _monitors(self, trainer: Trainer) -> list[tuple[str, str]]:
+        own = [(self.monitor, "monitor")] if self.monitor is not None else []
         stopping = [(callback.monitor, "EarlyStopping.monitor") for callback in trainer.early_stopping_callbacks]
-        return ([(self.monitor, "monitor")] if self.monitor is not None else []) + stopping
+        return own + stopping + [(str(config.monitor), _SCHEDULER) for config in _watching(trainer)]
+
+
+def _watching(trainer: Trainer) -> list[LRSchedulerConfig]:
+    """The schedulers that go by a metric."""
+    return [config for config in trainer.lr_scheduler_configs if config.reduce_on_plateau and config.monitor]
+
+
+def _copy_whole(source: str, target: str) -> None:
+    """The target appears whole or not at all."""
+    unfinished = f"{target}.{os.getpid()}.part"
+    try:
+        shutil.copyfile(source, unfinished)
+        os.replace(unfinished, target)
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)

@@ -27,7 +27,8 @@ class ModelGraph(Callback):
             # torch's tracer warns about itself and prints its errors.
             with undisturbed(pl_module), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
-                writer.add_graph(pl_module, example_input(pl_module))
+                with trainer.precision_plugin.forward_context():
+                    writer.add_graph(pl_module, example_input(pl_module))
         except Exception as error:  # tracing runs the user's forward, which may raise anything
             first_line = (str(error).strip().splitlines() or [""])[0]
             trainer.print(f"No model graph: tracing failed ({type(error).__name__}: {first_line}).")

@@ -25,7 +25,8 @@ class PredictionWriter(BasePredictionWriter):
     | target_name, prediction_name | the classes' names                                 | the data names its classes |
     | p_<class>                    | probability of each class                          | classifiers                |
 
-    Takes the dicts of `predict_step` (`target`, `prediction`, `probabilities`). The file appears whole at the end of
+    Takes the dicts of `predict_step` (`target`, `prediction`, `probabilities`), or a tensor (B, ...) as `prediction`.
+    Line breaks, tabs and backslashes in names are written escaped, as in Python. The file appears whole at the end of
     predict, under one process only: several do not know the place of their samples in the file.
     """
 
@@ -62,10 +63,12 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         if self._file is None:
             return
-        if not isinstance(prediction, dict) or "prediction" not in prediction:
+        if isinstance(prediction, Tensor) and prediction.ndim:
+            prediction = {"prediction": prediction}  # of a model that is not ours
+        if not isinstance(prediction, dict) or not isinstance(prediction.get("prediction"), Tensor):
             raise MisconfigurationException(
-                f"predict_step of {type(pl_module).__name__} must return a dict with 'prediction' "
-                f"(and 'target', 'probabilities' where known), not {type(prediction).__name__}."
+                f"predict_step of {type(pl_module).__name__} must return a tensor (batch, ...) or a dict with the "
+                f"tensor 'prediction' (and 'target', 'probabilities' where known), not {type(prediction).__name__}."
             )
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         columns = _columns(prediction, names)
@@ -108,12 +111,20 @@ def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict
         columns |= _numbers(key, value)
     for key in ("target", "prediction"):
         if classes is not None and key in columns:
-            columns[f"{key}_name"] = [str(classes[int(index)]) for index in columns[key]]
+            columns[f"{key}_name"] = [_one_line(classes[int(index)]) for index in columns[key]]
     if probabilities is not None and probabilities.ndim == 2:
         labels = classes or range(probabilities.shape[1])
         for index, label in enumerate(labels):
-            columns |= {f"p_{label}": _texts(probabilities[:, index])}
+            columns |= {f"p_{_one_line(label)}": _texts(probabilities[:, index])}
     return columns
+
+
+def _one_line(name: object) -> str:
+    """A name without line breaks and tabs; different names stay different."""
+    return "".join(
+        letter if letter.isprintable() and letter != "\\" else letter.encode("unicode_escape").decode("ascii")
+        for letter in str(name)
+    )
 
 
 def _numbers(key: str, value: Tensor) -> dict[str, list[str]]:

@@ -50,7 +50,7 @@ class _Lines(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
         if not is_fitting(trainer):
-            self._line("validate", _show(trainer, "val"), self._seconds())
+            self._line("validate", [_batches(trainer.num_val_batches)], self._seconds())
         elif not trainer.sanity_checking:
             self._validated = True
 
@@ -73,7 +73,7 @@ class _Lines(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_test_end(trainer, pl_module)
-        self._line("test", _show(trainer, "test"), self._seconds())
+        self._line("test", [_batches(trainer.num_test_batches)], self._seconds())
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_predict_start(trainer, pl_module)
@@ -81,7 +81,7 @@ class _Lines(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_predict_end(trainer, pl_module)
-        self._line("predict", [f"{sum(trainer.num_predict_batches)} batches"], self._seconds())
+        self._line("predict", [_batches(trainer.num_predict_batches)], self._seconds())
 
     def _show_epoch(self, trainer: Trainer) -> None:
         if self._finished is None:
@@ -122,8 +122,7 @@ class PlainProgress(_Lines, ProgressBar):
     | line                                                                 | when                                 |
     |----------------------------------------------------------------------|--------------------------------------|
     | `epoch 3/10  train/loss 0.4123  val/loss 0.3922  val/acc 0.8610  2.1 s` | epoch over, all its metrics known |
-    | `test  test/loss 0.4010  test/acc 0.8555  0.8 s`                     | end of test, likewise of validate    |
-    | `predict  79 batches  0.5 s`                                         | end of predict                       |
+    | `test  79 batches  0.5 s`                                            | end of test, validate, predict       |
 
     val metrics stand only in the line of an epoch that was validated.
     """
@@ -131,6 +130,11 @@ class PlainProgress(_Lines, ProgressBar):
     def enable(self) -> None:
         """Show the lines again."""
         self._enabled = True
+
+
+def _batches(numbers: list[int | float]) -> str:
+    """The figures themselves are printed by whoever asked for them."""
+    return f"{sum(numbers)} batches"
 
 
 def _show(trainer: Trainer, prefix: str) -> list[str]:

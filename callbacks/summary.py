@@ -1,5 +1,6 @@
 """The table of layers that a run prints before it trains."""
 
+import warnings
 from dataclasses import dataclass, field
 
 from lightning.pytorch import LightningModule, Trainer
@@ -60,9 +61,16 @@ class ModelTable(ModelSummary):
 
     def table(self, model: LightningModule) -> str:
         """The table as text, without touching modes or random states."""
-        with undisturbed(model):
-            summary = LayerSummary(model, max_depth=-1)
-        sample = example_input(model)
+        given, sample = model.example_input_array, example_input(model)
+        try:
+            # Lightning's table takes it as it stands, which under precision 64-true is float32 for double weights.
+            model.example_input_array = sample
+            with undisturbed(model), warnings.catch_warnings():
+                # About megabytes, which are not printed here.
+                warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
+                summary = LayerSummary(model, max_depth=-1)
+        finally:
+            model.example_input_array = given
         with_example = sample is not None
         samples = int(sample.shape[0]) if hasattr(sample, "shape") and sample.ndim else 1
         rows = {

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from datamodules.facts import check_samples
 from datamodules.loader import Batch, InMemoryLoader
 from datamodules.splits import check_split_arguments, hash_tensors, shrink, split_indices
 
@@ -137,6 +138,10 @@ class LitDataModule(LightningDataModule, ABC):
         """Shuffled by the run's seed, anew each epoch."""
         train, _ = self._indices()
         steps = self.trainer.accumulate_grad_batches if self.trainer else 1
+        if steps < 1:
+            raise MisconfigurationException(
+                f"trainer.accumulate_grad_batches: {steps} is not possible. Give a whole number above 0; 1 is none."
+            )
         world_size = self.trainer.world_size if self.trainer else 1
         if self.batch_size % steps or self.batch_size // steps < world_size:
             raise MisconfigurationException(
@@ -167,7 +172,10 @@ class LitDataModule(LightningDataModule, ABC):
 
     def _load(self, part: Part) -> Batch:
         if part not in self._parts:
-            self._parts[part] = self.load_part(part)
+            inputs, targets = self.load_part(part)
+            what = f"{type(self).__name__}'s {part} tensors"
+            check_samples(what, inputs, targets, self.num_classes, f"Look at its load_part({part!r}).")
+            self._parts[part] = inputs, targets
         return self._parts[part]
 
     def _indices(self) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torchvision.datasets import VisionDataset
 
 from datamodules.base import Part
 from datamodules.damage import read_dataset
+from datamodules.facts import check_samples
 from datamodules.images import PixelDataModule
 from datamodules.loader import Batch
 from datamodules.locate import locate
@@ -58,21 +59,12 @@ class ImageDataModule(PixelDataModule):
     def _check(self, part: Part, images: Tensor, targets: Tensor) -> None:
         """Refuse data that contradicts the facts."""
         what = f"{self.dataset_class.__name__}'s {part} files in {self.root()}"
-        if images.shape[1:] != self.input_shape or not len(images):
+        if images.shape[1:] != self.input_shape:
             raise MisconfigurationException(
                 f"data: {what} hold {len(images)} images of shape {tuple(images.shape[1:])}, expected "
                 f"{self.input_shape}. Replace them."
             )
-        if len(images) != len(targets):
-            raise MisconfigurationException(
-                f"data: {what} hold {len(images)} images but {len(targets)} labels. Replace the damaged one."
-            )
-        low, high = int(targets.min()), int(targets.max())
-        if self.num_classes is not None and not 0 <= low <= high < self.num_classes:
-            wrong = low if low < 0 else high
-            raise MisconfigurationException(
-                f"data: {what} hold the label {wrong}, expected 0 to {self.num_classes - 1}. Replace the labels file."
-            )
+        check_samples(what, images, targets, self.num_classes, "Replace the damaged one.")
 
 
 class MNISTDataModule(ImageDataModule):

@@ -7,17 +7,33 @@ from typing import TYPE_CHECKING, Any
 from experiments.version import VERSION
 
 if TYPE_CHECKING:
-    from experiments.api import LoadedRun, fit, load_run
+    from experiments.api import LoadedRun
 
 __version__ = VERSION
 
-__all__ = ["LoadedRun", "__version__", "fit", "load_run"]
+__all__ = ["__version__", "fit", "load_run"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import torch and Lightning only when `fit` or `load_run` is really used."""
-    if name in ("LoadedRun", "fit", "load_run"):
-        from experiments import api
+def fit(*args: Any, **kwargs: Any) -> LoadedRun:
+    """Train a config or a model and return the run; see `experiments.api.fit` for the arguments.
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'experiments' has no attribute '{name}'")
+    `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` or `fit(model, data, experiment="mine")`.
+    """
+    run: LoadedRun = _api().fit(*args, **kwargs)
+    return run
+
+
+def load_run(run: Any) -> LoadedRun:
+    """A run by its folder, or an experiment's newest by name: config, metrics, results, model with its best weights."""
+    loaded: LoadedRun = _api().load_run(run)
+    return loaded
+
+
+def _api() -> Any:
+    """Torch and Lightning are imported here, when they are needed, not when this package is."""
+    from experiments.rooms import import_rooms
+
+    import_rooms()
+    from experiments import api
+
+    return api

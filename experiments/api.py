@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from experiments import training
 from experiments.catalogue import find_config, find_run
 from experiments.checkpoint import Weights
+from experiments.checks import check_plain, check_trainer
 from experiments.cli import LitlabCLI
 from experiments.mistake import UserMistake
 from experiments.program import working_folder_importable
@@ -32,6 +33,7 @@ class LoadedRun:
 
     def __init__(self, folder: Path) -> None:
         self.folder = RunFolder(Path(folder).resolve())
+        quiet_libraries()
 
     def __repr__(self) -> str:
         return f"LoadedRun('{self.folder.path}')"
@@ -149,9 +151,11 @@ def fit(
         raise MisconfigurationException(str(mistake)) from None
     own = {"experiment": experiment, "monitor": monitor, "mode": mode, "patience": patience, "seed_everything": seed}
     words = _words({name: value for name, value in own.items() if value is not None})
-    words += _words({f"trainer.{name}": value for name, value in trainer.items()}) + _words(overrides or {})
+    objects = {name: value for name, value in trainer.items() if not _is_plain(value)}
+    plain = {f"trainer.{name}": value for name, value in trainer.items() if name not in objects}
+    words += _words(plain) + _words(overrides or {})
     with working_folder_importable():
-        cli = LitlabCLI("fit", [f"--config={path}", *words])
+        cli = LitlabCLI("fit", [f"--config={path}", *words], objects=objects)
         cli.run()
     return _loaded(cli.plan)
 
@@ -171,7 +175,10 @@ def _fit_objects(
 ) -> LoadedRun:
     """Train a model that exists already; its config.yaml is written from the hyper-parameters it keeps."""
     seed_everything(seed, workers=True, verbose=False)
-    plain = {k: v for k, v in trainer.items() if isinstance(v, (bool, int, float, str, type(None)))}
+    plain = {name: value for name, value in trainer.items() if _is_plain(value)}
+    check_trainer(trainer)
+    check_plain(model)
+    check_plain(data)
     document = {
         "seed_everything": seed,
         "experiment": settings.experiment,
@@ -205,6 +212,15 @@ def _loaded(plan: training.Plan) -> LoadedRun:
 def _words(settings: Mapping[str, Any]) -> list[str]:
     """{'model.hidden': [64]} as command-line words; a value is written as JSON, which YAML reads alike."""
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be written as YAML."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _import(path: str) -> Any:

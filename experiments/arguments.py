@@ -23,6 +23,7 @@ def arrange(words: list[str]) -> tuple[list[str], list[Path]]:
 
     jsonargparse reads from left to right; a flag is to beat every file wherever it stands, so files come first.
     """
+    _check_last(words)
     words = _split_off_values(words)
     configs = [Path(word.partition("=")[2]) for word in words if word.startswith("--config=")]
     flags = [word for word in words if not word.startswith("--config=")]
@@ -46,6 +47,12 @@ def read_config(path: Path) -> dict[str, Any]:
         raise MisconfigurationException(
             f"config: {path} holds no settings; expected lines such as `model:` and `data:`."
         )
+    for section in ("model", "data", "trainer"):
+        part = content.get(section, {})
+        if part is None:
+            raise MisconfigurationException(f"config: `{section}:` in {path} is empty; fill it or take it out.")
+        if isinstance(part, str) and part.endswith((".yaml", ".yml")) and (path.parent / part).is_file():
+            content[section] = read_config(path.parent / part)  # a section in a file of its own
     return content
 
 
@@ -59,6 +66,14 @@ def _split_off_values(words: list[str]) -> list[str]:
         else:
             result.append(word)
     return result
+
+
+def _check_last(words: list[str]) -> None:
+    """Argparse names the wrong option when the last one lacks its value."""
+    if words and words[-1].startswith("--") and "=" not in words[-1] and words[-1] not in ("--help", "--print_config"):
+        if words[-1].endswith(".help"):
+            return
+        raise MisconfigurationException(f"{words[-1]} needs a value after it.")
 
 
 def option(flags: list[str], name: str) -> str | None:
@@ -99,35 +114,43 @@ def model_class(documents: list[dict[str, Any]], flags: list[str]) -> Any:
 
 
 def _name_specs(flags: list[str], documents: list[dict[str, Any]], model: type) -> list[str]:
-    """Write a spec given by name as a mapping, so that a following `--model.optimizer.lr` adds to it.
+    """Write a spec as one mapping, then the settings that flags add to it, in whatever order they came.
 
-    The name may stand in the flag before, in a config, or be the default in the model's signature.
+    The name may stand in a flag, in a config, or be the default in the model's signature.
     """
-    result = []
-    named: set[str] = set()
+    others, names, settings = _sort_specs(flags)
+    for spec in dict.fromkeys([*names, *settings]):
+        base = names.get(spec, _last_spec(documents, spec) if spec not in names else None)
+        if base is None and spec not in names:
+            base = default_of(model, spec)
+        if isinstance(base, str) and not base.startswith("{") and base not in ("null", "none", "None"):
+            base = {"name": base}
+        if base is not None:
+            others.append(f"--model.{spec}={base if isinstance(base, str) else json.dumps(base)}")
+        others += settings.get(spec, [])
+    return others
+
+
+def _sort_specs(flags: list[str]) -> tuple[list[str], dict[str, str], dict[str, list[str]]]:
+    """Flags that are no spec, the last name given to each spec, and the words that set something in it."""
+    others: list[str] = []
+    names: dict[str, str] = {}
+    settings: dict[str, list[str]] = {}
     rest = iter(flags)
     for word in rest:
-        head = word.removeprefix("--model.").partition("=")[0].split(".")
-        spec = head[0] if word.startswith("--model.") and head[0] in SPECS else None
-        if spec is None:
-            result.append(word)
-        elif len(head) == 1:
-            named.add(spec)
-            value = next(rest, "")
-            if value.startswith("{") or value in ("null", "none", "None", ""):
-                result.append(f"{word}={value}")
-            else:
-                result.append(f"{word}={json.dumps({'name': value})}")
+        head, equals, _ = word.removeprefix("--model.").partition("=")
+        spec, dot, _ = head.partition(".")
+        if not word.startswith("--model.") or spec not in SPECS or head.endswith(".help"):
+            others.append(word)
+            continue
+        value = [] if equals else [next(rest, "--")]
+        if value and value[0].startswith("--"):
+            raise MisconfigurationException(f"{word} needs a value after it.")
+        if dot:
+            settings.setdefault(spec, []).extend([word, *value])
         else:
-            if spec not in named:
-                named.add(spec)
-                base = _last_spec(documents, spec) or default_of(model, spec)
-                if isinstance(base, str):
-                    base = {"name": base}
-                if isinstance(base, dict):
-                    result.append(f"--model.{spec}={json.dumps(base)}")
-            result.append(word)
-    return result
+            names[spec] = value[0]
+    return others, names, settings
 
 
 def _last_spec(documents: list[dict[str, Any]], spec: str) -> Any:

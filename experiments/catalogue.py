@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.mistake import UserMistake
@@ -24,11 +23,8 @@ class Entry:
 
 
 def room(package: str) -> Path:
-    """Folder of one of litlab's top-level packages, found without importing it."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserMistake(f"litlab: the package '{package}' is not installed. Install litlab again.")
-    return Path(next(iter(spec.submodule_search_locations)))
+    """Folder of one of litlab's top-level packages: beside this one, whatever the working folder holds."""
+    return Path(__file__).resolve().parents[1] / package
 
 
 def _public(folder: Path) -> set[str]:
@@ -105,15 +101,25 @@ def find_run(word: str) -> Path:
     for run in runs():
         experiments.setdefault(run.parent.name, []).append(run)
     if word in experiments:
-        return experiments[word][-1]
+        return _newest_trained(experiments[word])
     numbered = runs_dir() / word
     if (numbered / "config.yaml").is_file():
         return numbered
     if path.is_dir():
         inside = [run for run in path.glob("*/config.yaml") if run.parent.name.isdigit()]
         if inside:
-            return max((run.parent for run in inside), key=lambda run: int(run.name))
+            return _newest_trained(sorted((run.parent for run in inside), key=lambda run: int(run.name)))
     raise UserMistake(
         f"run: '{word}' is neither a run folder nor an experiment in {runs_dir()}.{did_you_mean(word, experiments)} "
         "`litlab list runs` shows all; `litlab fit CONFIG` makes one."
     )
+
+
+def _newest_trained(numbered: list[Path]) -> Path:
+    """The newest run that has weights; passing over newer ones is said. The newest of all if none has any."""
+    trained = [run for run in numbered if (run / "checkpoints" / "best.ckpt").is_file()]
+    if not trained:
+        return numbered[-1]
+    if trained[-1] != numbered[-1]:
+        say(f"run: {numbered[-1]} has no weights yet; using {trained[-1]}.")
+    return trained[-1]

@@ -66,7 +66,7 @@ class Weights:
             difference = f"{(missing or extra)[0]} is {'not in it' if missing else 'only in it'}"
         raise MisconfigurationException(
             f"checkpoint: {self.path} belongs to another model: {difference}. "
-            "Give the run folder itself, so that its own config is used."
+            "Leave out the --model options, or give the config that the checkpoint was trained with."
         )
 
 

@@ -15,11 +15,13 @@ import datamodules as _datamodules  # noqa: F401
 import lit_models as _lit_models  # noqa: F401
 from experiments import evaluation, training
 from experiments.arguments import arrange, class_path, model_class, read_config
+from experiments.checks import check_interval, check_plain, check_trainer
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
 from experiments.mistake import mistake_within
 from experiments.parser import LitlabParser
 from experiments.run_folder import RunFolder
+from experiments.scored import ScoredSamples
 from experiments.settings import DEFAULT_SEED, add_run_options, check_seed, read_settings
 from experiments.trainer import LitlabTrainer
 
@@ -29,11 +31,16 @@ __all__ = ["LitlabCLI", "main"]
 class LitlabCLI(LightningCLI):
     """Parses the words of one verb and builds data, model and Trainer; `run` then does the verb.
 
-    `source` is the run folder whose weights `validate`, `test` and `predict` use.
+    `source` is the run folder whose weights `validate`, `test` and `predict` use, `objects` are Trainer arguments that
+    only Python can give, such as callbacks.
     """
 
-    def __init__(self, verb: str, words: list[str], source: Path | None = None) -> None:
+    def __init__(
+        self, verb: str, words: list[str], source: Path | None = None, objects: dict[str, Any] | None = None
+    ) -> None:
         self.verb = verb
+        self.objects = objects or {}  # Trainer arguments from Python that no words can stand for
+        self.scored = ScoredSamples()
         self.facts = FactLinks()
         self.claimed: RunFolder | None = None
         words = ["--help" if word == "--help-all" else word for word in words]
@@ -92,9 +99,15 @@ class LitlabCLI(LightningCLI):
         """Check data and model together, claim the run folder (fit), and build the Trainer in it."""
         if self.facts.problem is not None:
             raise self.facts.problem
-        options = dict(self.config_init.trainer.items())
+        options = {**dict(self.config_init.trainer.items()), **self.objects}
+        check_trainer(options)
+        self.weights.check(self.model)
+        kwargs = {**self.objects, **kwargs}
         if self.verb == "fit":
+            check_plain(self.model)
+            check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)
+            check_interval(options, self.datamodule)
             settings = read_settings(self.config, self.model, has_validation)
             self.plan = training.prepare(
                 settings, self.datamodule, self.config_text(), self.config.seed_everything, options
@@ -102,13 +115,14 @@ class LitlabCLI(LightningCLI):
             self.claimed = self.plan.folder
             kwargs.update(self.plan.trainer)
         else:
-            kwargs.update(evaluation.trainer_options(options, self.weights.folder))
+            kwargs.update(evaluation.trainer_options(self.verb, options, self.weights.folder))
+            kwargs["callbacks"].append(self.scored)
             if self.verb == "predict":
                 self.writer = evaluation.prediction_writer(self.weights, self.output)
                 kwargs["callbacks"].append(self.writer)
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
             if self.claimed is not None:
                 self.claimed.discard_if_untrained()
             raise MisconfigurationException(f"trainer: {error}") from error
@@ -129,4 +143,4 @@ class LitlabCLI(LightningCLI):
         elif self.verb == "predict":
             evaluation.predict(*parts, self.weights, self.writer)
         else:
-            evaluation.score(self.verb, *parts, self.weights)
+            evaluation.score(self.verb, *parts, self.weights, self.scored)

@@ -10,6 +10,7 @@ from pathlib import Path
 from experiments import catalogue
 from experiments.listing import KINDS
 from experiments.mistake import UserMistake
+from experiments.verbs import VERBS
 from experiments.words import did_you_mean
 
 SHELLS = ("bash", "zsh", "fish")
@@ -38,8 +39,6 @@ def main(words: list[str]) -> int:
 
 def script(shell: str) -> str:
     """The completion script; runs are looked up when TAB is pressed, all else stands in it."""
-    from experiments.front import VERBS
-
     lists = {
         "verbs": " ".join(VERBS),
         "configs": " ".join(entry.name for entry in catalogue.configs()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -66,19 +66,25 @@ def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: s
         )
     if trainer.get("logger") is not False and not trainer.get("fast_dev_run"):
         found += [LearningRateMonitor(), RunSettings(config_text), ModelGraph()]
-    users = trainer.get("callbacks") or []
-    kinds = {type(callback) for callback in (users if isinstance(users, list) else [users])}
+    if trainer.get("enable_checkpointing") is False:
+        found = [callback for callback in found if not isinstance(callback, Checkpoint)]
+    kinds = {type(callback) for callback in users_callbacks(trainer)}
     # A second LearningRateMonitor or EarlyStopping of the user's own is what counts; checkpoints of theirs come on top.
     return [callback for callback in found if type(callback) not in kinds]
 
 
 def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
     """Progress and the table of layers, unless switched off or replaced by the user's own."""
-    users = trainer.get("callbacks") or []
-    users = users if isinstance(users, list) else [users]
+    users = users_callbacks(trainer)
     found: list[Callback] = []
     if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in users):
         found.append(progress_bar())
     if trainer.get("enable_model_summary") is not False:
         found.append(ModelTable())
     return found
+
+
+def users_callbacks(trainer: dict[str, Any]) -> list[Callback]:
+    """The callbacks that the user asked for, as a list of its own."""
+    users = trainer.get("callbacks") or []
+    return list(users) if isinstance(users, (list, tuple)) else [users]

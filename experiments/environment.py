@@ -93,4 +93,5 @@ def chosen(trainer: Trainer) -> dict[str, Any]:
         "devices": trainer.num_devices,
         "nodes": trainer.num_nodes,
         "precision": str(trainer.precision),
+        "max_epochs": trainer.max_epochs,
     }

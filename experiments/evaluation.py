@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,10 +16,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import PredictionWriter
 from experiments.checkpoint import Weights
-from experiments.defaults import everyday_callbacks
+from experiments.defaults import everyday_callbacks, users_callbacks
 from experiments.run_folder import RunFolder
-from experiments.training import check_machine, shown, sizes_text
-from experiments.words import count
+from experiments.scored import ScoredSamples
+from experiments.words import count, shown, sizes_text
 
 _SPLITS = {"validate": "val", "test": "test", "predict": "test"}
 
@@ -32,7 +33,7 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
     untrained = "--untrained" in words
     words = [word for word in words if word != "--untrained"]
     if verb == "fit":
-        return words, Weights(Path(given) if given else None)
+        return words, Weights(_file_of(Path(given)) if given else None)
     folder = RunFolder(source.resolve()) if source is not None else None
     if given in ("best", "last"):
         if folder is None:
@@ -41,7 +42,7 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
             )
         path: Path | None = folder.best if given == "best" else folder.last
     elif given:
-        path = Path(given).resolve()
+        path = _file_of(Path(given)).resolve()
         beside = RunFolder(path.parent.parent)
         if folder is None and beside.config.is_file():
             folder = beside
@@ -58,9 +59,16 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
         raise MisconfigurationException(
             f"{verb}: {shown(path)} is not there{'; the run has not finished an epoch' if not given else ''}."
         )
+    if folder is not None and not folder.config.is_file():
+        raise MisconfigurationException(f"{verb}: {shown(folder.config)} is not there; give another by --config FILE.")
     if folder is not None and not any(word.startswith("--config=") for word in words):
         words = [f"--config={folder.config}", *words]
     return words, Weights(path, folder)
+
+
+def _file_of(path: Path) -> Path:
+    """A run folder stands for its last checkpoint."""
+    return RunFolder(path).last if (path / "config.yaml").is_file() else path
 
 
 def take(words: list[str], name: str) -> tuple[list[str], str | None]:
@@ -80,46 +88,75 @@ def take(words: list[str], name: str) -> tuple[list[str], str | None]:
     return result, value
 
 
-def trainer_options(options: dict[str, Any], folder: RunFolder | None) -> dict[str, Any]:
+def trainer_options(verb: str, options: dict[str, Any], folder: RunFolder | None) -> dict[str, Any]:
     """Trainer arguments for a verb that trains nothing: no logger, no checkpoints, the user's other callbacks."""
-    check_machine(options)
-    users = options.get("callbacks") or []
-    users = list(users) if isinstance(users, (list, tuple)) else [users]
-    users = [callback for callback in users if not isinstance(callback, Checkpoint)]
+    kept = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
     everyday = everyday_callbacks({**options, "enable_model_summary": False})
-    root = {} if folder is None else {"default_root_dir": str(folder.path)}
-    return {"callbacks": [*users, *everyday], "logger": False, "enable_checkpointing": False, **root}
+    chosen: dict[str, Any] = {"callbacks": [*kept, *everyday], "logger": False, "enable_checkpointing": False}
+    if folder is not None:
+        chosen["default_root_dir"] = str(folder.path)
+    if verb == "predict":  # rows in the order of the file: one process writes them
+        chosen |= {"devices": 1, "strategy": "auto", "num_nodes": 1}
+    return chosen
 
 
-def score(verb: str, trainer: Trainer, model: LightningModule, data: LightningDataModule, weights: Weights) -> None:
+def score(
+    verb: str,
+    trainer: Trainer,
+    model: LightningModule,
+    data: LightningDataModule,
+    weights: Weights,
+    scored: ScoredSamples,
+) -> None:
     """Validate or test these weights, print what made the figure, and write it into the run folder."""
-    weights.check(model)
     part = _SPLITS[verb]
-    if verb == "validate" and not getattr(data, "has_validation", True):
-        raise MisconfigurationException("validate: this run has no validation part (data.val_split is 0).")
+    if verb == "validate":
+        check_same_split(data, weights.folder)
     run = trainer.test if verb == "test" else trainer.validate
     with _training_callbacks_left_out():
         figures = run(model, datamodule=data, ckpt_path=weights.path, weights_only=True, verbose=False)
     if not trainer.is_global_zero:
         return
     metrics = {name: float(value) for result in figures for name, value in result.items()}
-    sizes = data.split_sizes() if hasattr(data, "split_sizes") else {}
+    whole = data.split_sizes().get(part) if hasattr(data, "split_sizes") else None
+    limited = whole is not None and scored.number != whole
+    of_all = f" of {whole:,}: limited by trainer.limit_{part}_batches" if limited and whole is not None else ""
     _say_weights(weights)
-    print(f"data        {type(data).__name__}{sizes_text(data)}; scored: {_split_name(part)}{_n(sizes.get(part))}")
+    what = f"{_split_name(part)}, {count(scored.number, 'sample')}{of_all}"
+    print(f"data        {type(data).__name__}{sizes_text(data)}; scored: {what}")
     for name, value in metrics.items():
         print(f"{name:<11} {value:.6f}")
     if weights.folder is not None and weights.path is not None and not _dry(trainer):
-        hashes = data.hashes() if hasattr(data, "hashes") else {}
         weights.folder.add_result(
             {
                 "verb": verb,
                 **weights.facts(),
+                "data": type(data).__name__,
                 "split": _split_name(part),
-                "n": sizes.get(part),
+                "n": scored.number,
+                "limited": limited,
                 "metrics": metrics,
-                "sha256": hashes,
+                "sha256": data.hashes() if hasattr(data, "hashes") else {},
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
+        )
+
+
+def check_same_split(data: LightningDataModule, folder: RunFolder | None) -> None:
+    """Refuse to validate on another split than the run was trained with: it would score samples that were learnt."""
+    if hasattr(data, "hashes"):
+        data.prepare_data()
+        data.setup("validate")
+    if not getattr(data, "has_validation", True):
+        raise MisconfigurationException("validate: this run has no validation part (data.val_split is 0).")
+    if folder is None or not folder.environment.is_file() or not hasattr(data, "hashes"):
+        return
+    kept = json.loads(folder.environment.read_text(encoding="utf-8")).get("data", {}).get("sha256") or {}
+    now = data.hashes()
+    if any(kept.get(name, now.get(name)) != now.get(name) for name in ("train_data", "split")):
+        raise MisconfigurationException(
+            "validate: data or split differ from those that the run was trained with, so its figure would include "
+            "samples that were learnt. Leave out the --data options."
         )
 
 
@@ -129,10 +166,6 @@ def _training_callbacks_left_out() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
         yield
-
-
-def _n(number: int | None) -> str:
-    return "" if number is None else f", {count(number, 'sample')}"
 
 
 def _split_name(part: str) -> str:
@@ -157,7 +190,6 @@ def predict(
     trainer: Trainer, model: LightningModule, data: LightningDataModule, weights: Weights, writer: PredictionWriter
 ) -> None:
     """Write a CSV with a row per test sample: sample, truth where known, prediction, probabilities."""
-    weights.check(model)
     with _training_callbacks_left_out():
         trainer.predict(model, datamodule=data, return_predictions=False, ckpt_path=weights.path, weights_only=True)
     if trainer.is_global_zero and not _dry(trainer):

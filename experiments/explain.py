@@ -16,7 +16,9 @@ _UNKNOWN_KEY = re.compile(
 _KEY = re.compile(r"(?:Parser key|Key) ['\"]([^'\"]+)['\"]")
 _NO_CLASS = re.compile(r"Expected a dot import path string: ([\w.]+)")
 _BAD_CLASS = re.compile(r"Problem with given class_path '([^']+)':\s*(.+?)(?:\n\s*-|\Z)", re.S)
-_EXPECTED = re.compile(r"Expected an? (?:<class '([^']+)'>|(.+?))(?:\.|\n|$)")
+_EXPECTED = re.compile(r"Expected an? (?:<class '([^']+)'>|typing\.Literal\[(.+?)\](?:\.|\n|$))")
+_NO_SUBCLASS = re.compile(r"Import path does not correspond to a subclass of (\w+)")
+_NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)$")
 _VALUE = re.compile(r"Given value: (.+?)(?:\n|$)|Got value: (.+?)(?:\n|$)")
 _INNER = re.compile("\x02(.*?)\x03", re.S)
 
@@ -43,7 +45,9 @@ def explain_inner(message: str, keys: Iterable[str]) -> str:
     if match := _INNER.search(message):
         return match[0]
     known = list(keys)
-    if key := _unknown(message):
+    if (key := _unknown(message)) in ("class_path", "init_args"):
+        return "\x02{section}: settings stand under init_args:, beside class_path: nothing else does.\x03"
+    if key is not None:
         listing = f" It takes {', '.join(known)}." if known else ""
         return f"\x02{{section}}: {{name}} has no setting '{key}'.{did_you_mean(key, known)}{listing}\x03"
     if sentence := _wrong_value(message):
@@ -68,8 +72,9 @@ def explain(message: str, keys: Iterable[str], named: dict[str, str]) -> str:
         return f"{key or 'class_path'}: '{match[1]}' cannot be imported: {reason}. Is it in this folder or installed?"
     if section and (match := _NO_CLASS.search(message)):
         return _unknown_class(match[1], section)
-    if "is required" in message:
-        return f"{one_line(message)}. A config names a `model:` and a `data:`; `litlab list` shows what there is."
+    if "required" in message:
+        missing = one_line(message).rpartition(": ")[2]
+        return f"{missing} is missing. A config names a `model:` and a `data:`; `litlab list` shows what there is."
     return _wrong_value(message) or one_line(message, 600)
 
 
@@ -82,10 +87,26 @@ def _wrong_value(message: str) -> str | None:
     key, value = _KEY.search(message), _VALUE.search(message)
     if key is None or value is None:
         return None
-    kinds = [_TYPES.get(a, a) if a else _TYPES.get(b, b) for a, b in _EXPECTED.findall(message)]
+    name, given = key[1], one_line(value[1] or value[2], 100)
+    if nested := _NESTED.search(given):
+        name, given = f"{name}.{nested[1]}", nested[2]
+    if match := _NO_SUBCLASS.search(message):
+        return f"{name}: '{given}' is no {match[1]}; name a class that derives from it."
+    kinds: list[str] = []
+    choices: list[str] = []
+    for type_name, literal in _EXPECTED.findall(message):
+        if literal:
+            choices += [choice.strip(" '\"") for choice in literal.split(",")]
+        else:
+            kinds.append(_TYPES.get(type_name, type_name))
+    if choices:  # numbers among the choices are short for names
+        kinds = [kind for kind in kinds if kind != "a whole number"]
+    if name == "seed_everything":
+        kinds = ["a whole number"]
     kinds.sort(key=lambda kind: kind == "null")
-    expected = f"; expected {' or '.join(dict.fromkeys(kinds))}" if kinds else ""
-    return f"{key[1]}: '{one_line(value[1] or value[2], 100)}' is not possible{expected}."
+    expected = " or ".join(dict.fromkeys([*choices, *kinds]))
+    hint = did_you_mean(given, choices)
+    return f"{name}: '{given}' is not possible{f'; expected {expected}' if expected else ''}.{hint}"
 
 
 def _unknown_option(word: str, known: list[str]) -> str:

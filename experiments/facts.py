@@ -26,6 +26,8 @@ class FactLinks:
         """The function that jsonargparse calls with the data to fill one argument of the model."""
 
         def read(data: LightningDataModule) -> Any:
+            if self.problem is not None:
+                return None
             # Kept, not raised: jsonargparse would wrap it in words of its own, and print the data for them.
             try:
                 if hasattr(data, "hashes"):  # ours: finding the files is cheap and must fail before a model is built

@@ -8,12 +8,9 @@ from collections.abc import Callable, Sequence
 from experiments import helptext
 from experiments.catalogue import find_config, find_run
 from experiments.mistake import UserMistake
+from experiments.verbs import DEMO, TRAINER_VERBS, VERBS
 from experiments.version import VERSION
 from experiments.words import did_you_mean, say
-
-DEMO = "mlp_digits"
-TRAINER_VERBS = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "list", "info", "completion")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -77,7 +74,15 @@ def _start(verb: str, words: list[str]) -> int:
     elif leading:
         if len(leading) > 1:
             raise UserMistake(f"{verb}: give one run, not {len(leading)}: {' '.join(leading)}.")
-        run = find_run(leading[0])
+        if leading[0].endswith(".ckpt"):
+            words = [f"--ckpt_path={leading[0]}", *words]
+        elif "--untrained" in words:
+            words = [f"--config={find_config(leading[0])}", *words]
+        else:
+            run = find_run(leading[0])
+    from experiments.rooms import import_rooms
+
+    import_rooms()
     from experiments.program import run_verb
 
     return run_verb(verb, words, run)

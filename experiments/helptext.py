@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from experiments import catalogue
+from experiments.verbs import DEMO
 from experiments.version import VERSION
 
 _OVERVIEW = """\
@@ -100,8 +101,6 @@ _SMALL = {
 
 def overview() -> str:
     """What `litlab` alone prints."""
-    from experiments.front import DEMO
-
     configs = [e.name for e in catalogue.configs() if not e.summary.startswith("Fragment")]
     return _OVERVIEW.format(
         version=VERSION,
@@ -114,8 +113,6 @@ def overview() -> str:
 
 def of_verb(verb: str) -> str:
     """What `litlab VERB --help` prints."""
-    from experiments.front import DEMO
-
     if verb == "fit":
         models = " ".join(entry.name for entry in catalogue.classes("models"))
         data = " ".join(entry.name.removesuffix("DataModule") for entry in catalogue.classes("data"))

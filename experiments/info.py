@@ -32,6 +32,9 @@ def main(words: list[str]) -> int:
 
 def data_found() -> list[str]:
     """A line per data set of files: where it is, or that it is not; digits, synthetic data and text need none."""
+    from experiments.rooms import import_rooms
+
+    import_rooms()
     from datamodules import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
     from datamodules.locate import cache_root, data_root, layout_of
 

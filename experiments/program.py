@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from callbacks import TrainingFailed
 from experiments.cli import LitlabCLI
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from experiments.run_folder import RunFolder
 
-DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def run_verb(verb: str, words: list[str], run: Path | None) -> int:
@@ -48,6 +48,10 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         say(f"litlab: {failure}")
         _say_folder(cli)
         return FAILED
+    except SIGTERMException:
+        say("litlab: stopped by SIGTERM.")
+        _say_folder(cli)
+        return TERMINATED
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C during a fit into SystemExit(1); jsonargparse ends --help and --print_config with 0.
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):

@@ -46,6 +46,8 @@ def quiet_libraries(debug: bool = False) -> None:
         logger.removeFilter(_FILTER)
         if not debug:
             logger.addFilter(_FILTER)
+    # Notices of process groups; warnings stay.
+    logging.getLogger("lightning.fabric").setLevel(logging.INFO if debug else logging.WARNING)
     if not debug:
         for pattern in _NOT_FOR_USERS:
             warnings.filterwarnings("ignore", message=pattern)

@@ -79,12 +79,14 @@ class RunFolder:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def discard_if_untrained(self) -> None:
+    def discard_if_untrained(self) -> bool:
         """Remove the folder again when nothing was trained: no checkpoint and no metric was written."""
-        if not any(self.path.glob("checkpoints/*.ckpt")) and not self.metrics.exists():
+        untrained = not any(self.path.glob("checkpoints/*.ckpt")) and not self.metrics.exists()
+        if untrained:
             shutil.rmtree(self.path, ignore_errors=True)
             with suppress(OSError):  # other runs are in it
                 self.path.parent.rmdir()
+        return untrained
 
     def add_result(self, record: Mapping[str, Any]) -> None:
         """Append one record to results.json; safe when two processes do it at once."""
@@ -110,7 +112,9 @@ def read_results(folder: RunFolder) -> list[dict[str, Any]]:
         return []
     try:
         records: list[dict[str, Any]] = json.loads(folder.results.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        if not isinstance(records, list):
+            raise ValueError("no list of results")
+    except ValueError as error:
         raise MisconfigurationException(
             f"run: {folder.results} is damaged ({error}). Move it away; figures can be made again."
         ) from error

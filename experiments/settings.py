@@ -9,11 +9,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.words import did_you_mean
+from experiments.words import did_you_mean, say
 
 DEFAULT_SEED = 42
 _MAX_SEED = 2**32 - 1
 _HIGHER_IS_BETTER = ("acc", "top", "precision", "recall", "f1", "auroc", "r2")
+_LOWER_IS_BETTER = ("loss", "mae", "mse")
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,36 @@ def read_settings(config: Any, model: LightningModule, has_validation: bool) -> 
             f"monitor: {type(model).__name__} does not log '{monitor}'.{did_you_mean(monitor, known)} "
             f"It logs {', '.join(known)}."
         )
-    if not has_validation and monitor is not None and monitor.startswith("val/"):
-        monitor = None
     patience = config.patience
     if patience is not None and patience < 1:
-        raise MisconfigurationException(
-            f"patience: {patience} validations is not possible; give 1 or more, or null for none."
-        )
+        raise MisconfigurationException(f"patience: {patience} is not possible; give 1 or more validations, or null.")
     if patience is not None and monitor is None:
-        raise MisconfigurationException(
-            "patience: early stopping needs a metric to watch, and this run has no validation part. "
-            "Set --data.val_split, or --patience null."
-        )
+        raise MisconfigurationException("patience: early stopping needs a metric to watch; name it by --monitor.")
+    if not has_validation and monitor is not None and monitor.startswith("val/"):
+        if patience is not None:
+            raise MisconfigurationException(
+                f"patience: early stopping watches {monitor}, and this run has no validation part. "
+                "Set --data.val_split, or --patience null."
+            )
+        monitor = None
     if config.min_delta < 0:
         raise MisconfigurationException(f"min_delta: {config.min_delta} is negative; give 0 or more.")
-    mode = config.mode or better(monitor)
+    mode = _mode(monitor, config.mode)
     return FitSettings(config.experiment, monitor, mode, patience, config.min_delta, config.test_after_fit)
+
+
+def _mode(monitor: str | None, asked: Literal["min", "max"] | None) -> Literal["min", "max"]:
+    """The direction of a metric that we know by name is not a matter of choice: a `mode` left over is replaced."""
+    known = (monitor or "").rpartition("/")[2].startswith((*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER))
+    if asked is not None and known and asked != better(monitor):
+        say(f"mode: {asked} does not fit {monitor}; using {better(monitor)}.")
+        return better(monitor)
+    return asked or better(monitor)
 
 
 def _logged(names: tuple[str, ...]) -> list[str]:
     """Validation metrics, and what every model of ours logs beside them."""
-    return [*names, *(name.replace("val/", "train/") for name in names), "gap/loss"]
+    return [*names, *(name.replace("val/", "train/") for name in names), "gap/loss", "train/l1", "train/l2"]
 
 
 def better(monitor: str | None) -> Literal["min", "max"]:

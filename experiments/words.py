@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -29,3 +32,19 @@ def one_line(text: str, limit: int = 400) -> str:
     """Collapse white space, cut what is longer than `limit` characters."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it here: relative where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
+
+
+def sizes_text(data: Any) -> str:
+    """': 48,000 train, 12,000 validation' for litlab's own data, else nothing."""
+    sizes = getattr(data, "split_sizes", None)
+    if not callable(sizes):
+        return ""
+    names = {"val": "validation"}
+    parts = [f"{count(number)} {names.get(part, part)}" for part, number in sizes().items()]
+    return f": {', '.join(parts)}" if parts else ""

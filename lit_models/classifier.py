@@ -7,7 +7,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from lit_models.losses import CLASS_LOSSES, NUMBER_LOSSES, two_logits
+from lit_models.losses import CLASS_LOSSES, NUMBER_LOSSES, check_class_loss, check_weights, two_logits
 from lit_models.metrics import CLASS_METRICS, StageMetrics
 from lit_models.specs import Spec
 from lit_models.task import LitTask
@@ -50,6 +50,7 @@ class LitClassifier(LitTask):
         if num_classes < 2:
             raise MisconfigurationException(f"num_classes: {num_classes} is too few, a classifier needs at least 2.")
         self.num_classes = num_classes
+        check_weights(self.loss_fn, num_classes)
         self._prepare_metrics(metrics, num_classes)
 
     def _not_for_numbers(self) -> str:
@@ -75,6 +76,12 @@ class LitClassifier(LitTask):
         probabilities = self.probabilities(output)
         found = {"prediction": probabilities.argmax(dim=1), "probabilities": probabilities}
         return found if target is None else {"target": class_indices(target), **found}
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if type(self).outputs is LitTask.outputs and self.device.type == "cpu":  # else the loss sees other shapes
+            data = getattr(self.trainer, "datamodule", None)
+            check_class_loss(self.loss_fn, self.num_classes, getattr(data, "target_form", None))
 
     def facts(self) -> dict[str, Any]:
         return {"input_shape": self.input_shape, "num_classes": self.num_classes}

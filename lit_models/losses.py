@@ -4,6 +4,7 @@ Losses for classes take logits (B, C) and class indices (B,), or one-hot or soft
 binary classifier with one logit z (B, 1) means the two logits (0, z). Losses for numbers take equal shapes.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -135,3 +136,57 @@ def build_loss(spec: Spec, short_names: Mapping[str, Callable[..., Any]], others
             delattr(owner, key)
             owner.register_buffer(key, value, persistent=False)
     return module
+
+
+def check_weights(loss: nn.Module, num_classes: int) -> None:
+    """Refuse weights of classes that are not one for each class."""
+    if not type(loss).__module__.startswith(("torch.", __name__)):
+        return  # what somebody's own loss calls a weight is not known
+    for name in ("weight", "pos_weight"):
+        weight = getattr(loss, name, None)
+        if not isinstance(weight, Tensor) or weight.dim() == 0:
+            continue
+        if weight.dim() != 1 or len(weight) not in ((num_classes,) if name == "weight" else (1, num_classes)):
+            raise MisconfigurationException(
+                f"loss: {name} has {weight.numel()} numbers for {num_classes} classes; give one for each class."
+            )
+
+
+def check_class_loss(loss: nn.Module, num_classes: int, form: str | None) -> None:
+    """Try a loss on zero logits and targets in the `form` index or one_hot (None: not known, either will do).
+
+    For two classes a loss of one logit will do as well.
+    """
+    if type(loss) in CLASS_LOSSES.values():
+        return
+    batch = 2 if num_classes != 2 else 3  # no size that broadcasts by accident
+    index = torch.zeros(batch, dtype=torch.int64)
+    forms = {"index": index, "one_hot": functional.one_hot(index, num_classes).float()}
+    reasons: list[str] = []
+    for name in [form] if form in forms else list(forms):
+        for count in (2, 1) if num_classes == 2 else (num_classes,):
+            logits = torch.zeros(batch, count)
+            reason = _refusal(loss, logits, forms[name])
+            if reason is None:
+                return
+            kind = "class indices" if name == "index" else "one-hot targets"
+            reasons.append(f"logits {tuple(logits.shape)} and {kind} {tuple(forms[name].shape)}: {reason}")
+    raise MisconfigurationException(
+        f"loss: {type(loss).__name__} does not fit {reasons[0]}. Use one of {', '.join(CLASS_LOSSES)}."
+    )
+
+
+def _refusal(loss: nn.Module, logits: Tensor, target: Tensor) -> str | None:
+    """Why the loss cannot be used, None if it can."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # torch's own losses broadcast what does not fit and only warn.
+        warnings.filterwarnings("error", message="Using a target size")
+        try:
+            value = loss(logits, target)
+        except Exception as error:  # a loss by class path may raise anything
+            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return first_line.partition(". ")[0].rstrip(".")
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        return f"it gives {shape}, not one number"
+    return None

@@ -177,7 +177,10 @@ def plateau(
     cooldown: int = 0,
     min_lr: float = 0.0,
 ) -> lr_scheduler.ReduceLROnPlateau:
-    """Times `factor` once `monitor` (a setting too, default val/loss) is no better for more than `patience` epochs."""
+    """Times `factor` once `monitor` (a setting too, default val/loss) is no better for more than `patience` epochs.
+
+    Where `check_val_every_n_epoch` makes validation rarer, `patience` counts validations.
+    """
     return lr_scheduler.ReduceLROnPlateau(
         optimizer,
         mode=mode,  # type: ignore[arg-type]
@@ -233,4 +236,8 @@ def build_schedule(spec: Spec, optimizer: Optimizer, trainer: pl.Trainer) -> dic
         return {"scheduler": built, "interval": "step", "frequency": 1}
     built = specs.build(target, (optimizer,), settings, "scheduler")
     entry: dict[str, Any] = {"scheduler": built, "interval": "epoch", "frequency": 1}
-    return {**entry, "monitor": monitor} if isinstance(built, lr_scheduler.ReduceLROnPlateau) else entry
+    if not isinstance(built, lr_scheduler.ReduceLROnPlateau):
+        return entry
+    # A validation metric exists in the epochs that validate.
+    rarely = trainer.check_val_every_n_epoch or 1 if monitor.startswith("val") else 1
+    return {**entry, "monitor": monitor, "frequency": rarely}

@@ -1,5 +1,6 @@
 """best.ckpt is the best epoch and last.ckpt the last one, whatever the validation does."""
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
@@ -61,9 +62,29 @@ def test_a_train_metric_is_that_of_its_own_epoch(make_trainer, small, blobs, tmp
     assert float(score) == float(trainer.callback_metrics["train/loss"])
 
 
-def test_stopped_before_the_first_validation_there_is_still_a_best(make_trainer, small, blobs, tmp_path) -> None:
-    _fit(make_trainer, small(), blobs(), max_steps=3, max_epochs=-1)
-    assert set(_epochs(tmp_path / "run/checkpoints")) == {"best.ckpt", "last.ckpt"}
+@pytest.mark.parametrize(
+    ("settings", "epoch", "step"),
+    [({"max_steps": 3, "max_epochs": -1}, 0, 3), ({"max_epochs": 2, "check_val_every_n_epoch": 3}, 1, 12)],
+)
+def test_stopped_before_the_first_validation_best_is_last(
+    make_trainer, small, blobs, tmp_path, caplog, settings, epoch, step
+) -> None:
+    model = small()
+    with caplog.at_level("INFO"):
+        trainer = _fit(make_trainer, model, blobs(), **settings)
+    folder = tmp_path / "run/checkpoints"
+    assert _epochs(folder) == {"best.ckpt": epoch, "last.ckpt": epoch}
+    assert (folder / "best.ckpt").read_bytes() == (folder / "last.ckpt").read_bytes()
+    state = torch.load(folder / "best.ckpt", weights_only=True)
+    assert state["global_step"] == step
+    assert all(torch.equal(value, state["state_dict"][name]) for name, value in model.state_dict().items())
+    assert trainer.checkpoint_callback.best_model_path == str(folder / "best.ckpt")
+    assert "weights_only" not in caplog.text
+
+
+def test_without_a_last_checkpoint_there_is_still_a_best(make_trainer, small, blobs, tmp_path) -> None:
+    make_trainer([BestCheckpoint("val/loss")], max_steps=3, max_epochs=-1).fit(small(), blobs())
+    assert list(_epochs(tmp_path / "run/checkpoints")) == ["best.ckpt"]
 
 
 def test_resuming_keeps_an_earlier_best(make_trainer, small, blobs, tmp_path) -> None:
@@ -102,6 +123,35 @@ def test_early_stopping_is_asked_too(make_trainer, small, blobs) -> None:
         _fit(make_trainer, small(), blobs(), extra=[EarlyStopping("val/lss")])
     with pytest.raises(MisconfigurationException, match=r"needs a validation part"):
         _fit(make_trainer, small(), blobs(validation=False), extra=[EarlyStopping("val/loss")])
+
+
+class _Plateau(pl.LightningModule):
+    """`Small` under a schedule that goes by a metric."""
+
+    def __init__(self, inner, monitor) -> None:
+        super().__init__()
+        self.inner, self.watched = inner, monitor
+
+    def training_step(self, batch, batch_idx):
+        return self.inner.criterion(self.inner(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.inner.criterion(self.inner(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": self.watched}}
+
+
+def test_a_scheduler_is_asked_too(make_trainer, small, blobs) -> None:
+    with pytest.raises(MisconfigurationException, match=r"scheduler\.monitor: the metric 'val/los' .* Did you mean"):
+        _fit(make_trainer, _Plateau(small(), "val/los"), blobs())
+    with pytest.raises(MisconfigurationException, match=r"scheduler\.monitor: the metric 'error' is not logged"):
+        _fit(make_trainer, _Plateau(small(), "error"), blobs())
+    with pytest.raises(MisconfigurationException, match=r"scheduler\.monitor: .*needs a validation part .* scheduler"):
+        _fit(make_trainer, _Plateau(small(), "val/loss"), blobs(validation=False))
+    _fit(make_trainer, _Plateau(small(), "val/loss"), blobs(), max_steps=3)
 
 
 def test_mode_and_sentence() -> None:

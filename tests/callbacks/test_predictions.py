@@ -72,10 +72,30 @@ def test_several_numbers_without_a_target(make_trainer, tmp_path) -> None:
     assert (tmp_path / "p.csv").read_text().split()[:2] == ["sample,prediction_0,prediction_1", "0,2,2"]
 
 
+def test_a_plain_tensor_is_the_prediction(make_trainer, tmp_path) -> None:
+    for answer, lines in (
+        (torch.tensor([1.5]), ["sample,prediction", "0,1.5"]),
+        (torch.tensor([3]), ["sample,prediction", "0,3"]),
+        (torch.tensor([[1.0, 2.0]]), ["sample,prediction_0,prediction_1", "0,1,2"]),
+    ):
+        make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(_Numbers(answer), _loader(torch.ones(1, 2)))
+        assert (tmp_path / "p.csv").read_text().split() == lines
+
+
+def test_names_stay_on_their_line(make_trainer, small, blobs, tmp_path) -> None:
+    data = blobs()
+    data.class_names = ("\n", "\\n", "a\tb")
+    make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(small(), data)
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 25
+    rows = _rows(tmp_path / "p.csv")
+    assert list(rows[0])[-3:] == ["p_\\n", "p_\\\\n", "p_a\\tb"]
+    assert [row["target_name"] for row in rows[:3]] == ["\\n", "\\\\n", "a\\tb"]
+
+
 def test_a_failed_prediction_leaves_the_old_file(make_trainer, tmp_path) -> None:
     (tmp_path / "p.csv").write_text("old")
-    with pytest.raises(MisconfigurationException, match=r"predict_step of _Numbers must return a dict .* not Tensor"):
-        make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(_Numbers(torch.ones(2)), _loader(torch.ones(3, 2)))
+    with pytest.raises(MisconfigurationException, match=r"predict_step of _Numbers must return a tensor .* not list"):
+        make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(_Numbers([1.0]), _loader(torch.ones(3, 2)))
     assert [path.read_text() for path in tmp_path.glob("*p.csv*")] == ["old"]
 
 

@@ -1,10 +1,11 @@
 """The table names what the network is made of, and nothing else."""
 
+import pytest
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from callbacks import ModelTable
+from callbacks import ModelGraph, ModelTable
 
 
 class _Module(LightningModule):
@@ -74,3 +75,14 @@ def test_a_failing_forward_is_said_and_leaves_the_mode(make_trainer, small, blob
     make_trainer([ModelTable()], max_epochs=1).fit(model, blobs())
     assert "model table: the forward pass of example_input_array failed (RuntimeError" in capsys.readouterr().out
     assert model.net.training
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_precision_changes_nothing(make_trainer, small, blobs, tmp_path, capsys, precision) -> None:
+    model = small()
+    callbacks = [ModelTable(), ModelGraph()]
+    make_trainer(callbacks, max_steps=1, limit_val_batches=0, precision=precision, tensorboard=True).fit(model, blobs())
+    text = capsys.readouterr().out
+    assert "failed" not in text
+    assert "80 FLOPs for one sample, forward" in text
+    assert model.example_input_array.dtype == torch.float32

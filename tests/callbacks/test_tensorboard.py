@@ -159,3 +159,12 @@ def test_nothing_to_write_to(make_trainer, small, blobs, tmp_path) -> None:
     assert not list(tmp_path.rglob("*.*"))
     with pytest.raises(MisconfigurationException, match="stopped before"):
         make_trainer([*everything, _Never()]).fit(small(), blobs())
+
+
+def test_the_best_epoch_shows_what_it_was_chosen_by() -> None:
+    best = BestEpoch("train/loss", "min")
+    best.after_epoch({name: torch.tensor(0.5) for name in ("train/loss", "train/acc", "val/loss")})
+    assert best.metrics == {"train/loss": 0.5, "val/loss": 0.5}
+    best = BestEpoch("gap/loss", "min")
+    best.after_epoch({"gap/loss": torch.tensor(1.5), "train/loss": torch.tensor(0.5)})
+    assert best.metrics == {"train/loss": 0.5, "gap/loss": 1.5}

@@ -178,3 +178,32 @@ def test_hyperparameters_are_plain_data() -> None:
     assert data.hparams["slope"] == 2.0
     assert data.hparams["val_split"] == 5
     assert {type(value) for value in data.hparams.values()} <= {int, float, str, bool, type(None)}
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (torch.zeros(5, 1), torch.zeros(4).long(), r"Own's train tensors hold 5 samples but 4 labels\."),
+        (torch.zeros(3, 1), torch.tensor([0, 1, 2]), r"hold the label 2, expected 0 to 1\."),
+        (torch.zeros(3, 1), torch.tensor([0, -1, 1]), r"hold the label -1, expected 0 to 1\."),
+        (torch.zeros(0, 1), torch.zeros(0).long(), r"hold no samples\."),
+    ],
+)
+def test_data_that_contradicts_itself_is_refused(x: Tensor, y: Tensor, words: str) -> None:
+    class Own(LitDataModule):
+        input_shape = (1,)
+        num_classes = 2
+
+        def load_part(self, part: Any) -> Any:
+            return x, y
+
+    with pytest.raises(MisconfigurationException, match=words):
+        Own().setup("fit")
+    with pytest.raises(MisconfigurationException, match=words.replace("train", "test")):
+        Own().setup("test")
+
+
+@pytest.mark.parametrize("steps", [0, -2])
+def test_accumulation_over_no_batches_is_refused(steps: int) -> None:
+    with pytest.raises(MisconfigurationException, match=rf"accumulate_grad_batches: {steps} is not possible"):
+        run(LineDataModule(), accumulate_grad_batches=steps)

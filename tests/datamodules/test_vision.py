@@ -133,7 +133,7 @@ IMAGES_3D = struct.pack(">4I", 2051, 200, 28, 28) + IMAGES[20:]
         ),
         ("train-labels-idx1-ubyte", LABELS + b"x", r"train-labels-idx1-ubyte has 209 bytes"),
         ("train-labels-idx1-ubyte", LABELS[:-1] + b"\x0b", r"hold the label 11, expected 0 to 9"),
-        ("train-labels-idx1-ubyte", struct.pack(">2I", 2049, 7) + bytes(7), r"hold 200 images but 7 labels"),
+        ("train-labels-idx1-ubyte", struct.pack(">2I", 2049, 7) + bytes(7), r"hold 200 samples but 7 labels"),
         (
             "train-images-idx3-ubyte",
             struct.pack(">4I", 2051, 200, 2, 2) + bytes(800),

@@ -84,6 +84,23 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["16-true", "bf16-mixed"],
     ),
     "experiment is no folder name": (["--experiment", "a/b"], ["experiment", "a/b"]),
+    "a choice that is none": (["--mode", "up"], ["mode: 'up' is not possible; expected min or max"]),
+    "a variant that is none": (
+        ["--model=LitCNN", "--model.variant=lenet"],
+        ["model.variant: 'lenet'", "Did you mean lenet5?"],
+    ),
+    "no accumulation": (["--trainer.accumulate_grad_batches=0"], ["accumulate_grad_batches: 0"]),
+    "validation every 0 epochs": (["--trainer.check_val_every_n_epoch=0"], ["check_val_every_n_epoch: 0"]),
+    "an interval that no epoch reaches": (["--trainer.val_check_interval=50"], ["val_check_interval", "36 batches"]),
+    "an accelerator that is not there": (["--trainer.accelerator=tpu"], ["trainer"]),
+    "barebones": (["--trainer.barebones=true"], ["barebones", "--trainer.logger false"]),
+    "a root of its own": (["--trainer.default_root_dir=x"], ["LITLAB_RUNS_DIR"]),
+    "a value missing at the end": (["--data.batch_size"], ["--data.batch_size needs a value"]),
+    "a value missing in the middle": (
+        ["--model.optimizer", "--trainer.max_epochs=1"],
+        ["--model.optimizer needs a value"],
+    ),
+    "a start from nothing": (["--ckpt_path=no.ckpt"], ["no.ckpt is not there"]),
     "two words too many": (["--trainer.max_epochs=1", "mlp_mnist"], ["mlp_mnist"]),
 }
 
@@ -108,7 +125,9 @@ def test_a_mistake_in_fit(name: str, litlab: Command, workshop: Path) -> None:
         ("modl:\n  class_path: LitMLP\n", ["'modl' is not a setting", "Did you mean model"]),
         ("trainer: {max_epoch: 3}\n", ["'max_epoch' is not a setting", "Did you mean trainer.max_epochs?"]),
         ("model:\n  class_path: LitMLP\n  init_args: {hiden: [3]}\n", ["LitMLP has no setting 'hiden'"]),
-        ("data:\n  class_path: DigitsDataModule\n", ["model"]),
+        ("data:\n  class_path: DigitsDataModule\n", ["model is missing"]),
+        ("trainer:\ndata: DigitsDataModule\nmodel: LitMLP\n", ["`trainer:` in bad.yaml is empty"]),
+        ("data: DigitsDataModule\nmodel: {class_path: LitMLP, hidden: [3]}\n", ["settings stand under init_args"]),
         ("", ["bad.yaml holds no settings"]),
         (
             "model:\n  class_path: LitMLP\ndata:\n  class_path: DigitsDataModule\ntrainer: {max_epochs: x}\n",
@@ -163,11 +182,29 @@ def test_untrained_weights_are_scored_on_purpose_and_named(litlab: Command) -> N
     assert not Path("runs").exists()
 
 
-def test_a_run_without_an_epoch_has_nothing_to_test(litlab: Command) -> None:
-    assert litlab("fit", "--trainer.max_epochs=0").code == 0
+def test_a_fit_without_a_step_leaves_nothing(litlab: Command, workshop: Path) -> None:
+    result = litlab("fit", "--trainer.max_epochs=0")
+    assert result.code == 0
+    assert "Nothing to train" in result.out
+    assert not list(workshop.glob("runs/*/*"))
+
+
+def test_a_run_without_weights_is_passed_over_or_refused(litlab: Command, workshop: Path) -> None:
+    assert litlab("fit", "--trainer.max_epochs=1").code == 0
+    shutil.copytree("runs/mlp_digits/0", "runs/mlp_digits/1", ignore=shutil.ignore_patterns("*.ckpt"))
     result = litlab("test", "mlp_digits")
+    assert result.code == 0
+    assert "runs/mlp_digits/1 has no weights yet; using runs/mlp_digits/0" in result.err
+    refused = litlab("test", "runs/mlp_digits/1")
+    assert refused.code == 2
+    assert "has not finished an epoch" in refused.sentence
+
+
+def test_validating_on_another_split_is_refused(litlab: Command) -> None:
+    assert litlab("fit", "--trainer.max_epochs=1").code == 0
+    result = litlab("validate", "mlp_digits", "--data.split_seed=7")
     assert result.code == 2
-    assert "has not finished an epoch" in result.sentence
+    assert "samples that were learnt" in result.sentence
 
 
 def test_a_checkpoint_of_another_model(litlab: Command) -> None:

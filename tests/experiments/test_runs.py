@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from experiments import fit, load_run
-from experiments.run_folder import RunFolder
-from tests.experiments.conftest import ROOT, Command
+from experiments import load_run
+from tests.experiments.conftest import Command
 
 QUICK = ["--trainer.enable_model_summary=false", "--trainer.max_epochs=2"]
 
@@ -256,75 +252,3 @@ def test_predict_never_writes_over_an_earlier_file(litlab: Command) -> None:
     assert (run / "predictions.csv").read_bytes() == first
     assert litlab("predict", "mlp_digits", "--output", "mine.csv").code == 0
     assert Path("mine.csv").is_file()
-
-
-def test_two_claims_at_the_same_moment_get_two_folders(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        folders = list(pool.map(lambda i: RunFolder.claim(tmp_path, "x", {"config.yaml": str(i)}), range(64)))
-    assert sorted(int(folder.path.name) for folder in folders) == list(range(64))
-    assert sorted(int(folder.config.read_text()) for folder in folders) == list(range(64))
-    assert len(list((tmp_path / "x").iterdir())) == 64, "nothing made aside is left"
-
-
-@pytest.mark.slow
-def test_two_fits_started_at_once_get_two_folders(workshop: Path) -> None:
-    words = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "debug"]
-    started = [subprocess.Popen(words, cwd=workshop, env=_environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(120) for process in started] == [0, 0]
-    assert {path.name for path in (workshop / "runs/mlp_digits").iterdir()} == {"0", "1"}
-    for number in "01":
-        assert (workshop / "runs/mlp_digits" / number / "checkpoints/best.ckpt").is_file()
-
-
-@pytest.mark.slow
-def test_two_processes_share_one_run_and_score_like_one(workshop: Path, litlab: Command) -> None:
-    words = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "cpu_two_processes"]
-    words += ["--trainer.max_epochs=2", "--test_after_fit=true"]
-    done = subprocess.run(words, cwd=workshop, env=_environment(), capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in (workshop / "runs/mlp_digits").iterdir()] == ["0"]
-    assert done.stdout.count("Trained 2 epochs") == 1
-    by_two = load_run("mlp_digits").results[-1]
-    assert by_two["n"] == 360
-    alone = litlab("test", "mlp_digits", "--trainer.devices=1", "--trainer.strategy=auto")
-    assert alone.code == 0, alone.err
-    by_one = load_run("mlp_digits").results[-1]
-    assert by_one["metrics"]["test/acc"] == pytest.approx(by_two["metrics"]["test/acc"], abs=1e-9)
-    assert by_one["metrics"]["test/loss"] == pytest.approx(by_two["metrics"]["test/loss"], rel=1e-6)
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def test_fit_from_python_is_the_same_run(workshop: Path, litlab: Command) -> None:
-    run = fit("mlp_digits", overrides={"model.hidden": [16]}, max_epochs=2, enable_model_summary=False)
-    assert run.path == workshop / "runs/mlp_digits/0"
-    assert litlab("fit", *QUICK, "--model.hidden=[16]").code == 0
-    assert last_losses("runs/mlp_digits/1") == last_losses("runs/mlp_digits/0")
-    model = run.model
-    assert not model.training
-    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
-    assert run.test()["test/acc"] > 0.5
-
-
-@pytest.mark.parametrize(
-    "optimizer", ["sgd", {"name": "adam", "lr": 0.01}, torch.optim.Adam], ids=["name", "spec", "class"]
-)
-def test_a_model_built_in_python_loads_as_plain_data_and_tests_from_the_command_line(
-    workshop: Path, litlab: Command, optimizer: object
-) -> None:
-    from datamodules import DigitsDataModule
-    from lit_models import LitMLP
-
-    model = LitMLP(input_shape=(1, 8, 8), num_classes=10, hidden=(16,), optimizer=optimizer)  # type: ignore[arg-type]
-    run = fit(model, DigitsDataModule(batch_size=64), experiment="mine", max_epochs=1, enable_progress_bar=False)
-    torch.load(run.path / "checkpoints/best.ckpt", weights_only=True)
-    again = load_run(workshop / "runs" / "mine" / "0").model
-    for name, weight in model.state_dict().items():
-        assert torch.equal(weight, again.state_dict()[name])
-    result = litlab("test", "mine")
-    assert result.code == 0, result.err
-    assert litlab("fit", "--config", str(run.path / "config.yaml")).code == 0

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn import functional
 
-from lit_models import LitMLP, LitMLPRegressor
+from lit_models import LitLogisticRegression, LitMLP, LitMLPRegressor
 from lit_models.losses import CLASS_LOSSES, NUMBER_LOSSES, build_loss
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0], [1.0, 4.0, 1.5], [-2.0, 0.0, 1.0]])
@@ -103,3 +104,39 @@ def test_targets_that_do_not_fit_are_refused_in_words() -> None:
     model = LitMLPRegressor((4,), 1)
     with pytest.raises(MisconfigurationException, match=r"predicts shape \(5, 1\), the target has \(5,\)"):
         model.outputs(torch.zeros(5, 4), torch.zeros(5))
+
+
+def test_class_weights_are_counted_against_the_classes() -> None:
+    for spec in ({"name": "cross_entropy", "weight": [1, 2]}, {"class_path": "torch.nn.NLLLoss", "weight": [1, 2]}):
+        with pytest.raises(MisconfigurationException, match=r"loss: weight has 2 numbers for 10 classes"):
+            LitMLP((4,), 10, loss=spec)
+    with pytest.raises(MisconfigurationException, match=r"loss: pos_weight has 2 numbers for 3 classes"):
+        LitMLP((4,), 3, loss={"name": "bce_with_logits", "pos_weight": [1, 2]})
+    LitMLP((4,), 3, loss={"name": "bce_with_logits", "pos_weight": [2]})
+    LitLogisticRegression((4,), 2, loss={"name": "cross_entropy", "weight": [1, 2]})
+
+
+class _Data(pl.LightningDataModule):
+    def __init__(self, data: Any, target_form: str | None) -> None:
+        super().__init__()
+        self.data = data
+        if target_form is not None:
+            self.target_form = target_form
+
+    def train_dataloader(self) -> Any:
+        return self.data
+
+
+def test_a_class_path_loss_that_does_not_fit_is_refused_before_training(trainer: Any, loader: Any) -> None:
+    x, index = torch.zeros(8, 4), torch.arange(8) % 3
+    one_hot = functional.one_hot(index, 3).float()
+    model = LitMLP((4,), 3, loss="torch.nn.MSELoss")
+    with pytest.raises(MisconfigurationException, match=r"loss: MSELoss does not fit logits \(2, 3\) and class ind"):
+        trainer().fit(model, datamodule=_Data(loader(x, index), "index"))
+    for form in ("one_hot", None):
+        trainer().fit(model, datamodule=_Data(loader(x, one_hot), form))
+    single = LitMLP((4,), 3, loss={"class_path": "torch.nn.CrossEntropyLoss", "reduction": "none"})
+    with pytest.raises(MisconfigurationException, match=r"CrossEntropyLoss does not fit .* not one number"):
+        trainer().fit(single, datamodule=_Data(loader(x, index), "index"))
+    fitting = LitMLP((4,), 3, loss="torch.nn.CrossEntropyLoss")
+    trainer().fit(fitting, datamodule=_Data(loader(x, index), "index"))

@@ -1,0 +1,29 @@
+"""Loaded data against the facts that its datamodule states."""
+
+from __future__ import annotations
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+
+def check_samples(what: str, inputs: Tensor, targets: Tensor, num_classes: int | None, advice: str) -> None:
+    """Refuse an empty part, unequal lengths and labels out of range.
+
+    Args:
+        what: the data in words, a plural: "MNIST's train files in /data".
+        inputs: (N, ...).
+        targets: (N, ...); integers are class indices.
+        num_classes: None where there are no classes.
+        advice: the way out, a sentence.
+    """
+    if not len(inputs):
+        raise MisconfigurationException(f"data: {what} hold no samples. {advice}")
+    if len(inputs) != len(targets):
+        kind = "targets" if num_classes is None else "labels"
+        raise MisconfigurationException(f"data: {what} hold {len(inputs)} samples but {len(targets)} {kind}. {advice}")
+    if num_classes is None or targets.is_floating_point():
+        return
+    low, high = int(targets.min()), int(targets.max())
+    if not 0 <= low <= high < num_classes:
+        wrong, most = (low if low < 0 else high), num_classes - 1
+        raise MisconfigurationException(f"data: {what} hold the label {wrong}, expected 0 to {most}. {advice}")

@@ -1,0 +1,75 @@
+"""Trainer options that would fail late, give nonsense, or be ignored: refused before anything is made."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+_AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "log_every_n_steps")
+
+
+def check_trainer(options: dict[str, Any]) -> None:
+    """Refuse options by name; `options` are the Trainer's arguments as given."""
+    for name in _AT_LEAST_ONE:
+        value = options.get(name)
+        if isinstance(value, int) and value < (0 if name == "log_every_n_steps" else 1):
+            raise MisconfigurationException(f"trainer.{name}: {value} is not possible; give 1 or more.")
+    if options.get("barebones"):
+        raise MisconfigurationException(
+            "trainer.barebones: it switches off the checkpoints and figures that a run is made of. "
+            "For less output take --trainer.logger false --trainer.enable_progress_bar false."
+        )
+    if options.get("default_root_dir") is not None:
+        raise MisconfigurationException(
+            "trainer.default_root_dir: a run's files go into its run folder. "
+            "Set the environment variable LITLAB_RUNS_DIR to have run folders elsewhere."
+        )
+    on_cpu = options.get("accelerator") == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if on_cpu and str(options.get("precision")) in ("16-true", "16"):
+        raise MisconfigurationException(
+            f"trainer.precision: {options['precision']} gives NaN on a CPU. Take bf16-mixed or 32-true."
+        )
+    if "TORCHELASTIC_RUN_ID" in os.environ or _slurm_tasks() > 1:
+        launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else "several SLURM tasks"
+        raise MisconfigurationException(
+            f"litlab does not run under {launcher} yet: every process would be a run of its own. "
+            "Start it once, with --trainer.devices N --trainer.strategy ddp."
+        )
+
+
+def _slurm_tasks() -> int:
+    count = os.environ.get("SLURM_NTASKS", "1")
+    return int(count) if count.isdigit() and "SLURM_STEP_ID" in os.environ else 1
+
+
+def check_interval(options: dict[str, Any], data: LightningDataModule) -> None:
+    """A `val_check_interval` in batches that no epoch reaches."""
+    interval = options.get("val_check_interval")
+    if isinstance(interval, bool) or not isinstance(interval, int) or not hasattr(data, "hashes"):
+        return
+    batches = len(data.train_dataloader())
+    if interval > batches and options.get("check_val_every_n_epoch", 1) is not None:
+        raise MisconfigurationException(
+            f"trainer.val_check_interval: an epoch has {batches} batches, so it never reaches {interval}. "
+            "Give fewer batches, or a fraction such as 0.5."
+        )
+
+
+def check_plain(part: LightningModule | LightningDataModule) -> None:
+    """Hyper-parameters that could not be loaded again: better told before training than after it."""
+    for name, value in dict(part.hparams).items():
+        buffer = io.BytesIO()
+        try:
+            torch.save(value, buffer)
+            buffer.seek(0)
+            torch.load(buffer, weights_only=True)
+        except Exception as error:  # whatever pickle makes of it
+            raise MisconfigurationException(
+                f"{type(part).__name__}: the hyper-parameter '{name}' is no plain data ({type(value).__name__}), so "
+                f"its checkpoint could not be loaded safely. Leave it out: save_hyperparameters(ignore=['{name}'])."
+            ) from error

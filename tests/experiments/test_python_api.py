@@ -1,0 +1,85 @@
+"""`from experiments import fit, load_run`: the same runs, in the same folders, as from the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from datamodules import DigitsDataModule
+from experiments import fit, load_run
+from tests.experiments.conftest import Command
+from tests.experiments.test_runs import QUICK, last_losses
+
+
+def test_fit_from_python_is_the_same_run(workshop: Path, litlab: Command) -> None:
+    run = fit("mlp_digits", overrides={"model.hidden": [16]}, max_epochs=2, enable_model_summary=False)
+    assert run.path == workshop / "runs/mlp_digits/0"
+    assert litlab("fit", *QUICK, "--model.hidden=[16]").code == 0
+    assert last_losses("runs/mlp_digits/1") == last_losses("runs/mlp_digits/0")
+    model = run.model
+    assert not model.training
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert run.test()["test/acc"] > 0.5
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", {"name": "adam", "lr": 0.01}, torch.optim.Adam], ids=["name", "spec", "class"]
+)
+def test_a_model_built_in_python_loads_as_plain_data_and_tests_from_the_command_line(
+    workshop: Path, litlab: Command, optimizer: object
+) -> None:
+    from datamodules import DigitsDataModule
+    from lit_models import LitMLP
+
+    model = LitMLP(input_shape=(1, 8, 8), num_classes=10, hidden=(16,), optimizer=optimizer)  # type: ignore[arg-type]
+    run = fit(model, DigitsDataModule(batch_size=64), experiment="mine", max_epochs=1, enable_progress_bar=False)
+    torch.load(run.path / "checkpoints/best.ckpt", weights_only=True)
+    again = load_run(workshop / "runs" / "mine" / "0").model
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+    result = litlab("test", "mine")
+    assert result.code == 0, result.err
+    assert litlab("fit", "--config", str(run.path / "config.yaml")).code == 0
+
+
+def test_callbacks_made_in_python_are_added(workshop: Path) -> None:
+    stopping = EarlyStopping("val/loss", patience=1)
+    fit("mlp_digits", callbacks=[stopping], max_epochs=1, enable_model_summary=False)
+    assert stopping.best_score < 1
+
+
+def test_hyper_parameters_that_could_not_be_loaded_again_are_refused_before_training(workshop: Path) -> None:
+    class Odd(LightningModule):
+        def __init__(self, function: object) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    with pytest.raises(MisconfigurationException, match="'function' is no plain data"):
+        fit(Odd(DigitsDataModule), DigitsDataModule(), experiment="odd", max_epochs=1)
+    assert not (workshop / "runs").exists()
+
+
+def test_importing_fit_imports_no_torch_and_a_users_own_folders_do_not_get_in_the_way(workshop: Path) -> None:
+    for name in ("configs", "datamodules"):
+        (workshop / name).mkdir()
+        (workshop / name / "mine.yaml").write_text("")
+    (workshop / "callbacks.py").write_text("raise RuntimeError('not litlab's')\n")
+    code = (
+        "import sys; from experiments import fit, load_run; print('torch' in sys.modules); "
+        "run = fit('mlp_digits', max_epochs=1); print(run.model(__import__('torch').zeros(1, 1, 8, 8)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=workshop, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("False")
+    assert "torch.Size([1, 10])" in done.stdout
+    module = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "debug"]
+    done = subprocess.run(module, cwd=workshop, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Tip" not in done.stdout + done.stderr
