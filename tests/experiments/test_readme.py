@@ -1,0 +1,44 @@
+"""The README's own parts do what it says, copied from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from experiments import load_run
+from tests.experiments.conftest import ROOT, Command
+
+
+def blocks(language: str) -> list[str]:
+    """Code blocks of one language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+
+
+def test_model_data_and_config_of_ten_lines_each(litlab: Command, workshop: Path) -> None:
+    model, data, script = blocks("python")
+    (config,) = blocks("yaml")
+    (workshop / "my_models.py").write_text(model)
+    (workshop / "my_data.py").write_text(data)
+    (workshop / "mine.yaml").write_text(config)
+    result = litlab("fit", "mine.yaml")
+    assert result.code == 0, result.err
+    tested = litlab("test", "mine")
+    assert tested.code == 0, tested.err
+    assert load_run("mine").results[-1]["metrics"]["test/acc"] > 0.9
+    exec(compile(script, "README", "exec"), {})
+    assert (workshop / "runs" / "mlp_digits" / "0" / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_every_shipped_config_stands_in_the_table() -> None:
+    from experiments import catalogue
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for entry in catalogue.configs():
+        if not entry.summary.startswith("Fragment"):
+            assert f"| `{entry.name}` |" in text
+
+
+def test_links_and_pictures_exist() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
