@@ -53,9 +53,7 @@ def check_idx(path: Path) -> None:
             head = file.read(header)
         size = path.stat().st_size
     except OSError as error:
-        raise MisconfigurationException(
-            f"data: {path} cannot be opened ({error.strerror}). Mend or replace it."
-        ) from error
+        raise _unreadable(path, error) from error
     if len(head) < header:
         raise _damaged(path, f"is cut short after {size} bytes")
     magic, *shape = struct.unpack(f">{dimensions + 1}I", head)
@@ -73,9 +71,7 @@ def _check_md5(path: Path, layout: Layout) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise MisconfigurationException(
-            f"data: {path} cannot be opened ({error.strerror}). Mend or replace it."
-        ) from error
+        raise _unreadable(path, error) from error
     if found != expected:
         size = path.stat().st_size
         raise _damaged(path, f"({size} bytes) has the checksum {found}, expected {expected}")
