@@ -98,9 +98,10 @@ def train(
             print("fast_dev_run: every stage ran; nothing was written.")
         return
     if trainer.is_global_zero and plan.folder.discard_if_untrained():
-        print(
-            "Nothing to train: no step was made (max_epochs, max_steps, limit_train_batches or the checkpoint's epoch)."
-        )
+        if trainer.global_step and (weights is None or weights.path is None):
+            print("Trained, but nothing was kept: loggers and checkpoints are both switched off.")
+        else:
+            print("Nothing to train: no step was made (max_epochs, max_steps, limit_train_batches, or where it began).")
         return
     if trainer.is_global_zero:
         _say_end(trainer, data, plan, plan.folder)
