@@ -123,7 +123,7 @@ def score(
     of_all = f" of {whole:,}: limited by trainer.limit_{part}_batches" if limited and whole is not None else ""
     _say_weights(weights)
     what = f"{_split_name(part)}, {count(scored.number, 'sample')}{of_all}"
-    print(f"data        {type(data).__name__}{sizes_text(data)}; scored: {what}")
+    print(f"data        {type(data).__name__}{sizes_text(data, _kept(weights.folder).get('sizes'))}; scored: {what}")
     for name, value in metrics.items():
         print(f"{name:<11} {value:.6f}")
     if weights.folder is not None and weights.path is not None and not _dry(trainer):
@@ -149,15 +149,22 @@ def check_same_split(data: LightningDataModule, folder: RunFolder | None) -> Non
         data.setup("validate")
     if not getattr(data, "has_validation", True):
         raise MisconfigurationException("validate: this run has no validation part (data.val_split is 0).")
-    if folder is None or not folder.environment.is_file() or not hasattr(data, "hashes"):
+    if not hasattr(data, "hashes"):
         return
-    kept = json.loads(folder.environment.read_text(encoding="utf-8")).get("data", {}).get("sha256") or {}
-    now = data.hashes()
+    kept, now = _kept(folder).get("sha256") or {}, data.hashes()
     if any(kept.get(name, now.get(name)) != now.get(name) for name in ("train_data", "split")):
         raise MisconfigurationException(
             "validate: data or split differ from those that the run was trained with, so its figure would include "
             "samples that were learnt. Leave out the --data options."
         )
+
+
+def _kept(folder: RunFolder | None) -> dict[str, Any]:
+    """What the run wrote down about its data: `sizes` and `sha256` of training and validation part."""
+    if folder is None or not folder.environment.is_file():
+        return {}
+    kept: dict[str, Any] = json.loads(folder.environment.read_text(encoding="utf-8")).get("data") or {}
+    return kept
 
 
 @contextmanager

@@ -40,11 +40,11 @@ def shown(path: Path) -> str:
     return relative if len(relative) < len(str(path)) else str(path)
 
 
-def sizes_text(data: Any) -> str:
-    """': 48,000 train, 12,000 validation' for litlab's own data, else nothing."""
+def sizes_text(data: Any, kept: dict[str, int] | None = None) -> str:
+    """': 48,000 train, 12,000 validation' for litlab's own data, else nothing; `kept` are sizes known from before."""
     sizes = getattr(data, "split_sizes", None)
     if not callable(sizes):
         return ""
     names = {"val": "validation"}
-    parts = [f"{count(number)} {names.get(part, part)}" for part, number in sizes().items()]
+    parts = [f"{count(number)} {names.get(part, part)}" for part, number in {**(kept or {}), **sizes()}.items()]
     return f": {', '.join(parts)}" if parts else ""

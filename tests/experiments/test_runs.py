@@ -188,7 +188,7 @@ def test_test_after_fit_and_test_print_the_same_number(litlab: Command) -> None:
 
     assert figure(fitted.out) == figure(tested.out)
     assert len(figure(tested.out).rpartition(".")[2]) == 6
-    assert "scored: test, 360 samples" in tested.out
+    assert "1,150 train, 287 validation, 360 test; scored: test, 360 samples" in tested.out
 
 
 def test_limit_train_batches_1_trains_one_batch(litlab: Command) -> None:
