@@ -7,6 +7,7 @@ BIN := .venv/bin
 # Trains the embedded demo, tests its best weights, and says where to look.
 demo: .venv/installed
 	$(BIN)/litlab fit --test_after_fit true
+	@echo 'go on   . .venv/bin/activate     (then `litlab`, `tensorboard` and the rest are at hand)'
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
