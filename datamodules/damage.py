@@ -34,7 +34,7 @@ def read_dataset(dataset_class: type[VisionDataset], root: str, part: str) -> Vi
             # CIFAR's files were pickled by an old numpy; the present one reads them, and warns.
             warnings.filterwarnings("ignore", message=".*align.*")
             return reader(root, train=part == "train")
-    except Exception as error:
+    except Exception as error:  # torchvision's readers raise anything from EOFError to UnpicklingError
         for path in files:
             _check_md5(path, layout)
         reason = " ".join(f"{type(error).__name__} {error}".split())

@@ -89,7 +89,7 @@ class LitlabCLI(LightningCLI):
         """Build data, then model, then Trainer; a mistake found on the way is told as it is, not as it was wrapped."""
         try:
             super().instantiate_classes()
-        except Exception as error:
+        except Exception as error:  # jsonargparse wraps what a constructor raises in errors of several kinds
             mistake = self.facts.problem or mistake_within(error)
             if mistake is None or mistake is error:
                 raise

@@ -59,7 +59,7 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         say("litlab: stopped by Ctrl-C.")
         _say_folder(cli)
         return INTERRUPTED
-    except Exception:
+    except Exception:  # whatever is left is a fault: it keeps its traceback
         traceback.print_exc()
         say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
         _say_folder(cli)
