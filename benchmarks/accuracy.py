@@ -29,6 +29,9 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "accuracy.md")
 BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
 
 BF16 = ("--trainer.precision=bf16-mixed",)  # two to three times faster where the processor has AMX
+FOLDER = (
+    "--data=ImageFolderDataModule",
+)  # CIFAR-10 as JPEG files: LITLAB_DATA_DIR names the folder of train/ and test/
 # config, flags, and the least that we accept, in the unit of the metric shown
 Row = tuple[str, tuple[str, ...], float | None]
 ROWS: tuple[Row, ...] = (
@@ -43,17 +46,22 @@ ROWS: tuple[Row, ...] = (
     ("mlp_fashion_mnist", (), 88.8),
     ("cnn_mnist", (*BF16, "--trainer.max_epochs=1", "--data.batch_size=64", "--model.dropout=0.25"), 98.9),
     ("cnn_mnist", BF16, 99.2),
+    ("cnn_mnist_fast", (), 99.0),
     ("cnn_fashion_mnist", BF16, 91.0),
     ("cnn_cifar10", BF16, None),
     ("resnet_fashion_mnist", BF16, 91.5),
+    ("resnet_fashion_wide", ("--trainer.max_epochs=5",), 92.8),
+    ("resnet_fashion_wide", (), 93.8),
     ("resnet_cifar10", BF16, None),
+    ("cifar10_fast", FOLDER, 90.0),
+    ("cnn_image_folder", (), None),
     ("lstm_mnist", ("--trainer.max_epochs=4",), 98.4),
     ("lstm_mnist", (), 98.7),
     ("lstm_fashion_mnist", (), 88.5),
     ("lstm_text", (), None),
 )
 BY_LOSS = ("lstm_text",)  # nats per character say more than the share of characters guessed
-NEEDS_A_GPU_OR_DATA = ("cnn_cifar10", "resnet_cifar10")  # run when named
+NEEDS_A_GPU_OR_DATA = ("cnn_cifar10", "resnet_cifar10", "cifar10_fast", "cnn_image_folder")  # run when named
 
 
 def load() -> list[dict[str, Any]]:

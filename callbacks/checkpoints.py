@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import is_dry_run, is_fitting
 
 _VALIDATION = "val"
@@ -27,7 +28,7 @@ def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor
     return MisconfigurationException(f"{argument}: the metric {monitor!r} is not logged.{guess} Logged are: {there}.")
 
 
-class _RunCheckpoint(ModelCheckpoint):
+class _RunCheckpoint(NoStepHooks, ModelCheckpoint):
     """A checkpoint of fixed name in `<default_root_dir>/checkpoints`."""
 
     def __init__(self, filename: str, monitor: str | None, mode: str, on_train_epoch_end: bool | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import is_fitting
 
 
@@ -13,7 +14,7 @@ class TrainingFailed(RuntimeError):  # noqa: N818 - says what happened
     """Training cannot go on for a reason that lies in its numbers; the message says what to try."""
 
 
-class FiniteLoss(Callback):
+class FiniteLoss(NoStepHooks, Callback):
     """Stops a run whose loss or weights are NaN or infinite, before its checkpoints are overwritten.
 
     | raises         | what is looked at          | when                                                       |
@@ -26,18 +27,19 @@ class FiniteLoss(Callback):
     """
 
     def __init__(self) -> None:
-        self._first = True
+        self._next = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._first = True
+        self._next = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        interval = max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
-        if not (self._first or trainer.global_step % interval == 0 or trainer.is_last_batch):
+        step = trainer.global_step
+        if step < self._next and not trainer.is_last_batch:
             return
-        self._first = False
+        interval = max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
+        self._next = step - step % interval + interval  # where a call takes several steps, the first call beyond it
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor) and _any_process(trainer, not bool(torch.isfinite(loss).all())):
             raise TrainingFailed(f"The training loss was {_word(loss)} {_place(trainer)}. {_advice(trainer)}")

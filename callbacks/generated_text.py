@@ -6,10 +6,11 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import is_dry_run, tensorboard_writer, undisturbed
 
 
-class GeneratedText(Callback):
+class GeneratedText(NoStepHooks, Callback):
     """Lets the model continue a prompt, so that one reads what it has learnt.
 
     | key, file          | what                                   | when                        |

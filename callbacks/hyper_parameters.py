@@ -7,10 +7,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.best_epoch import BestEpoch
 from callbacks.settings import flat_settings
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import is_fitting, tensorboard_logger
 
 
-class HyperParameters(Callback):
+class HyperParameters(NoStepHooks, Callback):
     """Settings of the run beside its metrics at the best epoch, written exactly once.
 
     | key          | what                                                                       | when       |

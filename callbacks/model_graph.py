@@ -6,10 +6,11 @@ from contextlib import redirect_stdout
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import example_input, tensorboard_writer, undisturbed
 
 
-class ModelGraph(Callback):
+class ModelGraph(NoStepHooks, Callback):
     """The operations of one forward pass of `example_input_array`, in TensorBoard's GRAPHS tab.
 
     | key     | what                       | when         |

@@ -3,12 +3,16 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import epoch_metrics, format_number, is_fitting
+
+_DRAWN_PER_SECOND = 5
 
 
 def progress_bar() -> ProgressBar:
@@ -98,11 +102,47 @@ class _Lines(Callback):
         return f"{time.perf_counter() - self._begun:.1f} s"
 
 
-class TerminalProgress(_Lines, RichProgressBar):
-    """Lightning's rich bar, drawn every 20 batches, which gives way to the lines of `PlainProgress`."""
+class TerminalProgress(NoStepHooks, _Lines, RichProgressBar):
+    """Lightning's rich bar, which gives way to the lines of `PlainProgress`.
 
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=20, leave=False)
+    It is moved on a few times a second and at the last batch, not by every batch.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(refresh_rate=_DRAWN_PER_SECOND, leave=False)
+        self._clock = clock
+        self._next = clock()
+
+    def _due(self, batch_idx: int, batches: float) -> bool:
+        now = self._clock()
+        if now < self._next and batch_idx + 1 < batches:
+            return False
+        self._next = now + 1 / _DRAWN_PER_SECOND
+        return True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._due(batch_idx, trainer.num_training_batches):
+            RichProgressBar.on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *loader: Any
+    ) -> None:
+        if self._due(batch_idx, self.total_val_batches_current_dataloader):
+            super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, *loader)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *loader: Any
+    ) -> None:
+        if self._due(batch_idx, self.total_test_batches_current_dataloader):
+            super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, *loader)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *loader: Any
+    ) -> None:
+        if self._due(batch_idx, self.total_predict_batches_current_dataloader):
+            super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, *loader)
 
     def disable(self) -> None:
         """No lines and no bar."""
@@ -116,7 +156,7 @@ class TerminalProgress(_Lines, RichProgressBar):
         return running or {name: value for name, value in items.items() if name != "v_num"}
 
 
-class PlainProgress(_Lines, ProgressBar):
+class PlainProgress(NoStepHooks, _Lines, ProgressBar):
     """One line for each finished epoch, validation, test or prediction; nothing is redrawn.
 
     | line                                                                 | when                                 |

@@ -2,10 +2,11 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import tensorboard_writer
 
 
-class RunSettings(Callback):
+class RunSettings(NoStepHooks, Callback):
     """The configuration of the run, readable in TensorBoard's TEXT tab.
 
     | key          | what                                | when         |

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from lightning.pytorch.utilities.model_summary.model_summary import get_human_readable_count
 from torch import nn
 
+from callbacks.step_hooks import NoStepHooks
 from callbacks.support import example_input, undisturbed
 
 _MAX_ROWS = 15
@@ -34,7 +35,7 @@ class _Row:
         return [*start, self.shape_in, self.shape_out, f"{self.parameters:,}", text]
 
 
-class ModelTable(ModelSummary):
+class ModelTable(NoStepHooks, ModelSummary):
     """Layers with shapes, parameters and FLOPs for one sample; metrics and losses are left out.
 
     | printed      | what                                                                        | when         |

@@ -2,6 +2,7 @@
 
 from datamodules.base import LitDataModule
 from datamodules.digits import DigitsDataModule
+from datamodules.folder import ImageFolderDataModule
 from datamodules.images import PixelDataModule
 from datamodules.loader import InMemoryLoader
 from datamodules.synthetic import LineDataModule, NoisyRegressionDataModule, SineDataModule, SyntheticDataModule
@@ -19,6 +20,7 @@ __all__ = [
     "DigitsDataModule",
     "FashionMNISTDataModule",
     "ImageDataModule",
+    "ImageFolderDataModule",
     "InMemoryLoader",
     "LineDataModule",
     "LitDataModule",

@@ -1,18 +1,22 @@
 """What every datamodule shares: arguments, split, loaders, hashes. A child states facts and loads tensors."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from datamodules.facts import check_samples
-from datamodules.loader import Batch, InMemoryLoader
+from datamodules.batches import Batch, Batches, PickedRows, Preparation
+from datamodules.facts import check_samples, check_target_arguments
+from datamodules.loader import InMemoryLoader
+from datamodules.placement import Holding, Placement, check_holding, choose
 from datamodules.splits import check_split_arguments, hash_tensors, shrink, split_indices
+from datamodules.workers import WorkerFrontEnd, default_workers
 
 Part = Literal["train", "test"]
 TargetForm = Literal["index", "one_hot"]
@@ -21,7 +25,8 @@ TargetForm = Literal["index", "one_hot"]
 class LitDataModule(LightningDataModule, ABC):
     """Data held in memory, split once, served by index as `(x, y)`.
 
-    A child sets the facts below and implements `load_part`; `prepare_batch` turns picked rows into a batch.
+    A child sets the facts below and implements `load_part`; `prepare_batch` turns picked rows into a batch, or
+    `preparation` picks and turns in one.
     The official test set is loaded only by `test` and `predict`, and never split.
     """
 
@@ -30,6 +35,8 @@ class LitDataModule(LightningDataModule, ABC):
     num_targets: int | None = None
     class_names: tuple[str, ...] | None = None
     target_kind: ClassVar[Literal["classes", "numbers", "tokens"]] = "classes"
+    mapped: bool = False  # whether `load_part` maps a file, so that the data takes no memory that it has to give back
+    batches_per_call: int = 1  # above 1, training batches come in lists of so many; set before fit
 
     def __init__(
         self,
@@ -39,6 +46,8 @@ class LitDataModule(LightningDataModule, ABC):
         stratify: bool = False,
         train_fraction: float = 1.0,
         target_form: TargetForm = "index",
+        holding: Holding = "auto",
+        num_workers: int | None = None,
     ) -> None:
         """Arguments of every datamodule.
 
@@ -49,31 +58,32 @@ class LitDataModule(LightningDataModule, ABC):
             stratify: keep the shares of the classes equal in both parts.
             train_fraction: part of the training samples to use; the validation part stays the same.
             target_form: classes as integers, or as one-hot rows of floats.
+            holding: where the data is: on the training device, in main memory with each batch moved, or read by
+                worker processes; auto takes the first that needs no more than half of the free memory.
+            num_workers: worker processes, where they are used; default one for each processor but one, at most 8.
         """
         super().__init__()
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise MisconfigurationException(f"batch_size: {batch_size!r} is not possible. Give a whole number above 0.")
         check_split_arguments(val_split, split_seed, train_fraction)
-        if stratify and self.target_kind != "classes":
-            raise MisconfigurationException(
-                f"stratify: {type(self).__name__} has {self.target_kind}, no classes to stratify by. Leave it out."
-            )
-        if target_form not in ("index", "one_hot"):
-            raise MisconfigurationException(f"target_form: {target_form!r} is not known. Give index or one_hot.")
-        if target_form == "one_hot" and self.target_kind != "classes":
-            raise MisconfigurationException(
-                f"target_form: one_hot needs classes, {type(self).__name__} has {self.target_kind}. Leave it out."
-            )
+        check_target_arguments(type(self).__name__, self.target_kind, stratify, target_form)
+        check_holding(holding, num_workers)
         self.batch_size = batch_size
         self.val_split = val_split
         self.split_seed = split_seed
         self.stratify = stratify
         self.train_fraction = train_fraction
         self.target_form = target_form
+        self.holding = holding
+        self.num_workers = num_workers
         self.save_hyperparameters()
         self._parts: dict[Part, Batch] = {}
         self._split: tuple[Tensor, Tensor] | None = None
         self._hashes: dict[str, str] = {}
+        self._placements: dict[tuple[Part, torch.device], Placement] = {}
+        self._loaders: list[InMemoryLoader] = []
+        self._train_loader: InMemoryLoader | None = None
+        self._place: dict[str, Any] | None = None  # in the training data, where a resumed run goes on
 
     @abstractmethod
     def load_part(self, part: Part) -> Batch:
@@ -82,6 +92,17 @@ class LitDataModule(LightningDataModule, ABC):
     def prepare_batch(self, inputs: Tensor, targets: Tensor) -> Batch:
         """Make the model's batch of picked rows; here only the form of the targets changes."""
         return inputs, self.prepare_targets(targets)
+
+    def preparation(self, train: bool) -> Preparation:
+        """What makes the batches of one loader of the whole store; augmentation is for `train` only."""
+        return PickedRows(self.prepare_batch)
+
+    def sample_inputs(self, n: int) -> Tensor:
+        """Training inputs without augmentation, evenly spaced as files may go class by class: (n, *input_shape)."""
+        train, _ = self._indices()
+        inputs, targets = self._load("train")
+        train = train[torch.linspace(0, len(train) - 1, min(n, len(train))).long()]
+        return self.preparation(False)(inputs, targets, train.to(inputs.device), None, 0, 0)[0].float()
 
     def prepare_targets(self, targets: Tensor) -> Tensor:
         """The targets in the form that was asked for."""
@@ -154,21 +175,51 @@ class LitDataModule(LightningDataModule, ABC):
         min_share = min(2, self.batch_size // steps // world_size)
         # Overfitting on a few batches needs the same ones in every epoch.
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        return self._loader("train", train, self.batch_size // steps, shuffle=shuffle, min_share=min_share)
+        batches, placement = self._batches("train", train, self.batch_size // steps, True, shuffle, min_share)
+        limit = self.trainer.limit_train_batches if self.trainer else None
+        self._train_loader = self._loader(
+            batches,
+            placement,
+            batches_per_call=self.batches_per_call,
+            accumulate=steps,
+            steps=int(len(batches) * limit) if isinstance(limit, float) else limit,
+            data_hash=self._training_hash,
+        )
+        if self._place is not None:
+            self._train_loader.load_state_dict(self._place)
+            self._place = None
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the training data.
+
+        Lightning keeps a loader's own place too, but forgets to restore it where a schedule asked for the run's length.
+        """
+        return {} if self._train_loader is None else {"place": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on there when the run trains on; a test of the same checkpoint has no use for it."""
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._place = state_dict.get("place")
 
     def val_dataloader(self) -> InMemoryLoader | list[InMemoryLoader]:
         """The validation part in file order; an empty list where there is none."""
         _, val = self._indices()
-        return self._loader("train", val, self.batch_size) if len(val) else []
+        return self._loader(*self._batches("train", val, self.batch_size)) if len(val) else []
 
     def test_dataloader(self) -> InMemoryLoader:
         """The official test set in file order."""
         self.setup("test")
-        return self._loader("test", None, self.batch_size)
+        return self._loader(*self._batches("test", None, self.batch_size))
 
     def predict_dataloader(self) -> InMemoryLoader:
         """The same as for test."""
         return self.test_dataloader()
+
+    def teardown(self, stage: str) -> None:
+        """End worker processes."""
+        while self._loaders:
+            self._loaders.pop().close()
 
     def _load(self, part: Part) -> Batch:
         if part not in self._parts:
@@ -183,24 +234,65 @@ class LitDataModule(LightningDataModule, ABC):
         assert self._split is not None
         return self._split
 
-    def _loader(
-        self, part: Part, indices: Tensor | None, batch_size: int, shuffle: bool = False, min_share: int = 1
-    ) -> InMemoryLoader:
+    def _training_hash(self) -> str:
+        hashes = self.hashes()
+        return f"{hashes['train_data']} {hashes['split']}"
+
+    def _batches(
+        self,
+        part: Part,
+        indices: Tensor | None,
+        batch_size: int,
+        train: bool = False,
+        shuffle: bool = False,
+        min_share: int = 1,
+    ) -> tuple[Batches, Placement]:
         inputs, targets = self._load(part)
-        if self.trainer:
-            # Kept on the training device, so that the loaders of one part share one copy.
-            device = self.trainer.strategy.root_device
-            inputs, targets = self._parts[part] = inputs.to(device), targets.to(device)
-        return InMemoryLoader(
+        device = self._device
+        if (part, device) not in self._placements:
+            self._placements[part, device] = choose(
+                self.holding,
+                (inputs, targets),
+                self.preparation(part == "train").extra_bytes(inputs),
+                device,
+                mapped=self.mapped,
+                part="training" if part == "train" else part,
+                workers=self._num_workers,
+            )
+        placement = self._placements[part, device]
+        # Loaders of one part share one store.
+        store = device if placement.holding == "device" else torch.device("cpu")
+        inputs, targets = self._parts[part] = inputs.to(store), targets.to(store)
+        preparation = self.preparation(train)
+        preparation.allow_copies(placement.copies and train == (part == "train"))
+        world_size = self.trainer.world_size if self.trainer else 1
+        batches = Batches(
             inputs,
             targets,
             # In evaluation too every rank gets a share of every batch.
-            max(batch_size, self.trainer.world_size) if self.trainer else batch_size,
+            max(batch_size, world_size),
             indices=indices,
-            prepare=self.prepare_batch,
+            preparation=preparation,
             shuffle=shuffle,
             seed=torch.initial_seed(),
             rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            world_size=world_size,
             min_share=min_share,
+            device=device if placement.holding == "memory" else None,
         )
+        return batches, placement
+
+    @property
+    def _num_workers(self) -> int:
+        return default_workers() if self.num_workers is None else self.num_workers
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def _loader(self, batches: Batches, placement: Placement, **options: Any) -> InMemoryLoader:
+        if placement.holding != "workers":
+            return InMemoryLoader(batches, **options)
+        workers = WorkerFrontEnd(batches, self._num_workers, pin_memory=self._device.type == "cuda")
+        self._loaders.append(InMemoryLoader(batches, front_end=workers, **options))
+        return self._loaders[-1]

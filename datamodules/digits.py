@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Part
+from datamodules.batches import Batch
 from datamodules.images import PixelDataModule
-from datamodules.loader import Batch
 from datamodules.splits import quotas
 
 TEST_SAMPLES = 360

@@ -27,3 +27,13 @@ def check_samples(what: str, inputs: Tensor, targets: Tensor, num_classes: int |
     if not 0 <= low <= high < num_classes:
         wrong, most = (low if low < 0 else high), num_classes - 1
         raise MisconfigurationException(f"data: {what} hold the label {wrong}, expected 0 to {most}. {advice}")
+
+
+def check_target_arguments(name: str, kind: str, stratify: bool, target_form: str) -> None:
+    """Refuse what only classes can give; `kind` is what the targets of the datamodule `name` are."""
+    if stratify and kind != "classes":
+        raise MisconfigurationException(f"stratify: {name} has {kind}, no classes to stratify by. Leave it out.")
+    if target_form not in ("index", "one_hot"):
+        raise MisconfigurationException(f"target_form: {target_form!r} is not known. Give index or one_hot.")
+    if target_form == "one_hot" and kind != "classes":
+        raise MisconfigurationException(f"target_form: one_hot needs classes, {name} has {kind}. Leave it out.")

@@ -1,104 +1,185 @@
-"""The in-memory loader: tensors held once, every batch a pure function of (seed, epoch, batch index)."""
+"""What Lightning takes as a loader: serves `Batches`, knows its place in the epoch and can go back to it."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Protocol
 
-import numpy as np
-import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 
-Batch = tuple[Tensor, Tensor]
+from datamodules.batches import Batch, Batches
 
 
 class EpochSampler(Sampler[int]):
-    """The order of one epoch: a permutation that only (seed, epoch) determine. Lightning calls `set_epoch`."""
+    """Tells the loader the epoch: Lightning calls `set_epoch`. Iterating gives the order of that epoch."""
 
-    def __init__(self, num_samples: int, seed: int) -> None:
-        self.num_samples = num_samples
-        self.seed = seed
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose order comes next."""
+        """The epoch whose batches come next."""
         self.epoch = epoch
 
-    def order(self) -> Tensor:
-        """The permutation of 0..n-1 for the present epoch, drawn on the CPU, so the same on every device."""
-        # SeedSequence mixes the two numbers: seeds and epochs that lie side by side give unrelated orders.
-        state = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
-        return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(state))
-
     def __len__(self) -> int:
-        return self.num_samples
+        return self.batches.num_samples
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.order().tolist())
+        return iter(self.batches.order(self.epoch).tolist())
+
+
+class FileOrderSampler(EpochSampler, SequentialSampler):
+    """The same without shuffling, which Lightning tells by `SequentialSampler`."""
+
+
+class FrontEnd(Protocol):
+    """Another way to the same batches, by worker processes."""
+
+    def serve(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch from `start` on."""
+
+    def close(self) -> None:
+        """End its processes."""
+
+
+class _Owner:
+    """Held by the pass over the data whose place is saved."""
 
 
 class InMemoryLoader:
-    """Batches by index from tensors in memory; a plain iterable that Lightning takes as a loader.
+    """A plain iterable over `batches`, without side effects before the first batch is asked for.
 
-    `batch_size` counts samples over all ranks. Each such batch is shared out among the ranks, so all have the
-    same number of batches and no sample is repeated or lost. A tail that would leave a rank with fewer than
-    `min_share` samples joins the batch before it. `indices` are the samples of this part (all if None), `prepare`
-    makes the model's batch from the picked rows. The tensors stay where they are unless `device` says otherwise.
+    Its place, `state_dict`, is the number of batches handed out in the epoch, whatever was prepared ahead. A second
+    iterator beside a running one (a callback that looks at a batch) leaves the place alone.
     """
 
     batch_sampler = None  # Lightning looks for it where it finds a sampler
 
     def __init__(
         self,
-        inputs: Tensor,
-        targets: Tensor,
-        batch_size: int,
+        batches: Batches,
         *,
-        indices: Tensor | None = None,
-        prepare: Callable[[Tensor, Tensor], Batch] | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        min_share: int = 1,
-        device: torch.device | None = None,
+        front_end: FrontEnd | None = None,
+        batches_per_call: int = 1,
+        accumulate: int = 1,
+        steps: int | None = None,
+        data_hash: Callable[[], str] | None = None,
     ) -> None:
-        device = device or inputs.device
-        self.inputs = inputs.to(device)
-        self.targets = targets.to(device)
-        self.indices = (torch.arange(len(inputs)) if indices is None else indices).to(device)
-        self.prepare = prepare
-        self.rank = rank
-        self.world_size = world_size
-        self.batch_size = batch_size
-        self.bounds = batch_bounds(len(self.indices), batch_size, world_size * min_share)
-        if len(self.indices) < world_size:
-            raise MisconfigurationException(
-                f"data: {len(self.indices)} samples cannot be shared among {world_size} devices. Use fewer devices."
-            )
-        self.sampler: Sampler[int] = (
-            EpochSampler(len(self.indices), seed) if shuffle else SequentialSampler(range(len(self.indices)))
-        )
+        """Serve the batches.
+
+        Args:
+            batches: what to serve.
+            front_end: who makes them; this process if None.
+            batches_per_call: above 1, iterating gives lists of up to so many consecutive batches.
+            accumulate: batches per optimizer step, for `weight`.
+            steps: batches that are used of each epoch, where a limit cuts it.
+            data_hash: names the data in the saved state, so that other data is refused.
+        """
+        self.batches = batches
+        self.front_end = front_end
+        self.batches_per_call = batches_per_call
+        self.accumulate = accumulate
+        self.used = len(batches) if steps is None else min(steps, len(batches))
+        self.data_hash = data_hash
+        self.sampler = EpochSampler(batches) if batches.shuffle else FileOrderSampler(batches)
+        self._place = (0, 0)  # the epoch, and how many of its batches are handed out
+        self._go_back = False
+        self._owner: Callable[[], _Owner | None] = lambda: None
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per batch, over all ranks."""
+        return self.batches.batch_size
 
     def __len__(self) -> int:
-        """Batches per epoch, the same on every rank."""
-        return len(self.bounds)
+        """Items per epoch, the same on every rank: batches, or lists of them."""
+        return -(-len(self.batches) // self.batches_per_call)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
+        """Batches (inputs, targets), or lists of them with `batches_per_call`."""
         # A generator: nothing happens before the first batch is asked for, when the epoch is known.
-        order = self.indices
-        if isinstance(self.sampler, EpochSampler):
-            order = order.index_select(0, self.sampler.order().to(order.device))
-        for start, stop in self.bounds:
-            rows = order[start + self.rank : stop : self.world_size]
-            inputs, targets = self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
-            yield (inputs, targets) if self.prepare is None else self.prepare(inputs, targets)
+        epoch, start = self.sampler.epoch, 0
+        if self._owner() is not None and self._place[0] == epoch:
+            yield from self._grouped(self._serve_here(epoch))
+            return
+        if self._go_back and self._place[0] == epoch:
+            start = self._place[1]
+        self._go_back = False
+        owner = _Owner()
+        self._owner = weakref.ref(owner)
+        self._place = epoch, start
+        served = self._serve_here(epoch, start) if self.front_end is None else self.front_end.serve(epoch, start)
+        for item in self._grouped(served):
+            start += 1 if self.batches_per_call == 1 else len(item)
+            self._place = epoch, start
+            yield item
+            del item  # or its memory would be taken while the next one is made
+        del owner
+
+    def weight(self, index: int) -> float:
+        """What the mean loss of this rank's share counts in its optimizer step; 1.0 exactly where shares are equal.
+
+        Lightning takes the mean over ranks and divides by the accumulated batches; with these factors that is the
+        mean over all samples of the step, also where shares differ by a sample or the epoch ends in mid-step.
+        """
+        first = index - index % self.accumulate
+        last = min(first + self.accumulate, max(self.used, index + 1))
+        group = self.batches.bounds[last - 1][1] - self.batches.bounds[first][0]
+        return self.batches.share(index) * self.batches.world_size * self.accumulate / group
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place as plain data: that of the next batch, so an exhausted epoch is the start of the next one."""
+        epoch, done = self._place
+        if done >= len(self.batches):
+            epoch, done = epoch + 1, 0
+        return {"epoch": epoch, "batch": done, **self._identity(), "batches_per_call": self.batches_per_call}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved place; refuses that of other data, another seed or batch size."""
+        ours = self._identity()
+        for name, value in ours.items():
+            if state.get(name) != value:
+                raise MisconfigurationException(_REFUSALS[name].format(saved=state.get(name), ours=value))
+        if state["batch"] and state["batches_per_call"] != self.batches_per_call:
+            raise MisconfigurationException(
+                f"steps_per_call: the checkpoint was saved within an epoch with {state['batches_per_call']}, this run "
+                f"has {self.batches_per_call}. Give {state['batches_per_call']}, or resume from the end of an epoch."
+            )
+        self._place = state["epoch"], state["batch"]
+        self._go_back = True
+        self.sampler.set_epoch(state["epoch"])
+
+    def close(self) -> None:
+        """End worker processes, where there are any; the loader can be used again."""
+        if self.front_end is not None:
+            self.front_end.close()
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "samples": self.batches.num_samples,
+            "data": None if self.data_hash is None else self.data_hash(),
+            "batch_size": self.batches.batch_size,
+            "seed": self.batches.seed,
+        }
+
+    def _serve_here(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        make = self.batches.make
+        return (make(epoch, index) for index in range(start, len(self.batches)))
+
+    def _grouped(self, served: Iterator[Batch]) -> Iterator[Any]:
+        if self.batches_per_call == 1:
+            return served
+        return iter(lambda: list(islice(served, self.batches_per_call)), [])
 
 
-def batch_bounds(num_samples: int, batch_size: int, min_tail: int) -> list[tuple[int, int]]:
-    """(start, stop) of every batch over all ranks; a tail below `min_tail` samples joins the batch before it."""
-    starts = list(range(0, num_samples, batch_size))
-    if len(starts) > 1 and num_samples - starts[-1] < min_tail:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], num_samples], strict=True))
+_REFUSALS = {
+    "samples": "data: the checkpoint was saved with {saved} training samples, this run has {ours}. Give the same data, "
+    "val_split and train_fraction.",
+    "data": "data: the checkpoint was saved with other training data or another split. Give the same data and split.",
+    "batch_size": "batch_size: the checkpoint was saved with {saved} samples per batch, this run has {ours}. Give the "
+    "same batch_size and accumulation.",
+    "seed": "seed_everything: the checkpoint was saved with seed {saved}, this run has {ours}. Give {saved}.",
+}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.datasets import VisionDataset
@@ -74,8 +74,9 @@ def data_root(data_dir: str | None) -> Path:
 
 
 def cache_root() -> Path:
-    """Where files are unpacked when the data folder cannot be written to."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "litlab"
+    """Where litlab keeps what it can make again: LITLAB_CACHE_DIR, else `litlab` in the user's cache folder."""
+    own = os.environ.get("LITLAB_CACHE_DIR")
+    return Path(own or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "litlab")).expanduser()
 
 
 def locate(
@@ -95,24 +96,30 @@ def locate(
     for candidate in (root, cache):
         if not layout.missing(candidate):
             return candidate
-    with _lock(root):
+    hindrances: list[str] = []
+    with exclusive(root):
         for source in (root / layout.folder, *packages):
             for target in (root, cache):
-                if not layout.missing(target) or _unpack(source, target, layout):
+                if not layout.missing(target) or _unpack(source, target, layout, hindrances):
                     return target
         reason = _download(dataset_class, root, layout) if download else "download is switched off"
     if reason is None:
         return root
     raise MisconfigurationException(
         f"data: {layout.name} is not complete: {', '.join(layout.missing(root))} missing; looked in "
-        f"{', '.join(map(str, (root / layout.folder, cache / layout.folder, *packages)))}; no download: {reason}. "
+        f"{', '.join(map(str, (root / layout.folder, cache / layout.folder, *packages)))}; "
+        + "".join(f"{hindrance}; " for hindrance in hindrances)
+        + f"no download: {reason}. "
         f"Name the folder that holds {layout.folder}/ by LITLAB_DATA_DIR or --data.data_dir"
         + (f", or {HINTS[layout.name]}." if layout.name in HINTS else ".")
     )
 
 
-def _unpack(source: Path, target: Path, layout: Layout) -> bool:
-    """Unpack `source/*.gz` into the target root, whole files only; False if there is nothing or no room to write."""
+def _unpack(source: Path, target: Path, layout: Layout, hindrances: list[str]) -> bool:
+    """Unpack `source/*.gz` into the target root, whole files only; False if there is nothing.
+
+    False also where the folder cannot be written or the disk is full: then the reason is added to `hindrances`.
+    """
     if layout.kind != "idx":
         return False
     folder = target / layout.folder
@@ -126,7 +133,8 @@ def _unpack(source: Path, target: Path, layout: Layout) -> bool:
                 shutil.copyfileobj(compressed, out)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise MisconfigurationException(f"data: {path} is damaged ({error}). Replace it with a whole copy.") from error
-    except OSError:
+    except OSError as error:
+        hindrances.append(f"{source} cannot be unpacked into {folder} ({error.strerror})")
         return False
     rank_zero_info(f"{layout.name} unpacked from {source} into {folder}.")
     return True
@@ -184,8 +192,20 @@ def _silence() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """One process of this machine at a time; the lock lies in the temporary folder, as the root may be read-only."""
-    key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    with FileLock(Path(tempfile.gettempdir(), f"litlab-{os.getuid() if hasattr(os, 'getuid') else 0}-{key}.lock")):
+def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
+    """One process of this machine at a time; `waiting` is said by one that has to wait.
+
+    The lock lies in the temporary folder, as `folder` may be read-only or not there yet.
+    """
+    key = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir(), f"litlab-{os.getuid() if hasattr(os, 'getuid') else 0}-{key}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting:
+            rank_zero_info(waiting)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

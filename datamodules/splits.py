@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+_HASHED_AT_ONCE = 2**24  # bytes
+
 
 def check_split_arguments(val_split: int | float, split_seed: int, train_fraction: float) -> None:
     """Refuse values that no data could make sense of."""
@@ -75,12 +77,13 @@ def quotas(class_sizes: Tensor, total: int) -> Tensor:
 
 
 def hash_tensors(*tensors: Tensor) -> str:
-    """SHA-256 over type, shape and content, in order."""
+    """SHA-256 over type, shape and content, in order. Tensors have a dimension at least; they are read in pieces."""
     digest = hashlib.sha256()
     for tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
-        digest.update(plain.numpy().data if plain.numel() else b"")
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        rows = max(1, _HASHED_AT_ONCE * len(tensor) // max(1, tensor.nbytes))
+        for start in range(0, len(tensor) if tensor.numel() else 0, rows):
+            digest.update(tensor[start : start + rows].detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.base import LitDataModule, Part
-from datamodules.loader import Batch
+from datamodules.batches import Batch
 from datamodules.splits import validation_count
 
 UNKNOWN = "<unk>"

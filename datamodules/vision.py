@@ -10,10 +10,10 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from datamodules.base import Part
+from datamodules.batches import Batch
 from datamodules.damage import read_dataset
 from datamodules.facts import check_samples
 from datamodules.images import PixelDataModule
-from datamodules.loader import Batch
 from datamodules.locate import locate
 
 

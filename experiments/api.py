@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from experiments.catalogue import find_config, find_run
 from experiments.checkpoint import Weights
 from experiments.checks import check_plain, check_trainer
 from experiments.cli import LitlabCLI
+from experiments.machine import Wishes
 from experiments.mistake import UserMistake
 from experiments.program import working_folder_importable
 from experiments.quiet import quiet_libraries
@@ -125,31 +127,37 @@ def fit(
     mode: str | None = None,
     patience: int | None = None,
     seed: int | None = None,
+    channels_last: bool | None = None,
+    threads: int | None = None,
+    compile: bool = False,
+    steps_per_call: int = 1,
     **trainer: Any,
 ) -> LoadedRun:
     """Train and return the run.
 
     `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` runs a config as `litlab fit` does;
     `fit(model, data, experiment="mine", max_epochs=3)` trains objects that you made. Further keywords go to the
-    Trainer. Raises MisconfigurationException for a mistake, TrainingFailed for a loss that is not finite.
+    Trainer; `channels_last` to `steps_per_call` are the options of that name. Raises MisconfigurationException for a
+    mistake, TrainingFailed for a loss that is not finite.
     """
     quiet_libraries()
     if seed is not None:
         check_seed(seed)
+    wishes = Wishes(channels_last, threads, compile, steps_per_call)
     if isinstance(config, LightningModule):
         if data is None:
             raise MisconfigurationException("fit: a model needs data: fit(model, data).")
         if overrides:
             raise MisconfigurationException("fit: overrides change a config; set what you want on the model and data.")
-        settings = read_settings(
-            _Options(experiment or type(config).__name__, monitor, mode, patience), config, training.prepare_data(data)
-        )
+        options = _Options(experiment or type(config).__name__, monitor, mode, patience, wishes)
+        settings = read_settings(options, config, training.prepare_data(data))
         return _fit_objects(config, data, settings, DEFAULT_SEED if seed is None else seed, trainer)
     try:
         path = find_config(str(config))
     except UserMistake as mistake:
         raise MisconfigurationException(str(mistake)) from None
     own = {"experiment": experiment, "monitor": monitor, "mode": mode, "patience": patience, "seed_everything": seed}
+    own |= {name: value for name, value in asdict(wishes).items() if value != getattr(Wishes, name)}
     words = _words({name: value for name, value in own.items() if value is not None})
     objects = {name: value for name, value in trainer.items() if not _is_plain(value)}
     plain = {f"trainer.{name}": value for name, value in trainer.items() if name not in objects}
@@ -166,8 +174,12 @@ class _Options:
     min_delta = 0.0
     test_after_fit = False
 
-    def __init__(self, experiment: str, monitor: str | None, mode: str | None, patience: int | None) -> None:
+    def __init__(
+        self, experiment: str, monitor: str | None, mode: str | None, patience: int | None, wishes: Wishes
+    ) -> None:
         self.experiment, self.monitor, self.mode, self.patience = experiment, monitor, mode, patience
+        self.channels_last, self.threads = wishes.channels_last, wishes.threads
+        self.compile, self.steps_per_call = wishes.compile, wishes.steps_per_call
 
 
 def _fit_objects(
@@ -185,11 +197,12 @@ def _fit_objects(
         "monitor": settings.monitor,
         "mode": settings.mode,
         "patience": settings.patience,
+        **asdict(settings.machine),
         "model": _section(model),
         "data": _section(data),
         "trainer": plain,
     }
-    plan = training.prepare(settings, data, yaml.safe_dump(document, sort_keys=False), seed, trainer)
+    plan = training.prepare(settings, model, data, yaml.safe_dump(document, sort_keys=False), seed, trainer)
     training.train(LitlabTrainer(**{**trainer, **plan.trainer}), model, data, plan, None)
     return _loaded(plan)
 

@@ -52,7 +52,8 @@ def check_interval(options: dict[str, Any], data: LightningDataModule) -> None:
     interval = options.get("val_check_interval")
     if isinstance(interval, bool) or not isinstance(interval, int) or not hasattr(data, "hashes"):
         return
-    batches = len(data.train_dataloader())
+    loader: Any = data.train_dataloader()
+    batches = len(getattr(loader, "batches", loader))  # the loader may give several at once
     if interval > batches and options.get("check_val_every_n_epoch", 1) is not None:
         raise MisconfigurationException(
             f"trainer.val_check_interval: an epoch has {batches} batches, so it never reaches {interval}. "

@@ -13,16 +13,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import callbacks as _callbacks  # noqa: F401 - importing the rooms makes their classes known by short name
 import datamodules as _datamodules  # noqa: F401
 import lit_models as _lit_models  # noqa: F401
-from experiments import evaluation, training
+from experiments import evaluation, machine, training
 from experiments.arguments import arrange, class_path, model_class, read_config
-from experiments.checks import check_interval, check_plain, check_trainer
+from experiments.checks import check_plain, check_trainer
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
 from experiments.mistake import mistake_within
 from experiments.parser import LitlabParser
 from experiments.run_folder import RunFolder
 from experiments.scored import ScoredSamples
-from experiments.settings import DEFAULT_SEED, add_run_options, check_seed, read_settings
+from experiments.settings import DEFAULT_SEED, add_run_options, check_seed, read_settings, read_wishes
 from experiments.trainer import LitlabTrainer
 
 __all__ = ["LitlabCLI", "main"]
@@ -107,15 +107,17 @@ class LitlabCLI(LightningCLI):
             check_plain(self.model)
             check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)
-            check_interval(options, self.datamodule)
             settings = read_settings(self.config, self.model, has_validation)
             self.plan = training.prepare(
-                settings, self.datamodule, self.config_text(), self.config.seed_everything, options
+                settings, self.model, self.datamodule, self.config_text(), self.config.seed_everything, options
             )
             self.claimed = self.plan.folder
             kwargs.update(self.plan.trainer)
         else:
-            kwargs.update(evaluation.trainer_options(self.verb, options, self.weights.folder))
+            folder = self.weights.folder
+            self.choice = machine.of_run(folder.environment if folder else None, options, read_wishes(self.config))
+            machine.apply(self.choice, self.model)
+            kwargs.update(evaluation.trainer_options(self.verb, options, folder, self.choice))
             kwargs["callbacks"].append(self.scored)
             if self.verb == "predict":
                 self.writer = evaluation.prediction_writer(self.weights, self.output)
@@ -140,7 +142,9 @@ class LitlabCLI(LightningCLI):
         parts = (self.trainer, self.model, self.datamodule)
         if self.verb == "fit":
             training.train(*parts, self.plan, self.weights)
-        elif self.verb == "predict":
-            evaluation.predict(*parts, self.weights, self.writer)
-        else:
-            evaluation.score(self.verb, *parts, self.weights, self.scored)
+            return
+        with machine.threads(self.choice, self.trainer.num_devices):
+            if self.verb == "predict":
+                evaluation.predict(*parts, self.weights, self.writer)
+            else:
+                evaluation.score(self.verb, *parts, self.weights, self.scored)

@@ -21,6 +21,7 @@ from callbacks import (
 )
 from experiments.metrics_csv import MetricsCSV
 from experiments.run_folder import RunFolder
+from experiments.run_modes import CompiledNetwork
 from experiments.settings import FitSettings
 
 
@@ -66,6 +67,8 @@ def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: s
         )
     if trainer.get("logger") is not False and not trainer.get("fast_dev_run"):
         found += [LearningRateMonitor(), RunSettings(config_text), ModelGraph()]
+    if settings.machine.compile:
+        found.append(CompiledNetwork())
     if trainer.get("enable_checkpointing") is False:
         found = [callback for callback in found if not isinstance(callback, Checkpoint)]
     kinds = {type(callback) for callback in users_callbacks(trainer)}

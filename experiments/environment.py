@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
+from experiments.machine import Choice
+from experiments.machine_facts import processor
 from experiments.version import VERSION
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "scikit-learn", "jsonargparse", "numpy")
@@ -29,16 +31,6 @@ def versions() -> dict[str, str]:
             found[package] = "not installed"
     found["torch"] = str(torch.__version__)  # names the build too, such as +cu126
     return found
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def hardware() -> dict[str, Any]:
@@ -85,13 +77,17 @@ def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
     }
 
 
-def chosen(trainer: Trainer) -> dict[str, Any]:
-    """What was picked for the machine where the config said `auto` or nothing."""
+def chosen(trainer: Trainer, choice: Choice) -> dict[str, Any]:
+    """What was picked for the machine where the config said `auto` or nothing; scoring the run reads it."""
     return {
         "accelerator": type(trainer.accelerator).__name__,
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,
         "nodes": trainer.num_nodes,
         "precision": str(trainer.precision),
+        "precision_reason": choice.reason,
+        "bf16_speed_up": choice.speed_up,
+        "channels_last": choice.channels_last,
+        "threads": choice.threads,
         "max_epochs": trainer.max_epochs,
     }

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks import PredictionWriter
 from experiments.checkpoint import Weights
 from experiments.defaults import everyday_callbacks, users_callbacks
+from experiments.machine import Choice
 from experiments.run_folder import RunFolder
 from experiments.scored import ScoredSamples
 from experiments.words import count, shown, sizes_text
@@ -88,11 +89,13 @@ def take(words: list[str], name: str) -> tuple[list[str], str | None]:
     return result, value
 
 
-def trainer_options(verb: str, options: dict[str, Any], folder: RunFolder | None) -> dict[str, Any]:
+def trainer_options(verb: str, options: dict[str, Any], folder: RunFolder | None, choice: Choice) -> dict[str, Any]:
     """Trainer arguments for a verb that trains nothing: no logger, no checkpoints, the user's other callbacks."""
     kept = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
     everyday = everyday_callbacks({**options, "enable_model_summary": False})
     chosen: dict[str, Any] = {"callbacks": [*kept, *everyday], "logger": False, "enable_checkpointing": False}
+    if choice.precision is not None:
+        chosen["precision"] = choice.precision
     if folder is not None:
         chosen["default_root_dir"] = str(folder.path)
     if verb == "predict":  # rows in the order of the file: one process writes them
@@ -135,6 +138,7 @@ def score(
                 "split": _split_name(part),
                 "n": scored.number,
                 "limited": limited,
+                "precision": str(trainer.precision),
                 "metrics": metrics,
                 "sha256": data.hashes() if hasattr(data, "hashes") else {},
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -63,15 +63,19 @@ model
   --model.loss NAME  --model.init NAME  --model.l1 X  --model.l2 X  --model.metrics '[acc, f1]'
 training
   --trainer.max_epochs 10          --trainer.max_steps N     --trainer.fast_dev_run 1 (a trial, writes nothing)
-  --trainer.accelerator auto       --trainer.devices 2 --trainer.strategy ddp     --trainer.precision bf16-mixed
+  --trainer.accelerator auto       --trainer.devices 2 --trainer.strategy ddp
   --trainer.limit_train_batches 1  a number of batches, or a fraction such as 0.5; also _val_, _test_
   --trainer.gradient_clip_val 1.0  --trainer.accumulate_grad_batches 4
   --trainer.callbacks+=NAME        add a callback; --trainer.callbacks.OPTION sets what it takes
+speed (chosen for the machine, see docs/command-line.md)
+  --trainer.precision bf16-mixed   instead of the choice; 32-true for full precision
+  --channels_last true             memory layout of images    --threads 2    --compile true (torch.compile)
+  --steps_per_call 8               optimizer steps per call of training_step, for tiny nets
 more
   --model.help NAME, --data.help NAME, --trainer.callbacks.help NAME      all settings of one class
   --help-all                       every option      --debug      tracebacks of mistakes too
 
-environment  LITLAB_DATA_DIR (data files), LITLAB_RUNS_DIR (run folders)"""
+environment  LITLAB_DATA_DIR (data files), LITLAB_RUNS_DIR (run folders), LITLAB_CACHE_DIR (what can be made again)"""
 
 _SCORED = """\
 usage: litlab {verb} RUN [options]
@@ -93,7 +97,7 @@ _WHAT = {
 
 _SMALL = {
     "list": "usage: litlab list [configs|models|data|callbacks|runs]\n\nShows what can be named; without a word, all.",
-    "info": "usage: litlab info\n\nVersions, devices, and which data sets are found where.",
+    "info": "usage: litlab info\n\nVersions, devices, precisions kept for them, and which data sets are found where.",
     "completion": "usage: litlab completion bash|zsh|fish\n\nPrints a script that completes what one types:\n"
     '  eval "$(litlab completion bash)"',
 }

@@ -22,12 +22,40 @@ def main(words: list[str]) -> int:
         print(f"  GPU {number}         {name}")
     if not machine["gpus"]:
         print("  GPU           none that torch can use")
+    print("precision")
+    for line in kept_decisions():
+        print(f"  {line}")
     print("data")
     for line in data_found():
         print(f"  {line}")
     print("runs")
     print(f"  {catalogue.runs_dir()}: {len(catalogue.runs())}")
     return 0
+
+
+def kept_decisions() -> list[str]:
+    """A line per kind of model that was timed on this machine: what fits without an explicit precision use."""
+    from experiments.machine import CLEARLY
+    from experiments.machine_kept import kept_file, read_kept
+
+    try:
+        kept = list(read_kept().values())
+        shapes = ["x".join(str(size) for size in entry.get("input", [])) for entry in kept]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return [f"{kept_file()} is damaged; the next fit writes it anew"]
+    if not kept:
+        return [f"nothing timed yet; the first fit of a larger net does, and keeps it in {kept_file()}"]
+    lines = [f"kept in {kept_file()}"]
+    for entry, shape in zip(kept, shapes, strict=True):
+        gain = entry.get("speed_up")
+        fast = isinstance(gain, (int, float)) and gain >= CLEARLY
+        timed = f"{gain:.1f} x float32" if isinstance(gain, (int, float)) else str(entry.get("reason", ""))
+        precision = "bf16-mixed" if fast else "32-true"
+        lines.append(
+            f"{precision:<13} {entry.get('model')} on {shape}, batch {entry.get('batch')} (bf16: {timed}; torch "
+            f"{entry.get('torch')})"
+        )
+    return lines
 
 
 def data_found() -> list[str]:

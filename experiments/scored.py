@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks import NoStepHooks
 
-class ScoredSamples(Callback):
+
+class ScoredSamples(NoStepHooks, Callback):
     """`number` is how many samples the last validation or test saw, over all processes."""
 
     def __init__(self) -> None:

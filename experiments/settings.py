@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from experiments.machine import Wishes
 from experiments.words import did_you_mean, say
 
 DEFAULT_SEED = 42
@@ -27,6 +28,7 @@ class FitSettings:
     patience: int | None = None
     min_delta: float = 0.0
     test_after_fit: bool = False
+    machine: Wishes = field(default_factory=Wishes)
 
 
 def add_run_options(parser: LightningArgumentParser, experiment: str) -> None:
@@ -42,6 +44,24 @@ def add_run_options(parser: LightningArgumentParser, experiment: str) -> None:
     )
     group.add_argument("--min_delta", type=float, default=0.0, help="The least change that counts as better.")
     group.add_argument("--test_after_fit", type=bool, default=False, help="Test the best weights when fit is done.")
+    group.add_argument(
+        "--channels_last",
+        type=bool | None,
+        default=None,
+        help="Channels last in memory; null: where it is faster.",
+    )
+    group.add_argument(
+        "--threads", type=int | None, default=None, help="Threads to compute with; null: the cores, 1 for tiny nets."
+    )
+    group.add_argument("--compile", type=bool, default=False, help="Compile the network by torch.compile.")
+    group.add_argument(
+        "--steps_per_call", type=int, default=1, help="Optimizer steps per call of training_step; for tiny nets."
+    )
+
+
+def read_wishes(config: Any) -> Wishes:
+    """What the user asked of the machine; every verb has these options."""
+    return Wishes(config.channels_last, config.threads, config.compile, config.steps_per_call)
 
 
 def read_settings(config: Any, model: LightningModule, has_validation: bool) -> FitSettings:
@@ -70,7 +90,9 @@ def read_settings(config: Any, model: LightningModule, has_validation: bool) -> 
     if config.min_delta < 0:
         raise MisconfigurationException(f"min_delta: {config.min_delta} is negative; give 0 or more.")
     mode = _mode(monitor, config.mode)
-    return FitSettings(config.experiment, monitor, mode, patience, config.min_delta, config.test_after_fit)
+    return FitSettings(
+        config.experiment, monitor, mode, patience, config.min_delta, config.test_after_fit, read_wishes(config)
+    )
 
 
 def _mode(monitor: str | None, asked: Literal["min", "max"] | None) -> Literal["min", "max"]:

@@ -6,19 +6,23 @@ import json
 import os
 import shlex
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from callbacks import HyperParameters
-from experiments import environment
+from experiments import environment, machine
 from experiments.catalogue import runs_dir
 from experiments.checkpoint import Weights
+from experiments.checks import check_interval
 from experiments.defaults import fit_callbacks, loggers, users_callbacks
 from experiments.evaluation import score
 from experiments.run_folder import RunFolder
+from experiments.run_modes import several_steps
 from experiments.scored import ScoredSamples
 from experiments.settings import FitSettings
 from experiments.words import count, shown, sizes_text
@@ -36,6 +40,7 @@ class Plan:
     folder: RunFolder | None
     trainer: dict[str, Any]
     scored: ScoredSamples
+    choice: machine.Choice
     started: float = field(default_factory=time.monotonic)
 
 
@@ -48,16 +53,25 @@ def prepare_data(data: LightningDataModule) -> bool:
 
 
 def prepare(
-    settings: FitSettings, data: LightningDataModule, config_text: str, seed: int, options: dict[str, Any]
+    settings: FitSettings,
+    model: LightningModule,
+    data: LightningDataModule,
+    config_text: str,
+    seed: int,
+    options: dict[str, Any],
 ) -> Plan:
-    """Claim the run folder and choose the Trainer's arguments; `options` are those that the user gave."""
-    extra: dict[str, Any] = {}
+    """Choose for the machine, claim the run folder, choose the Trainer's arguments; `options` are the user's."""
+    several_steps(settings.machine.steps_per_call, model, data, options)
+    check_interval(options, data)
+    choice = machine.choose(model, data, options, settings.machine)
+    machine.apply(choice, model)
+    extra: dict[str, Any] = {} if choice.precision is None else {"precision": choice.precision}
     if options.get("max_epochs") is None and options.get("max_steps", -1) == -1 and options.get("max_time") is None:
         extra["max_epochs"] = _DEFAULT_EPOCHS
     scored = ScoredSamples()
     callbacks = [*users_callbacks(options), *fit_callbacks(settings, options, config_text), scored]
     if options.get("fast_dev_run"):
-        return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored)
+        return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     folder = _claim(settings.experiment, config_text, environment.describe(seed, data))
     return Plan(
         settings,
@@ -69,6 +83,7 @@ def prepare(
             "default_root_dir": str(folder.path),
         },
         scored,
+        choice,
     )
 
 
@@ -87,6 +102,13 @@ def train(
     trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
 ) -> None:
     """Fit, then write down and print what came of it; with `test_after_fit` test the best weights too."""
+    with machine.threads(plan.choice, trainer.num_devices):
+        _train(trainer, model, data, plan, weights)
+
+
+def _train(
+    trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
+) -> None:
     if trainer.is_global_zero:
         _say_start(trainer, data, plan)
     if weights is not None and weights.path is not None:
@@ -107,22 +129,24 @@ def train(
         _say_end(trainer, data, plan, plan.folder)
     tested = plan.settings.test_after_fit and plan.folder.best.is_file()
     if tested:
-        score("test", trainer, model, data, Weights(plan.folder.best, plan.folder), plan.scored)
+        # Not compiled, as `litlab test` will do it.
+        with torch.compiler.set_stance("force_eager") if plan.settings.machine.compile else nullcontext():
+            score("test", trainer, model, data, Weights(plan.folder.best, plan.folder), plan.scored)
     if trainer.is_global_zero:
         _say_next(plan.folder, tested)
 
 
 def _say_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
+    chosen = environment.chosen(trainer, plan.choice)
     if plan.folder is not None:
         record = json.loads(plan.folder.environment.read_text(encoding="utf-8"))
-        record["chosen"] = environment.chosen(trainer)
+        record["chosen"] = chosen
         plan.folder.environment.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         print(f"run     {shown(plan.folder.path)}")
     print(f"data    {type(data).__name__}{sizes_text(data)}")
-    chosen = environment.chosen(trainer)
     device = chosen["accelerator"].removesuffix("Accelerator").upper()
     number = f" x {chosen['devices']}" if chosen["devices"] > 1 else ""
-    print(f"device  {device}{number}, precision {chosen['precision']}", flush=True)
+    print(f"device  {device}{number}, {plan.choice.words(chosen['precision'])}", flush=True)
 
 
 def _say_end(trainer: Trainer, data: LightningDataModule, plan: Plan, folder: RunFolder) -> None:

@@ -8,6 +8,7 @@ from lit_models.lstm import LitLSTM, RowLSTM
 from lit_models.mlp import MLP, LitMLP, LitMLPRegressor
 from lit_models.regressor import LitRegressor
 from lit_models.resnet import LitResNet, ResidualBlock, ResNet
+from lit_models.speed_net import LitSpeedNet, SpeedNet
 from lit_models.task import LitTask
 from lit_models.token_lstm import LitTokenLSTM, TokenLSTM
 
@@ -24,11 +25,13 @@ __all__ = [
     "LitMLPRegressor",
     "LitRegressor",
     "LitResNet",
+    "LitSpeedNet",
     "LitTask",
     "LitTokenLSTM",
     "LogisticRegression",
     "ResNet",
     "ResidualBlock",
     "RowLSTM",
+    "SpeedNet",
     "TokenLSTM",
 ]

@@ -63,7 +63,8 @@ class LitClassifier(LitTask):
         target = class_indices(target)
         if metrics.labels is not None:
             one = output.shape[1] == 1
-            metrics.labels.update((output[:, 0] > 0).long() if one else output.argmax(dim=1), target)
+            # Half the time of argmax on a CPU; of equal ones both take the first.
+            metrics.labels.update((output[:, 0] > 0).long() if one else output.max(dim=1).indices, target)
         if metrics.scored is not None:
             probabilities = self.probabilities(output)
             metrics.scored.update(probabilities[:, 1] if self.num_classes == 2 else probabilities, target)

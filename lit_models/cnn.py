@@ -130,6 +130,8 @@ class LitCNN(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    machine_kind = "conv"
+
     def __init__(
         self,
         input_shape: tuple[int, ...] | None = None,

@@ -54,6 +54,8 @@ class LitLSTM(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    machine_kind = "recurrent"
+
     def __init__(
         self,
         input_shape: tuple[int, ...] | None = None,

@@ -1,6 +1,7 @@
 """Metrics by name, and the set of them that one stage (train, val, test) keeps on the device until its epoch ends."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -38,8 +39,9 @@ class Mean(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, value: Tensor, samples: int) -> None:
-        self.total += value * samples
+    def update(self, total: Tensor, samples: int) -> None:
+        """Take the sum over so many samples."""
+        self.total += total
         self.count += samples
 
     def compute(self) -> Tensor:
@@ -120,9 +122,15 @@ def build_metrics(names: Sequence[str], known: Mapping[str, Callable[[int], Metr
     return {name: known[name](size) for name in dict.fromkeys(names)}
 
 
+#: Held numbers of outputs and targets after which they are counted: enough to share the cost, and little memory.
+_HELD_NUMBERS = 2**14
+
+
 class StageMetrics(nn.Module):
     """What one stage measures: sample-weighted means (the loss, the penalties) and the metrics of the predictions.
 
+    A step only lays its loss, output and target aside, on their device, where a metric's update costs more than the
+    Trainer itself. Once enough are held the metrics see them joined, as one batch; the rest at the epoch's end.
     Nothing here is part of a checkpoint, and nothing is computed before the epoch ends.
     """
 
@@ -134,13 +142,34 @@ class StageMetrics(nn.Module):
         scored: dict[str, Any] = {name: metric.clone() for name, metric in metrics.items() if name in SCORED}
         self.labels = MetricCollection(labels) if labels else None
         self.scored = MetricCollection(scored) if scored else None
+        self.held_means: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in means}
+        self.held: list[tuple[Tensor, Tensor]] = []
+        self.room = [_HELD_NUMBERS]  # a list: assigning a module's attribute takes as long as a small addition
 
     def add_mean(self, name: str, value: Tensor, samples: int) -> None:
         """Count the mean `value` of a batch of `samples`."""
-        self.means[name].update(value.detach(), samples)  # type: ignore[operator]
+        self.held_means[name].append((value.detach(), samples))
+
+    def add(self, output: Tensor, target: Tensor) -> bool:
+        """Hold a batch's output and target; whether it is time to `take` what is held."""
+        self.held.append((output, target))
+        self.room[0] -= output.numel() + target.numel()
+        return self.room[0] <= 0
+
+    def take(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Outputs and targets that were held, joined where their shapes allow; the means are counted on the way."""
+        for name, held in self.held_means.items():
+            if held:
+                self.means[name].update(*_sum(held))  # type: ignore[operator]
+                held.clear()
+        pairs, self.held = self.held, []
+        self.room[0] = _HELD_NUMBERS
+        for _, alike in groupby(pairs, key=_form):
+            outputs, targets = zip(*alike, strict=True)
+            yield torch.cat(outputs), torch.cat(targets)
 
     def mean_loss(self) -> Tensor:
-        """Mean loss so far, over all devices.
+        """Mean of the losses that were taken, over all devices.
 
         A method on purpose: torch's tracer reads every property, and on one rank alone this would wait for ever.
         """
@@ -157,6 +186,24 @@ class StageMetrics(nn.Module):
 
     def reset(self) -> None:
         """Forget everything, before an epoch of this stage begins."""
+        self.held_means = {name: [] for name in self.held_means}
+        self.held, self.room[0] = [], _HELD_NUMBERS
         for metric in self.modules():
             if isinstance(metric, Metric):
                 metric.reset()
+
+
+def _sum(held: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, int]:
+    """Batch means times their samples, and the samples; nothing is sent to a GPU where all batches are alike."""
+    values = torch.stack([value for value, _ in held])
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    samples = [number for _, number in held]
+    if len(set(samples)) == 1:
+        return values.sum() * samples[0], sum(samples)
+    return (values * torch.tensor(samples, device=values.device)).sum(), sum(samples)
+
+
+def _form(pair: tuple[Tensor, Tensor]) -> tuple[Any, ...]:
+    """What must agree for batches to be joined; index and soft targets may come in turns."""
+    output, target = pair
+    return output.shape[1:], output.dtype, target.shape[1:], target.dtype

@@ -2,10 +2,13 @@
 
 import enum
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_models.specs import brief
 
 
 class NotPlainError(TypeError):
@@ -30,3 +33,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
         return plain(value.tolist())
     raise NotPlainError(f"{type(value).__qualname__} is no plain data")
+
+
+def plain_settings(given: Mapping[str, Any], left_out: Collection[str], specs: Collection[str]) -> dict[str, Any]:
+    """Arguments as plain data, those named in `specs` in their brief form; one that has no plain form is warned of."""
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in left_out:
+            continue
+        try:
+            kept[name] = plain(brief(value, name) if name in specs and value is not None else value)
+        except NotPlainError as error:
+            rank_zero_warn(f"{name} is not stored with the hyper-parameters ({error}); pass it again when loading.")
+    return kept

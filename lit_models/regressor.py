@@ -25,6 +25,7 @@ class LitRegressor(LitTask):
     known_losses = NUMBER_LOSSES
     other_losses = CLASS_LOSSES
     known_metrics = NUMBER_METRICS
+    exact = True
     counterpart: ClassVar[str] = "LitMLP or LitLogisticRegression"
 
     def __init__(

@@ -109,6 +109,8 @@ class LitResNet(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    machine_kind = "conv"
+
     def __init__(
         self,
         input_shape: tuple[int, ...] | None = None,

@@ -17,6 +17,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from lit_models import specs
+from lit_models.several_steps import batches_per_epoch
 from lit_models.specs import Spec
 
 
@@ -42,6 +43,11 @@ def run_length(trainer: pl.Trainer) -> RunLength:
             "set --trainer.max_epochs or --trainer.max_steps."
         )
     batches = trainer.num_training_batches
+    if getattr(trainer.lightning_module, "steps_per_call", 1) > 1 and math.isfinite(batches):
+        batches = batches_per_epoch(trainer)  # the trainer counts calls
+        steps = [trainer.max_steps] if trainer.max_steps != -1 else []
+        epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
+        return RunLength(min([batches * max(epochs, 1)] * (epochs != -1) + steps), batches)
     if math.isfinite(batches):
         return RunLength(int(total), max(1, math.ceil(batches / trainer.accumulate_grad_batches)))
     return RunLength(int(total), int(total))  # a stream of unknown length, ended by max_steps: one long epoch
@@ -90,6 +96,12 @@ def cosine_restarts(
     return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, run.steps(T_0, 0.25), T_mult, eta_min)
 
 
+def _per_group(optimizer: Optimizer, value: float) -> list[float]:
+    """A rate for each parameter group: `value` for the first, the others in the ratio that the optimizer gave them."""
+    first = _lr(optimizer)
+    return [value * (float(group["lr"]) / first if first else 1.0) for group in optimizer.param_groups]
+
+
 def cyclic(
     optimizer: Optimizer,
     run: RunLength,
@@ -109,8 +121,8 @@ def cyclic(
     up = run.steps(step_size_up, 1 / 8)
     return lr_scheduler.CyclicLR(
         optimizer,
-        base_lr=top / 10 if base_lr is None else base_lr,
-        max_lr=top,
+        base_lr=_per_group(optimizer, top / 10 if base_lr is None else base_lr),
+        max_lr=_per_group(optimizer, top),
         step_size_up=up,
         step_size_down=up if step_size_down is None else run.steps(step_size_down),
         mode=mode,  # type: ignore[arg-type]
@@ -133,7 +145,7 @@ def onecycle(
     """One rise to max_lr (default: the optimizer's learning rate) and one long fall over the run (arXiv:1708.07120)."""
     return lr_scheduler.OneCycleLR(
         optimizer,
-        max_lr=_lr(optimizer) if max_lr is None else max_lr,
+        max_lr=_per_group(optimizer, _lr(optimizer) if max_lr is None else max_lr),
         total_steps=run.total,
         pct_start=pct_start,
         anneal_strategy=anneal_strategy,  # type: ignore[arg-type]

@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -15,11 +15,21 @@ from lit_models.initialise import check_initialisation, initialise
 from lit_models.losses import build_loss
 from lit_models.metrics import StageMetrics, build_metrics
 from lit_models.optimizers import DEFAULT_OPTIMIZER, build_optimizer, check_optimizer
-from lit_models.plain import NotPlainError, plain
+from lit_models.penalties import penalty_terms
+from lit_models.plain import plain_settings
 from lit_models.schedules import build_schedule, check_schedule
+from lit_models.several_steps import SeveralSteps
 from lit_models.specs import Spec, brief
 
 _SPEC_ARGUMENTS = ("optimizer", "scheduler", "loss", "init", "activation")
+
+
+@dataclass
+class _Pace:
+    """What a step keeps, apart from the module, whose attributes take as long to set as a small addition."""
+
+    counted: int = -1  # the batch that was counted last
+    weight: Callable[[int], float] | None = None  # of a batch in its optimizer step, where that is not always 1
 
 
 class LitTask(LightningModule, ABC):
@@ -47,6 +57,15 @@ class LitTask(LightningModule, ABC):
     #: arguments of a base that a child computes by itself and so does not take; they are not stored
     derived_arguments: ClassVar[tuple[str, ...]] = ()
 
+    #: the kind of work that a step is, for the choice of precision and memory layout
+    machine_kind: ClassVar[Literal["conv", "recurrent", "dense"]] = "dense"
+    #: whether results are wanted in float32 whatever the machine is good at
+    exact: ClassVar[bool] = False
+    #: set before a fit, with the module laid out alike: batches of images come in channels-last order
+    channels_last: bool = False
+    #: optimizer steps per call of `training_step`, see `run_several_steps`
+    steps_per_call: int = 1
+
     net: nn.Module
 
     def __init__(
@@ -62,7 +81,8 @@ class LitTask(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self._keep_hyperparameters_plain()
+        kept = plain_settings(self.hparams, self.derived_arguments, _SPEC_ARGUMENTS)
+        self.save_hyperparameters(kept, ignore=[name for name in self.hparams if name not in kept])
         for name, penalty in (("l1", l1), ("l2", l2)):
             if not 0.0 <= penalty < float("inf"):
                 raise MisconfigurationException(f"{name}: {penalty} is no penalty; give 0 (off) or a positive number.")
@@ -77,20 +97,9 @@ class LitTask(LightningModule, ABC):
         if self.input_shape is not None:
             self.example_input_array = torch.zeros(1, *self.input_shape)
         self._initialised = False
-        self._counted_batch = -1
+        self._pace = _Pace()
+        self._several: SeveralSteps | None = None
         self._val_loss: Tensor | None = None
-
-    def _keep_hyperparameters_plain(self) -> None:
-        kept: dict[str, Any] = {}
-        for name, value in self.hparams.items():
-            if name in self.derived_arguments:
-                continue
-            try:
-                spec = name in _SPEC_ARGUMENTS and value is not None
-                kept[name] = plain(brief(value, name) if spec else value)
-            except NotPlainError as error:
-                rank_zero_warn(f"{name} is not stored with the hyper-parameters ({error}); pass it again when loading.")
-        self.save_hyperparameters(kept, ignore=[name for name in self.hparams if name not in kept])
 
     def _prepare_metrics(self, names: Sequence[str], size: int) -> None:
         """Children call this once they know the number of classes or targets."""
@@ -114,7 +123,7 @@ class LitTask(LightningModule, ABC):
 
     @abstractmethod
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
-        """Count a batch in the stage's metrics, without computing or synchronising anything."""
+        """Count outputs, of one batch or of several joined, without computing or synchronising anything."""
 
     @abstractmethod
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
@@ -144,20 +153,53 @@ class LitTask(LightningModule, ABC):
         output, target = self.outputs(x, y)
         loss: Tensor = self.loss_fn(output, target)
         if count:
-            with torch.no_grad():
-                metrics.add_mean("loss", loss, x.shape[0])
-                self.observe(metrics, output.detach(), target)
+            metrics.add_mean("loss", loss, x.shape[0])
+            if metrics.add(output.detach(), target):
+                self._take(metrics)
         return loss
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        # LBFGS evaluates one batch many times: the first evaluation counts, as with every other optimizer.
-        count = batch_idx != self._counted_batch
-        self._counted_batch = batch_idx
+    @torch.no_grad()
+    def _take(self, metrics: StageMetrics) -> None:
+        for output, target in metrics.take():
+            self.observe(metrics, output, target)
+
+    def losses(self, batch: Any, count: bool = True) -> tuple[Tensor, Tensor]:
+        """The data loss of a training batch, and with the penalties what is minimised."""
         loss = self._step(self.train_metrics, batch, count)
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if count and every and (self.trainer.global_step + 1) % every == 0:
-            self.log("train/loss_step", loss.detach(), prog_bar=True, batch_size=batch[0].shape[0])
-        return self._with_penalties(loss, batch[0].shape[0] if count else 0)
+        return loss, self._with_penalties(loss, batch[0].shape[0] if count else 0)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        pace, several = self._pace, self._several
+        # LBFGS evaluates one batch many times: the first evaluation counts, as with every other optimizer.
+        count = batch_idx != pace.counted
+        pace.counted = batch_idx
+        if several is not None:
+            batch = several.last
+        loss, objective = self.losses(batch, count)
+        if count:
+            trainer = self.trainer
+            every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+            shown = loss.detach() if every and (trainer.global_step + 1) % every == 0 else None
+            if shown is None and several is not None:
+                shown = several.logged
+            if shown is not None:
+                self.log("train/loss_step", shown, prog_bar=True, batch_size=batch[0].shape[0])
+        weight = 1.0 if pace.weight is None else pace.weight(batch_idx)
+        return objective if weight == 1.0 else objective * weight
+
+    def run_several_steps(self, n: int) -> None:
+        """Make a call of `training_step` take up to `n` batches and as many optimizer steps; before a fit, 1 is off.
+
+        For networks whose step takes less time than Lightning's call. The results are those of single steps, bit for
+        bit; hooks of the module and of callbacks that belong to a step run once per call. The datamodule's
+        `batches_per_call` must be the same. A fit refuses clipping, accumulation, LBFGS, several devices.
+        """
+        several = SeveralSteps(n)
+        self.steps_per_call, self._several = n, several if n > 1 else None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self._several is not None:
+            self._several.run(self, self, batch, batch_idx)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self._step(self.val_metrics, batch)
@@ -174,30 +216,30 @@ class LitTask(LightningModule, ABC):
         return [p for p in self.net.parameters() if p.requires_grad and p.dim() >= 2]
 
     def _with_penalties(self, loss: Tensor, samples: int) -> Tensor:
-        if not (self.l1 or self.l2):
-            return loss
-        weights = self.penalised()
-        terms: dict[str, Tensor] = {}
-        if self.l1:
-            terms["l1"] = self.l1 * torch.stack([w.abs().sum() for w in weights]).sum()
-        if self.l2:
-            terms["l2"] = 0.5 * self.l2 * torch.stack([w.square().sum() for w in weights]).sum()
-        for name, term in terms.items():
-            if samples:
-                self.train_metrics.add_mean(name, term, samples)
-            loss = loss + term
+        if self.l1 or self.l2:
+            for name, term in penalty_terms(self.penalised(), self.l1, self.l2).items():
+                if samples:
+                    self.train_metrics.add_mean(name, term, samples)
+                loss = loss + term
         return loss
 
     # Epochs
 
     def _log_epoch(self, metrics: StageMetrics) -> None:
+        self._take(metrics)
         for name, metric in metrics.measured().items():
             self.log(name, metric, on_step=False, on_epoch=True, prog_bar=metrics.stage != "test")
 
+    def on_train_start(self) -> None:  # not with the epoch: a run may go on within one
+        shared = self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
+        self._pace = _Pace(weight=getattr(self.trainer.train_dataloader, "weight", None) if shared else None)
+        if self._several is not None:
+            self._several.check_start(self.trainer)
+
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
-        self._counted_batch = -1
         self._val_loss = None
+        self._pace.counted = -1
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch(self.train_metrics)
@@ -229,6 +271,8 @@ class LitTask(LightningModule, ABC):
             raise MisconfigurationException(
                 f"init: {name} does not apply it; write self.net = self.initialised(network) in its constructor."
             )
+        if self._several is not None and stage == "fit":
+            self._several.check(self.trainer)
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
@@ -241,11 +285,16 @@ class LitTask(LightningModule, ABC):
                     f"{fact}: {name} was built for {own}, the data gives {stated}; leave it out, the data sets it."
                 )
 
+    def teardown(self, stage: str) -> None:
+        if self._several is not None:
+            self._several.restore(self.trainer)
+
     def configure_optimizers(self) -> Any:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if not parameters:
             raise MisconfigurationException(f"optimizer: {type(self).__name__} has no parameters that can be trained.")
-        optimizer = build_optimizer(self.optimizer_spec, parameters)
+        fused = not self.trainer.gradient_clip_val  # in mixed precision Lightning cannot clip for a fused one
+        optimizer = build_optimizer(self.optimizer_spec, parameters, fused)
         if self.scheduler_spec is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self.trainer)}

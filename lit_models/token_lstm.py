@@ -47,6 +47,8 @@ class LitTokenLSTM(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    machine_kind = "recurrent"
+
     derived_arguments = ("num_classes",)
 
     def __init__(

@@ -83,8 +83,25 @@ def test_the_bar_fits_the_place(monkeypatch, terminal, term, kind) -> None:
     assert type(progress_bar()) is kind
 
 
-def test_the_terminal_bar_redraws_rarely(make_trainer, small, blobs) -> None:
-    bar = TerminalProgress()
-    assert isinstance(bar, RichProgressBar)
-    assert bar.refresh_rate >= 20
-    make_trainer([bar]).fit(small(), blobs())
+@pytest.mark.parametrize(("seconds", "drawn"), [(0.01, [1, 6]), (0.1, [1, 3, 5, 6]), (1.0, [1, 2, 3, 4, 5, 6])])
+def test_the_terminal_bar_is_drawn_by_the_clock(make_trainer, small, blobs, monkeypatch, seconds, drawn) -> None:
+    """At most five times a second, and at the last batch, however long a batch takes."""
+    moved: list[int] = []
+    now = 0.0
+
+    class Batch(Callback):
+        def on_train_batch_start(self, *_) -> None:
+            nonlocal now
+            now += seconds
+
+    def draw(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        moved.append(batch_idx + 1)
+
+    monkeypatch.setattr(RichProgressBar, "on_train_batch_end", draw)
+    make_trainer([TerminalProgress(lambda: now), Batch()], max_epochs=1, limit_val_batches=0).fit(small(), blobs())
+    assert moved == drawn
+
+
+def test_the_terminal_bar_draws(make_trainer, small, blobs, capsys) -> None:
+    make_trainer([TerminalProgress()]).fit(small(), blobs())
+    assert "epoch 1/2  train/loss" in capsys.readouterr().out

@@ -41,7 +41,8 @@ def _weights(make_trainer, small, data, chosen, **arguments):
 
 def test_every_public_callback_is_here() -> None:
     public = {name for name in callbacks.__all__ if hasattr(getattr(callbacks, name), "on_fit_start")}
-    assert public == set(_ALL)
+    # Averages are there to change the weights that are kept; views need images (test_averaging.py).
+    assert public - {"AveragedWeights", "AveragedViews"} == set(_ALL)
 
 
 @pytest.mark.parametrize("name", [*_ALL, "all"])

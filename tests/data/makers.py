@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
@@ -91,3 +92,18 @@ def make_cifar10(root: Path | str) -> Path:
     for file, content in cifar10_files().items():
         (folder / file).write_bytes(content)
     return folder
+
+
+def make_image_folder(
+    root: Path | str, train: int = 200, test: int = 50, val: int = 0, size: int = 32, ending: str = "jpg"
+) -> Path:
+    """Write root/train/<class>/0000.jpg and so on, with CIFAR's class names; returns the root."""
+    for seed, (part, count) in enumerate((("train", train), ("test", test), ("val", val))):
+        images, labels = pattern_images(count, (3, size, size), seed)
+        numbers = dict.fromkeys(range(10), 0)
+        for image, label in zip(images, labels.tolist(), strict=True):
+            folder = Path(root, part, CIFAR_CLASSES[label])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{numbers[label]:04d}.{ending}")
+            numbers[label] += 1
+    return Path(root)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.server
+import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +20,7 @@ import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import FashionMNISTDataModule, MNISTDataModule
-from datamodules.locate import locate
+from datamodules.locate import cache_root, locate
 from tests.data.makers import make_fashion_mnist, make_gzipped_idx, make_mnist
 from tests.data.tiny_cifar10 import TinyCIFAR10DataModule
 
@@ -84,6 +87,31 @@ def test_gzipped_files_in_the_raw_folder_are_unpacked(data: Path) -> None:
     module.prepare_data()
     module.setup("test")
     assert module.split_sizes() == {"test": 50}
+
+
+def test_no_room_to_unpack_is_said_and_leaves_nothing_half_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = make_gzipped_idx(tmp_path / "package")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(MisconfigurationException) as caught:
+        locate(FASHION, download=False, package_dirs=[package])
+    for root in (data, tmp_path / "cache" / "litlab"):
+        words = f"{package} cannot be unpacked into {root}/FashionMNIST/raw (No space left on device)"
+        assert words in str(caught.value)
+        assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_the_cache_is_where_its_own_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_root() == tmp_path / "cache" / "litlab"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_root() == Path.home() / ".cache" / "litlab"
+    monkeypatch.setenv("LITLAB_CACHE_DIR", str(tmp_path / "own"))
+    assert cache_root() == tmp_path / "own"
 
 
 @pytest.mark.parametrize("keep", [0, 300])

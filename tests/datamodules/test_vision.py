@@ -165,6 +165,15 @@ def test_a_damaged_cifar_batch_is_named(data: Path, cut: int) -> None:
         module.setup("fit")
 
 
+def test_a_cifar_batch_of_the_right_length_and_other_content_is_named(data: Path) -> None:
+    content = bytearray((make_cifar10(data) / "data_batch_2").read_bytes())
+    content[1000] ^= 1
+    module = damage(TinyCIFAR10DataModule, data, "data_batch_2", bytes(content))
+    with pytest.raises(MisconfigurationException, match=rf"data_batch_2 \({len(content)} bytes\) has the checksum"):
+        module.setup("fit")
+    assert sorted(path.name for path in data.iterdir()) == ["cifar-10-batches-py"]
+
+
 def test_a_cifar_label_out_of_range_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_cifar10(data)
     batch = pickle.loads((folder / "test_batch").read_bytes())

@@ -14,6 +14,7 @@ import torch
 from tests.data import makers
 
 ROOT = Path(__file__).parents[2]
+HANDED_ON = ("LITLAB_RUN_FOLDER", "LITLAB_MACHINE_CHOICE")  # to the processes of one run
 
 
 @dataclass
@@ -38,27 +39,30 @@ Command = Callable[..., Outcome]
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MNIST, FashionMNIST and CIFAR10 of a few hundred images, read by torchvision's own readers."""
+    """MNIST, FashionMNIST and CIFAR10 of a few hundred images for torchvision's own readers, and a folder of JPEGs."""
     root = tmp_path_factory.mktemp("tiny")
     makers.make_mnist(root)
     makers.make_fashion_mnist(root)
     makers.make_cifar10(root)
+    makers.make_image_folder(root)
     return root
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workshop(tmp_path: Path, tiny_data: Path, session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder; runs go below it, data comes from `tiny_data`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LITLAB_DATA_DIR", str(tiny_data))
-    for name in ("LITLAB_RUNS_DIR", "LITLAB_RUN_FOLDER"):
+    monkeypatch.setenv("LITLAB_CACHE_DIR", str(session_cache))
+    for name in ("LITLAB_RUNS_DIR", *HANDED_ON):
         monkeypatch.delenv(name, raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     before = set(sys.modules)
     yield tmp_path
     torch.set_num_threads(threads)
-    os.environ.pop("LITLAB_RUN_FOLDER", None)
+    for name in HANDED_ON:
+        os.environ.pop(name, None)
     for name in set(sys.modules) - before:  # a test's own modules must not meet the next test's
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]

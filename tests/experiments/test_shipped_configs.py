@@ -15,11 +15,14 @@ from tests.experiments.conftest import Command
 
 FRAGMENTS = ("debug", "cpu_two_processes")
 CONFIGS = [entry.name for entry in catalogue.configs() if entry.name not in FRAGMENTS]
-ON_FILES = ("mnist", "cifar10")
+ON_FILES = ("mnist", "cifar10", "fast", "wide")
 
 # Small enough for a second each, large enough that the loss falls.
 SMALLER: dict[str, list[str]] = {
     "resnet_cifar10": ["--model.widths=[8,8,16,16]", "--trainer.max_epochs=3"],
+    "cifar10_fast": ["--model.widths=[8,16]", "--model.optimizer.bias_lr=2"],
+    "cnn_mnist_fast": ["--model.optimizer.bias_lr=2"],
+    "resnet_fashion_wide": ["--model.widths=[8,8,16]", "--data.augment=[]"],
     "resnet_fashion_mnist": ["--model.widths=[8,8,16]", "--trainer.max_epochs=3"],
     "lstm_text": ["--model.hidden=32", "--trainer.limit_train_batches=15", "--trainer.limit_val_batches=2"],
 }
@@ -29,7 +32,7 @@ def shrink(name: str) -> list[str]:
     words = ["--trainer.enable_model_summary=false"]
     if name.endswith(ON_FILES):
         words += ["--data.val_split=0.2", "--data.batch_size=16", "--data.download=false", "--trainer.max_epochs=4"]
-    if name.endswith("cifar10"):
+    if "cifar10" in name:
         words += ["--data=tests.data.tiny_cifar10.TinyCIFAR10DataModule"]
     if name in ("linear_line", "mlp_sine"):
         words += ["--trainer.max_epochs=20"]

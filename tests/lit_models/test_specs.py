@@ -47,11 +47,12 @@ def test_names_compare_without_case(name: str) -> None:
     assert type(build_optimizer({"name": name, "lr": 0.1}, [torch.nn.Parameter(torch.zeros(1))])) is torch.optim.SGD
 
 
-@pytest.mark.parametrize("name", [*OPTIMIZERS, "NAdam", "RAdam", "torch.optim.Adamax", "Muon"])
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "NAdam", "RAdam", "torch.optim.Adamax", "torch.optim.Muon"])
 def test_every_optimizer_learns(trainer: Any, loader: Any, blobs: Any, name: str) -> None:
     lr = {"adadelta": 1.0, "lbfgs": 1.0}.get(name, 0.05)
-    model = LitMLP((4,), 3, hidden=(16, 16), optimizer={"name": name, "lr": lr})
-    if name == "Muon":  # takes matrices only: its own refusal reaches the user as a sentence
+    more = {"head_lr": 0.1} if name == "muon" else {}
+    model = LitMLP((4,), 3, hidden=(16, 16), optimizer={"name": name, "lr": lr, **more})
+    if name == "torch.optim.Muon":  # takes matrices only: its own refusal reaches the user as a sentence
         with pytest.raises(MisconfigurationException, match=r"optimizer: Muon\(.*2D"):
             trainer().fit(model, loader(*blobs, batch_size=30))
         return
@@ -66,6 +67,19 @@ def test_momentum_and_nesterov_are_what_they_say() -> None:
     assert (group["momentum"], group["nesterov"]) == (0.9, True)
     group = build_optimizer({"name": "momentum", "lr": 0.1, "momentum": 0.5}, weights).param_groups[0]
     assert (group["momentum"], group["nesterov"]) == (0.5, False)
+
+
+def test_the_fused_implementation_is_taken_where_nothing_else_was_asked_for() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    for spec, fused in (
+        ("adam", True),
+        ("momentum", True),
+        ("rmsprop", None),
+        ({"name": "adam", "foreach": True}, None),
+    ):
+        assert build_optimizer(spec, weights, fused=True).param_groups[0].get("fused") is fused
+    assert not build_optimizer({"name": "adam", "fused": False}, weights, fused=True).param_groups[0]["fused"]
+    assert not build_optimizer("adam", weights).param_groups[0]["fused"]
 
 
 @pytest.mark.parametrize(

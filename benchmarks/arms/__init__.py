@@ -1,0 +1,1 @@
+"""What is compared: `raw`, `bare`, `naive` (nothing of litlab in them) and `litlab`."""

@@ -1,0 +1,81 @@
+"""A bare Lightning Trainer: everything that can be switched off is off, nothing is logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from benchmarks.arms.raw import Machine, RawTraining, clock
+from benchmarks.arms.work import Work
+
+
+class Epochs(Callback):
+    """Seconds of each epoch's training loop, from its start to the end of its last batch."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begun = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begun = clock(pl_module.device)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds.append(clock(pl_module.device) - self._begun)
+
+
+class EndToEnd(Callback):
+    """Seconds of a whole fit, from its set-up to its tear-down: epochs, validation, logging, checkpoints."""
+
+    def __init__(self) -> None:
+        self.seconds = self._begun = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._begun = clock(pl_module.device) if stage == "fit" else self._begun
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self.seconds = clock(pl_module.device) - self._begun
+
+
+class Bare(LightningModule):
+    """The raw arm's network and optimizer, stepped by Lightning."""
+
+    def __init__(self, training: RawTraining) -> None:
+        super().__init__()
+        self.net: nn.Module = training.net
+        self.training_of: dict[str, RawTraining] = {"raw": training}  # in a dict, so that it is no submodule
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return cross_entropy(self.net(x), y)
+
+    def configure_optimizers(self) -> Any:
+        raw = self.training_of["raw"]
+        return {"optimizer": raw.optimizer, "lr_scheduler": {"scheduler": raw.scheduler, "interval": "step"}}
+
+
+def epochs(work: Work, samples: int, number: int, machine: Machine) -> list[float]:
+    """Seconds of each of `number` epochs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(machine.threads)
+    raw, timer = RawTraining(work, samples, number, machine), Epochs()
+    trainer = Trainer(
+        accelerator="gpu" if machine.device.type == "cuda" else "cpu",
+        devices=1,
+        precision=machine.precision,  # type: ignore[arg-type]
+        max_epochs=number,
+        gradient_clip_val=work.clip,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[timer],
+    )
+    with torch.random.fork_rng():
+        trainer.fit(Bare(raw), raw.batches)
+    torch.set_num_threads(before)
+    return timer.seconds

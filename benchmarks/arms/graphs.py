@@ -1,0 +1,76 @@
+"""The raw loop with its whole step captured as a CUDA graph, from picking the rows to the optimizer."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.arms.raw import Machine, RawTraining, clock
+from benchmarks.arms.work import Work
+
+
+class GraphTraining(RawTraining):
+    """As `RawTraining`; full batches are replayed, the tail is a step of its own. Without CUDA plain steps."""
+
+    def __init__(self, work: Work, samples: int, epochs: int, machine: Machine) -> None:
+        super().__init__(work, samples, epochs, machine)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.rates: list[float] = []
+        self.at = 0
+        if machine.device.type == "cuda":
+            self._capture(epochs * len(self.batches))
+
+    def _capture(self, steps: int) -> None:
+        for _ in range(steps):  # the schedule in numbers: a replayed step reads its rate from a tensor
+            self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
+            self.scheduler.step()
+        device = self.machine.device
+        self.rate = torch.tensor(self.rates[0], device=device)
+        kernels = {"fused": True} if self.machine.fused else {}
+        self.optimizer = self.work.optimizer(self.net.parameters(), lr=self.rate, capturable=True, **kernels)
+        self.rows = self.batches.rows[: self.work.batch_size].clone()
+        state = {name: value.clone() for name, value in self.net.state_dict().items()}
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._graph_step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self._graph_step()
+        self.net.load_state_dict(state)  # the trial steps are forgotten, by the weights and by Adam
+        for moments in self.optimizer.state.values():
+            for value in moments.values():
+                value.zero_()
+
+    def _graph_step(self) -> None:
+        x, y = self.batches.make(self.rows)
+        with self.machine.autocast():
+            loss = cross_entropy(self.net(x), y)
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.work.clip:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.work.clip)
+        self.optimizer.step()
+
+    def epoch(self) -> float:
+        """Train one epoch; seconds."""
+        if self.graph is None:
+            return super().epoch()
+        self.net.train()
+        begun = clock(self.machine.device)
+        order = self.batches.order()
+        size = self.work.batch_size
+        for start in range(0, len(order), size):
+            self.rate.fill_(self.rates[self.at])
+            self.at += 1
+            rows = order[start : start + size]
+            if len(rows) == size:
+                self.rows.copy_(rows)
+                self.graph.replay()
+            else:
+                kept, self.rows = self.rows, rows
+                self._graph_step()
+                self.rows = kept
+        return clock(self.machine.device) - begun

@@ -1,0 +1,152 @@
+"""litlab as a user runs it: a config, a few overrides, default callbacks and logging; timed by a callback."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from benchmarks.arms.bare import EndToEnd
+from benchmarks.arms.raw import Machine, RawTraining, clock
+from benchmarks.arms.work import Work
+from experiments import fit
+from experiments.api import LoadedRun
+
+MakeRaw = Callable[[Work, int, int, Machine], RawTraining]
+
+
+@dataclass
+class Alternated:
+    """Seconds of every epoch but the first, one number a pair."""
+
+    raw: list[float] = field(default_factory=list)
+    loop: list[float] = field(default_factory=list)  # litlab, from the epoch's start to the end of its last batch
+    epoch: list[float] = field(default_factory=list)  # litlab, until the next one starts, the validation left out
+    steps: int = 0  # optimizer steps in an epoch
+    machine: Machine = field(default_factory=Machine)
+    reached: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)  # litlab's metrics of the last epoch
+
+
+class Alternate(Callback):
+    """Before each of litlab's epochs the raw loop trains one of its own.
+
+    Precision, layout, threads and optimizer kernels are those that litlab chose, or `raw_machine`'s. litlab's random
+    numbers are as they would be without it.
+    """
+
+    def __init__(self, work: Work, make_raw: MakeRaw = RawTraining, raw_machine: Machine | None = None) -> None:
+        self.work, self.make_raw, self.raw_machine = work, make_raw, raw_machine
+        self.found = Alternated()
+        self._begun = self._validating = self._validated = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        layout = bool(getattr(pl_module, "channels_last", False))
+        fused = bool(trainer.optimizers[0].defaults.get("fused"))
+        self.found.machine = Machine(pl_module.device, str(trainer.precision), layout, torch.get_num_threads(), fused)
+        samples = int(trainer.datamodule.split_sizes()["train"])  # type: ignore[attr-defined]
+        with torch.random.fork_rng():
+            torch.manual_seed(self.work.seed)
+            machine = self.raw_machine or self.found.machine
+            self.raw = self.make_raw(self.work, samples, int(trainer.max_epochs or 1), machine)
+        self.found.steps = len(self.raw.batches)
+        shapes = sorted(tuple(p.shape) for p in self.raw.net.parameters())
+        if shapes != sorted(tuple(p.shape) for p in pl_module.parameters()):
+            raise AssertionError(f"{self.work.config}: the raw arm's network is not litlab's")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close(pl_module)
+        with torch.random.fork_rng():
+            self.found.raw.append(self.raw.epoch())
+        self._validated = 0.0
+        self._begun = clock(pl_module.device)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._validating = clock(pl_module.device)
+            self.found.loop.append(self._validating - self._begun)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._validated = clock(pl_module.device) - self._validating
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close(pl_module)
+        self.found.reached["raw"] = self.raw.accuracy()
+        for seconds in (self.found.raw, self.found.loop, self.found.epoch):
+            del seconds[0]  # warming up
+
+    def _close(self, pl_module: LightningModule) -> None:
+        if self._begun:
+            self.found.epoch.append(clock(pl_module.device) - self._begun - self._validated)
+
+
+def train(
+    work: Work,
+    epochs: int,
+    callbacks: Iterable[Callback] = (),
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> LoadedRun:
+    """`litlab fit CONFIG` for these epochs; what it prints is dropped.
+
+    litlab chooses the threads itself, unless fewer than the cores were asked for.
+    """
+    threads = torch.get_num_threads()
+    asked = {"threads": threads} if threads != os.cpu_count() else {}
+    try:
+        return _train(work, epochs, callbacks, {**work.words(), **asked, **(overrides or {})}, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    work: Work, epochs: int, callbacks: Iterable[Callback], overrides: Mapping[str, Any], device: str
+) -> LoadedRun:
+    with redirect_stdout(io.StringIO()):
+        return fit(
+            work.config,
+            overrides=overrides,
+            seed=work.seed,
+            max_epochs=epochs,
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            callbacks=list(callbacks),
+        )
+
+
+def alternate(
+    work: Work,
+    pairs: int,
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    make_raw: MakeRaw = RawTraining,
+    raw_machine: Machine | None = None,
+) -> Alternated:
+    """`pairs` epochs of the raw loop and of litlab in turn, after one of each to warm up."""
+    timer = Alternate(work, make_raw, raw_machine)
+    run = train(work, pairs + 1, [timer], overrides, device)
+    timer.found.last = last_metrics(run)
+    timer.found.reached["litlab"] = timer.found.last["val/acc"]
+    return timer.found
+
+
+def end_to_end(work: Work, epochs: int, device: str = "cpu") -> tuple[float, float, str]:
+    """Seconds of a whole fit, its validation accuracy, and what was chosen for the machine."""
+    timer = EndToEnd()
+    run = train(work, epochs, [timer], device=device)
+    return timer.seconds, last_metrics(run)["val/acc"], str(run.environment["chosen"]["precision"])
+
+
+def last_metrics(run: LoadedRun) -> dict[str, float]:
+    """Each metric of a run at its last writing."""
+    found: dict[str, float] = {}
+    for row in run.metrics:
+        found.update(row)
+    return found

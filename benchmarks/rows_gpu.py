@@ -1,0 +1,54 @@
+"""G1, G3, G4, G6: one GPU. With `--device cpu` the same code runs, for its logic, and its figures mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from benchmarks.arms import loader
+from benchmarks.arms.graphs import GraphTraining
+from benchmarks.arms.work import CNN_32, CNN_MNIST, LSTM, MLP, RESNET_18
+from benchmarks.measure import Line, Options, Record, Spread, at_least, at_most
+from benchmarks.rows_loop import IN_ONE_CALL, line
+from benchmarks.rows_whole import whole
+
+G1_AUGMENT = (*loader.AUGMENT, {"name": "cutout"})
+
+
+def g1(options: Options) -> Iterator[Record]:
+    """Crop, flip, cutout and normalisation in the device's memory."""
+    count = 200 if options.quick else 50_000
+    ours = loader.loader("MadeUp32", min(1024, count), count, G1_AUGMENT, options.device)
+    rates = [count / loader.seconds_of_a_pass(ours, e, options.device) / 1e6 for e in range(3 * options.pairs + 1)]
+    found = Spread.of(rates[1:])
+    note = "crop, flip, cutout and normalisation of 32x32 colour images, batch 1024"
+    yield Record(
+        "G1", "augmentation", found, at_least(10), "M images/s", {"litlab": found}, "M images/s", pairs=1, note=note
+    )
+
+
+def g3(options: Options) -> Iterator[Record]:
+    """A net that keeps the GPU busy."""
+    yield line("G3", "ResNet-18, batch 512", RESNET_18, at_most(1.05), options)
+
+
+def g4(options: Options) -> Iterator[Line]:
+    """Nets whose kernels take less time than their launch, against the raw loop captured as a CUDA graph."""
+    for what, work in (
+        ("MLP 256-128, batch 256", MLP),
+        ("small CNN, batch 128", CNN_MNIST),
+        ("LSTM, batch 128", replace(LSTM, clip=None, overrides={"trainer.gradient_clip_val": None})),
+    ):
+        yield partial(line, "G4", what, work, at_most(1.15), options, IN_ONE_CALL, make_raw=GraphTraining)
+
+
+def g6(options: Options) -> Iterator[Line]:
+    """A whole training against the naive program with its best number of workers."""
+    choices = (0,) if options.quick else (0, 4, 8, 16)
+    for what, work, epochs, target in (
+        ("MNIST CNN", CNN_MNIST, 2, at_least(30)),
+        ("CIFAR net (BatchNorm CNN)", CNN_32, 2, at_least(5)),
+        ("ResNet-18", RESNET_18, 1, at_least(2)),
+    ):
+        yield partial(whole, "G6", what, work, epochs, target, options, choices)

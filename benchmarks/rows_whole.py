@@ -1,0 +1,186 @@
+"""C7 to C10 and memory: what a user waits for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arms import litlab, naive
+from benchmarks.arms.work import CNN_32, CNN_MNIST, LSTM, MLP, SOFTMAX, Work
+from benchmarks.measure import ROOT, Line, Options, Record, Spread, Target, at_least, at_most, ratios
+from benchmarks.rows_loop import sized
+
+# what, the work, epochs, target
+C7: tuple[tuple[str, Work, int, Target], ...] = (
+    ("softmax regression", replace(SOFTMAX, batch_size=128), 1, at_least(15)),
+    ("MLP 256-128", replace(MLP, batch_size=128), 1, at_least(7)),
+    ("small CNN", replace(CNN_MNIST, fraction=0.5, held_out=2500), 1, at_least(4)),
+    ("LSTM", replace(LSTM, fraction=0.5, held_out=2500), 1, at_least(2.5)),
+    ("BatchNorm CNN on 32x32", replace(CNN_32, count=20_000, held_out=2000), 1, at_least(4)),
+)
+
+
+class NotMeasuredError(Exception):
+    """A row that cannot be measured here, and why."""
+
+
+def whole(
+    row: str, what: str, work: Work, epochs: int, target: Target, options: Options, choices: tuple[int, ...]
+) -> Record:
+    """A whole fit of the naive program over a whole `litlab fit`, in turn."""
+    work = sized(work, options)
+    source = naive.dataset(work.dataset, work.count)
+    workers = naive.best_workers(source, work.batch_size, choices)
+    seconds: dict[str, list[float]] = {"naive": [], "litlab": []}
+    reached: dict[str, float] = {}
+    litlab.end_to_end(work, 1, options.device)  # warms up: the choices for this machine, code pages, kernels
+    precision = ""
+    for _ in range(options.pairs):
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            took, reached["naive"] = naive.fit(work, epochs, workers, options.folder, options.device)
+        seconds["naive"].append(took)
+        took, reached["litlab"], precision = litlab.end_to_end(work, epochs, options.device)
+        seconds["litlab"].append(took)
+    samples = round(work.fraction * (len(source) - work.held_out))  # type: ignore[arg-type]
+    return Record(
+        row,
+        what,
+        ratios(seconds["naive"], seconds["litlab"]),
+        target,
+        arms={name: Spread.of(values) for name, values in seconds.items()},
+        reached=reached,
+        pairs=options.pairs,
+        note=f"{epochs} epoch(s) of {samples:,} images, batch {work.batch_size}, naive with {workers} workers, "
+        f"litlab in {precision}",
+    )
+
+
+def c7(options: Options) -> Iterator[Line]:
+    """A whole training."""
+    choices = (0,) if options.quick else (0, 2)
+    for what, work, epochs, target in C7:
+        yield partial(whole, "C7", what, work, epochs, target, options, choices)
+
+
+def c8(_: Options) -> Iterator[Record]:
+    """Seconds until 99.0 % of the official test set; three seeds on one core."""
+    config = "cnn_mnist_fast"
+    if not (ROOT / "configs" / f"{config}.yaml").is_file():
+        raise NotMeasuredError(f"the config {config} is not there")
+    seconds, accuracies = [], []
+    for seed in range(3):
+        fitted, tested = _child_run(config, seed)
+        seconds.append(fitted["seconds"])
+        accuracies.append(tested["metrics"]["test/acc"])
+    mean = sum(accuracies) / len(accuracies)
+    yield Record(
+        "C8",
+        "MNIST to 99.0 % on one core",
+        Spread.of(seconds),
+        at_most(6.0) if mean >= 0.99 else at_most(0.0),  # a net that does not get there misses, however quick
+        "s",
+        {"litlab": Spread.of(seconds)},
+        reached={"litlab, mean test accuracy": mean},
+        pairs=3,
+        note=f"{config}, one thread, start-up apart; test accuracy {min(accuracies):.4f} to {max(accuracies):.4f}",
+    )
+
+
+def _child_run(config: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["fit", config, f"--seed_everything={seed}", "--test_after_fit=true"]
+        _child(["-m", "experiments", *words], LITLAB_RUNS_DIR=folder, OMP_NUM_THREADS="1")
+        fitted, tested = json.loads((Path(folder) / config / "0" / "results.json").read_text())
+    return fitted, tested
+
+
+def _child(words: list[str], **environment: str) -> str:
+    """What a Python process printed; its failure is ours."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise NotMeasuredError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+def c9(options: Options) -> Iterator[Record]:
+    """Start-up of the command line."""
+    commands = {
+        "litlab": ["-m", "experiments"],
+        "litlab list": ["-m", "experiments", "list"],
+        "litlab fit --help": ["-m", "experiments", "fit", "--help"],
+        "import lightning.pytorch": ["-c", "import lightning.pytorch"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for pair in range(options.pairs + 1):
+        for name, words in commands.items():
+            begun = time.perf_counter()
+            _child(words)
+            if pair:  # the first reads the files from the disk
+                seconds[name].append(time.perf_counter() - begun)
+    for name in ("litlab", "litlab list"):
+        found = Spread.of(seconds[name])
+        yield Record("C9", f"`{name}`", found, at_most(0.5), "s", {"litlab": found}, pairs=options.pairs)
+    name, other = "litlab fit --help", "import lightning.pytorch"
+    yield Record(
+        "C9",
+        f"`{name}` / `{other}`",
+        ratios(seconds[name], seconds[other]),
+        at_most(1.3),
+        arms={other: Spread.of(seconds[other]), "litlab": Spread.of(seconds[name])},
+        pairs=options.pairs,
+    )
+
+
+def c10(options: Options) -> Iterator[Record]:
+    """Finished runs of cifar10_fast, from their folders."""
+    if not options.runs:
+        raise NotMeasuredError("no run folders were given; train cifar10_fast and give them by --runs")
+    seconds, accuracies = [], []
+    for folder in options.runs:
+        records = json.loads((folder / "results.json").read_text())
+        seconds.append(next(r["seconds"] for r in records if r["verb"] == "fit") / 60)
+        accuracies.append(next(r["metrics"]["test/acc"] for r in reversed(records) if r["verb"] == "test"))
+    reached = {"litlab, lowest": min(accuracies), "litlab, mean": sum(accuracies) / len(accuracies)}
+    note = f"{len(seconds)} seed(s), {', '.join(folder.name for folder in options.runs)}"
+    yield Record("C10", "time", Spread.of(seconds), at_most(12.0), "min", {}, reached=reached, note=note)
+    percent = Spread.of([100 * accuracy for accuracy in accuracies])
+    yield Record("C10", "single view, test accuracy", percent, at_least(90.5), "%", {}, note=note)
+
+
+def memory(options: Options) -> Iterator[Record]:
+    """Peak memory above the imports."""
+    works: list[tuple[str, list[str]]] = [("cnn_fashion_mnist, one epoch", ["cnn_fashion_mnist"])]
+    if options.images is not None:
+        words = ["cifar10_fast", "--data=ImageFolderDataModule", f"--data.data_dir={options.images}"]
+        works.append(("cifar10_fast on a folder of JPEG files, one epoch", words))
+    for what, words in works:
+        steps = ["--trainer.max_epochs=1"]
+        if options.quick:
+            steps += ["--data.val_split=20", "--trainer.limit_train_batches=2"]
+        with tempfile.TemporaryDirectory() as folder:
+            printed = _child([str(ROOT / "benchmarks" / "memory.py"), *words, *steps], LITLAB_RUNS_DIR=folder)
+        found = json.loads(printed.strip().splitlines()[-1])
+        if found["code"]:
+            raise NotMeasuredError(f"{' '.join(words)} ended with {found['code']}")
+        above = Spread.of([found["above"]])
+        arms = {"imports": Spread.of([found["before"]]), "data": Spread.of([found["data"]]), "litlab": above}
+        target = at_most(3 * found["data"] + 300)
+        yield Record(
+            "memory", what, above, target, "MiB", arms, "MiB", note="peak above torch and Lightning; data x 3 + 300"
+        )

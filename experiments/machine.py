@@ -1,0 +1,216 @@
+"""Precision, memory layout and threads chosen for the machine and the kind of model; docs/command-line.md has the rule.
+
+A flag, a config or Python always wins. What had to be timed is kept (`machine_kept.py`), so no choice flips between
+runs; each run writes its own into environment.json, where validate, test and predict read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from experiments import machine_facts
+from experiments.machine_kept import decide_once, key_of
+from experiments.machine_probe import speed_up
+
+RULE = 1  # of the rule below: another number has every machine decide anew
+CLEARLY = 1.3  # times faster that bf16 must be; the optimizer, which is not timed, takes its share of the gain
+_TINY = 64_000_000  # multiplications a step of a dense network up to which bf16 gains nothing (MLP 256-128, batch 256)
+_ONE_THREAD = 4_000_000  # and up to which a second thread costs more than it does (softmax regression, the demo)
+_SCORED_IN = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true")
+# Set by the process that decides, read by those that Lightning starts beside it.
+_HANDED_ON = "LITLAB_MACHINE_CHOICE"
+
+Probe = Callable[[LightningModule, Tensor, int, bool], float]
+Ruling = Literal["float32", "bf16", "time it"]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked for; None is left to the rule."""
+
+    channels_last: bool | None = None
+    threads: int | None = None
+    compile: bool = False
+    steps_per_call: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("threads", self.threads), ("steps_per_call", self.steps_per_call)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise MisconfigurationException(f"{name}: {value!r} is not possible; give 1 or more.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one run uses; `precision` None leaves it to the Trainer's own arguments."""
+
+    precision: str | None
+    channels_last: bool
+    threads: int
+    reason: str = ""
+    speed_up: float | None = None  # of bf16 over float32, where it was timed
+
+    def words(self, precision: str) -> str:
+        """Threads, precision and layout as the line `device` shows them."""
+        timed = f"{self.speed_up:.1f} x float32 here" if self.speed_up is not None else ""
+        if timed and self.precision == "32-true":
+            timed = f"bf16-mixed would be {timed}"
+        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        return ", ".join(
+            [threads, f"precision {precision}{f' ({timed})' if timed else ''}", *["channels-last"] * self.channels_last]
+        )
+
+
+def choose(
+    model: LightningModule,
+    data: LightningDataModule,
+    options: Mapping[str, Any],
+    wishes: Wishes,
+    probe: Probe = speed_up,
+) -> Choice:
+    """The choice for a fit; `options` are the Trainer's arguments as given. Other processes take the first one's."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    handed = os.environ.pop(_HANDED_ON, None)  # for this fit alone: a later one is of another model
+    if handed and not first:
+        return Choice(**json.loads(handed))
+    precision, layout, reason, gain = _precision(model, data, options, wishes, probe)
+    threads = _threads(model, data, options, wishes)
+    choice = Choice(precision, layout, threads, reason, gain)
+    if first:
+        os.environ[_HANDED_ON] = json.dumps(asdict(choice))
+    return choice
+
+
+def rule(device: str, flags: tuple[str, ...] | None, kind: str | None, exact: bool, tiny: bool) -> tuple[Ruling, str]:
+    """What the facts alone decide, and why. `flags` are the CPU's, or the GPU's compute capability in `fast_flags`."""
+    if kind is None:
+        return "float32", "the model states no machine_kind"
+    if exact:
+        return "float32", "exact"
+    if tiny:
+        return "float32", "tiny net"
+    if device == "cuda" and flags:
+        return "bf16", "fast bfloat16"
+    if device != "cpu" or flags == ():
+        return "float32", "no fast bfloat16"
+    return "time it", "timed"
+
+
+def fast_flags(device: str) -> tuple[str, ...] | None:
+    """What tells of fast bfloat16 on a device: empty for none, None where it is not known."""
+    if device == "cuda":
+        capable = torch.cuda.get_device_capability()[0] >= 8 and torch.cuda.is_bf16_supported()
+        return ("bf16",) if capable else ()
+    return machine_facts.bf16_flags() if device == "cpu" else ()
+
+
+def _precision(
+    model: LightningModule, data: LightningDataModule, options: Mapping[str, Any], wishes: Wishes, probe: Probe
+) -> tuple[str | None, bool, str, float | None]:
+    kind = machine_facts.kind_of(model)
+    given = options.get("precision")
+    if given is not None or options.get("plugins") is not None:
+        half = str(given).startswith(("bf16", "16"))
+        layout = kind == "conv" and half if wishes.channels_last is None else wishes.channels_last
+        return None, layout, "as asked", None
+    device = machine_facts.device_of(options)
+    flags = fast_flags(device)
+    batch = machine_facts.share_of_batch(data, options)
+    exact = bool(getattr(model, "exact", False)) or machine_facts.uses_lbfgs(model)
+    tiny = kind == "dense" and machine_facts.work(model, batch) <= _TINY
+    ruling, reason = rule(device, flags, kind, exact, tiny)
+    layout = kind == "conv" if wishes.channels_last is None else wishes.channels_last
+    gain: float | None = None
+    sample = machine_facts.sample_of(model, data) if ruling == "time it" else None
+    if ruling == "time it" and sample is not None:
+        facts = {
+            "rule": RULE,
+            "processor": machine_facts.processor(),
+            "flags": flags,
+            "torch": str(torch.__version__),
+            "model": type(model).__name__,
+            "layers": key_of({"layers": machine_facts.layers(model)}),
+            "input": list(sample.shape[1:]),
+            "batch": batch,
+            "channels_last": layout,
+        }
+        found = decide_once(facts, lambda: _timed(model, sample, batch, layout, probe))
+        gain = found["speed_up"] if isinstance(found.get("speed_up"), (int, float)) else None
+        reason = str(found.get("reason", "timed"))
+        ruling = "bf16" if gain is not None and gain >= CLEARLY else "float32"
+    if ruling == "bf16":
+        return "bf16-mixed", layout, reason, gain
+    return "32-true", bool(wishes.channels_last), reason, gain
+
+
+def _timed(model: LightningModule, sample: Tensor, batch: int, layout: bool, probe: Probe) -> dict[str, Any]:
+    try:
+        gain = probe(model, sample, batch, layout)
+    except Exception as error:  # a model that runs only inside a Trainer, or cannot be copied: then as Lightning would
+        return {"speed_up": None, "reason": f"could not be timed: {type(error).__name__}"}
+    return {"speed_up": round(gain, 2), "reason": "timed"}
+
+
+def _threads(model: LightningModule, data: LightningDataModule, options: Mapping[str, Any], wishes: Wishes) -> int:
+    """As asked; else OMP_NUM_THREADS; else one for a tiny net, else no more than this process' share of the cores."""
+    if wishes.threads is not None:
+        return wishes.threads
+    present = torch.get_num_threads()
+    if os.environ.get("OMP_NUM_THREADS"):
+        return present
+    batch = machine_facts.share_of_batch(data, options)
+    dense = machine_facts.kind_of(model) == "dense"
+    if dense and machine_facts.device_of(options) == "cpu" and machine_facts.work(model, batch) <= _ONE_THREAD:
+        return 1
+    return max(1, min(present, machine_facts.physical_cores() // machine_facts.processes(options)))
+
+
+def of_run(environment: Path | None, options: Mapping[str, Any], wishes: Wishes) -> Choice:
+    """The choice that a run recorded, for scoring its weights; float32 where there is no record."""
+    try:
+        record = json.loads(environment.read_text(encoding="utf-8"))["chosen"] if environment is not None else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        record = {}
+    given = options.get("precision") is not None or options.get("plugins") is not None
+    layout = bool(record.get("channels_last")) if wishes.channels_last is None else wishes.channels_last
+    asked = wishes.threads or (None if os.environ.get("OMP_NUM_THREADS") else record.get("threads"))
+    present = torch.get_num_threads()
+    threads = wishes.threads or min(asked if isinstance(asked, int) else present, present)
+    precision = record.get("precision")
+    precision = precision if precision in _SCORED_IN else "32-true"
+    return Choice(None if given else precision, layout, threads, "as recorded")
+
+
+def apply(choice: Choice, model: LightningModule) -> None:
+    """Lay the model out; the loaders follow its attribute `channels_last`."""
+    if choice.channels_last:
+        model.to(memory_format=torch.channels_last)
+        model.channels_last = True  # type: ignore[assignment]
+    elif getattr(model, "channels_last", False):  # left over from an earlier fit of the same object
+        model.to(memory_format=torch.contiguous_format)
+        model.channels_last = False  # type: ignore[assignment]
+
+
+@contextmanager
+def threads(choice: Choice, processes: int = 1) -> Iterator[None]:
+    """Compute with the chosen threads, here and in the processes that Lightning starts meanwhile."""
+    before, handed = torch.get_num_threads(), processes > 1 and "OMP_NUM_THREADS" not in os.environ
+    torch.set_num_threads(choice.threads)
+    if handed:
+        os.environ["OMP_NUM_THREADS"] = str(choice.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if handed:
+            os.environ.pop("OMP_NUM_THREADS", None)

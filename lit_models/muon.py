@@ -1,0 +1,121 @@
+"""Muon: orthogonal momentum for filters and hidden matrices (Keller Jordan 2024, kellerjordan.github.io/posts/muon)."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+#: Coefficients of the iteration's odd polynomial a x + b x^3 + c x^5: as steep as possible at 0 (Jordan 2024).
+POLYNOMIAL = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
+    """Nearly the orthogonal factor U V^T of `matrix`: singular values go to about 0.7 to 1.2.
+
+    Newton-Schulz iteration in bfloat16, whose few digits suffice. Each step makes the smallest ones 3.4 times as large,
+    so that after few steps those below a hundredth of the matrix's length are still short of 1.
+    """
+    a, b, c = POLYNOMIAL
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = (matrix if wide else matrix.T).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        square = x @ x.T
+        x = a * x + (b * square + c * (square @ square)) @ x
+    result: Tensor = (x if wide else x.T).to(matrix.dtype)
+    return result
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for filters (as matrices of one row each) and hidden matrices, SGD with Nesterov momentum for all else.
+
+    The last matrix given is taken for the output layer and left to SGD, as biases and norms are. Three parameter
+    groups, each with a learning rate of its own; schedules by short name keep their ratios. A group added later is
+    trained by SGD unless it says `orthogonal=True`.
+
+    Args:
+        params: the parameters, in the order of the layers.
+        lr: of filters and hidden matrices. With `unit_length` it is the relative change of a matrix in one step.
+        head_lr: of the output layer.
+        bias_lr: of biases and norms; None means `head_lr`.
+        momentum: of filters and hidden matrices.
+        sgd_momentum: of all else.
+        weight_decay: L2 penalty on what SGD trains; with `unit_length` the rest needs none.
+        unit_length: rescale each matrix to length sqrt(rows) before its step. For layers with a norm behind them, which
+            do not feel it; switch it off for others.
+        steps: iterations that orthogonalise.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.16,
+        head_lr: float = 1.5,
+        bias_lr: float | None = None,
+        momentum: float = 0.6,
+        sgd_momentum: float = 0.85,
+        weight_decay: float = 0.0,
+        unit_length: bool = True,
+        steps: int = 3,
+    ) -> None:
+        bias_lr = head_lr if bias_lr is None else bias_lr
+        rates = {"lr": lr, "head_lr": head_lr, "bias_lr": bias_lr, "weight_decay": weight_decay}
+        for name, value in rates.items():
+            if not value >= 0.0:
+                raise ValueError(f"{name}: {value} must be at least 0.")
+        for name, value in {"momentum": momentum, "sgd_momentum": sgd_momentum}.items():
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name}: {value} must lie from 0 to 1 (1 excluded).")
+        if steps < 1:
+            raise ValueError(f"steps: {steps} must be at least 1.")
+        given = list(params)
+        matrices = [p for p in given if p.dim() >= 2]
+        head = next((p for p in reversed(given) if p.dim() == 2), None)
+        sgd = {"orthogonal": False, "momentum": sgd_momentum, "weight_decay": weight_decay}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in matrices if p is not head], "lr": lr, "orthogonal": True},
+            {"params": [] if head is None else [head], "lr": head_lr, **sgd},
+            {"params": [p for p in given if p.dim() < 2], "lr": bias_lr, **sgd},
+        ]
+        groups[0] |= {"momentum": momentum, "weight_decay": 0.0}
+        defaults = {**sgd, "lr": head_lr, "unit_length": unit_length, "steps": steps}
+        super().__init__([group for group in groups if group["params"]], defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; `closure` computes loss and gradients anew."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        if group["weight_decay"] > 0.0:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum_buffer"]
+        momentum.mul_(group["momentum"]).add_(gradient)
+        update = gradient.add(momentum, alpha=group["momentum"])  # Nesterov: looks one step ahead
+        if group["orthogonal"]:
+            rows = parameter.shape[0]
+            update = orthogonalised(update.reshape(rows, -1), group["steps"]).reshape(parameter.shape)
+            if group["unit_length"]:
+                # The length of an orthogonal matrix with that many rows: lr is then a share of it.
+                parameter.mul_(rows**0.5 / parameter.norm().clamp(min=1e-12))
+        parameter.add_(update, alpha=-group["lr"])

@@ -1,0 +1,16 @@
+"""Penalties on the size of the weights, as terms of their own."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def penalty_terms(weights: Sequence[nn.Parameter], l1: float, l2: float) -> dict[str, Tensor]:
+    """l1 * sum(abs(w)) and l2 / 2 * sum(w ** 2) over the weights, of those that are on."""
+    terms: dict[str, Tensor] = {}
+    if l1:
+        terms["l1"] = l1 * torch.stack([w.abs().sum() for w in weights]).sum()
+    if l2:
+        terms["l2"] = 0.5 * l2 * torch.stack([w.square().sum() for w in weights]).sum()
+    return terms

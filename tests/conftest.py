@@ -1,0 +1,21 @@
+"""What every test has: a cache folder that is not the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what is chosen for the machine is kept, so that each kind of model is timed once a session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(session_cache: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LITLAB_CACHE_DIR", str(session_cache))
+        yield

@@ -1,0 +1,103 @@
+"""Small preparations whose result shows what they were given, and a model that takes any batch."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from datamodules.batches import Batch, Batches, PickedRows, Preparation
+from datamodules.synthetic import LineDataModule
+
+
+class Jitter(PickedRows):
+    """Adds each sample's uniform numbers and the epoch to it."""
+
+    columns = 2
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        uniforms: Tensor | None,
+        seed: int,
+        flip_epoch: int,
+        samples: Tensor | None = None,
+    ) -> Batch:
+        assert uniforms is not None
+        assert uniforms.shape == (len(rows), self.columns)
+        return inputs.index_select(0, rows) + uniforms.sum(1, keepdim=True) + flip_epoch, targets.index_select(0, rows)
+
+
+class Mixed(Jitter):
+    """Mixes each sample with its neighbour in the batch and adds noise drawn from the batch's seed."""
+
+    whole_batch = True
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        uniforms: Tensor | None,
+        seed: int,
+        flip_epoch: int,
+        samples: Tensor | None = None,
+    ) -> Batch:
+        x, y = super().__call__(inputs, targets, rows, uniforms, seed, flip_epoch)
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed))
+        return x + x.roll(1, 0) + noise, y
+
+
+class JitteredLine(LineDataModule):
+    """A line whose training inputs are jittered."""
+
+    def preparation(self, train: bool) -> Preparation:
+        return Jitter() if train else super().preparation(train)
+
+
+class Follower(LightningModule):
+    """Learns a line; keeps the inputs of its training batches and may save within an epoch."""
+
+    def __init__(self, save_at: int | None = None, path: str = "", asks_length: bool = False) -> None:
+        super().__init__()
+        self.asks_length = asks_length
+        self.net = torch.nn.Linear(1, 1)
+        self.save_at = save_at
+        self.path = path
+        self.seen: list[list[float]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        self.seen.append(x.flatten().tolist())
+        return torch.nn.functional.mse_loss(self.net(x), y)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if len(self.seen) == self.save_at:
+            self.trainer.save_checkpoint(self.path)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        if self.asks_length:  # as schedules do; Lightning then makes the loaders before it restores the loops
+            assert self.trainer.estimated_stepping_batches > 0
+        return torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9)
+
+
+def train(model: LightningModule, data: LineDataModule, ckpt_path: str | None = None, **options: Any) -> None:
+    """One quiet fit, two epochs unless told otherwise."""
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", **{**quiet, "max_epochs": 2, "num_sanity_val_steps": 0, **options})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        trainer.fit(model, datamodule=data, ckpt_path=ckpt_path)
+
+
+def line_batches(n: int, batch_size: int, **options: Any) -> Batches:
+    """Samples whose target is their number."""
+    return Batches(torch.arange(n, dtype=torch.float32).unsqueeze(1), torch.arange(n), batch_size, **options)
