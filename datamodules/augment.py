@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules.augment_base import Draw, Transform
 from datamodules.augment_gather import PaddedStore
 from datamodules.augment_mix import Mix
-from datamodules.batches import Batch, PickedRows
+from datamodules.batches import Batch, Chosen, PickedRows
 
 
 class PixelRows(PickedRows):
@@ -21,18 +21,9 @@ class PixelRows(PickedRows):
         self.normalise = normalise
         self.channels_last = channels_last
 
-    def __call__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        rows: Tensor,
-        uniforms: Tensor | None,
-        seed: int,
-        flip_epoch: int,
-        samples: Tensor | None = None,
-    ) -> Batch:
+    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
         """The plain batch."""
-        return self.normalise(self.laid_out(pick(inputs, rows)), targets.index_select(0, rows))
+        return self.normalise(self.laid_out(pick(inputs, chosen.rows)), targets.index_select(0, chosen.rows))
 
     def laid_out(self, images: Tensor) -> Tensor:
         """In the wanted layout; cheapest while a pixel is a byte."""
@@ -86,22 +77,14 @@ class AugmentedRows(PixelRows):
         """Whether the padded copy may be made."""
         self._copies = allowed
 
-    def __call__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        rows: Tensor,
-        uniforms: Tensor | None,
-        seed: int,
-        flip_epoch: int,
-        samples: Tensor | None = None,
-    ) -> Batch:
+    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
         """The augmented batch."""
+        rows, uniforms, seed, epoch, samples = chosen
         if uniforms is None:
             uniforms = torch.empty(len(rows), 0, device=rows.device)
         height, width = inputs.shape[2:]
         draws = [
-            Draw(own, rows if samples is None else samples, height, width, flip_epoch, seed, self.run_seed)
+            Draw(own, rows if samples is None else samples, height, width, epoch, seed, self.run_seed)
             for own in torch.split(uniforms, self._widths, 1)
         ]
         images = self._transformed(inputs, rows, draws)

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from datamodules.batches import Batch, Batches, PickedRows, Preparation
+from datamodules.batches import Batch, Batches, Chosen, PickedRows, Preparation
 from datamodules.facts import check_samples, check_target_arguments
 from datamodules.loader import InMemoryLoader
 from datamodules.placement import Holding, Placement, check_holding, choose
@@ -102,7 +102,7 @@ class LitDataModule(LightningDataModule, ABC):
         train, _ = self._indices()
         inputs, targets = self._load("train")
         train = train[torch.linspace(0, len(train) - 1, min(n, len(train))).long()]
-        return self.preparation(False)(inputs, targets, train.to(inputs.device), None, 0, 0)[0].float()
+        return self.preparation(False)(inputs, targets, Chosen(train.to(inputs.device)))[0].float()
 
     def prepare_targets(self, targets: Tensor) -> Tensor:
         """The targets in the form that was asked for."""

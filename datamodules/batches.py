@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 Batch = tuple[Tensor, Tensor]
+
+
+class Chosen(NamedTuple):
+    """Which samples make a batch, and all that may be drawn for them; on the device of the store."""
+
+    rows: Tensor  # int64 (B,), of the store
+    uniforms: Tensor | None = None  # float32 (B, columns) in [0, 1); None in evaluation
+    seed: int = 0  # one whole number below 2^63 per (seed, epoch, batch)
+    epoch: int = 0
+    samples: Tensor | None = None  # int64 (B,), where the store is only what was picked and moved; else they are `rows`
 
 
 class Preparation(Protocol):
@@ -29,22 +39,8 @@ class Preparation(Protocol):
     def whole_batch(self) -> bool:
         """Whether it must see the batch of all ranks (mixes samples, draws per-pixel noise); the result is sliced."""
 
-    def __call__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        rows: Tensor,
-        uniforms: Tensor | None,
-        seed: int,
-        flip_epoch: int,
-        samples: Tensor | None = None,
-    ) -> Batch:
-        """The batch of `rows` int64 (B,) of the store; `uniforms` float32 (B, columns) in [0, 1), None in evaluation.
-
-        `seed` is one whole number below 2^63 per (seed, epoch, batch), `flip_epoch` the epoch. `rows` and `uniforms`
-        are on the device of `inputs`. `samples` int64 (B,) says which samples of the data they are, where `inputs` is
-        not the whole store but only what was picked and moved.
-        """
+    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
+        """The batch of the chosen rows of the store (inputs, targets)."""
 
     def extra_bytes(self, inputs: Tensor) -> int:
         """Bytes of the copies of the store that it would like to keep; 0 for none."""
@@ -62,18 +58,9 @@ class PickedRows:
     def __init__(self, prepare: Callable[[Tensor, Tensor], Batch] | None = None) -> None:
         self.prepare = prepare
 
-    def __call__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        rows: Tensor,
-        uniforms: Tensor | None,
-        seed: int,
-        flip_epoch: int,
-        samples: Tensor | None = None,
-    ) -> Batch:
+    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
         """Pick and prepare."""
-        picked = inputs.index_select(0, rows), targets.index_select(0, rows)
+        picked = inputs.index_select(0, chosen.rows), targets.index_select(0, chosen.rows)
         return picked if self.prepare is None else self.prepare(*picked)
 
     def extra_bytes(self, inputs: Tensor) -> int:
@@ -187,7 +174,8 @@ class Batches:
         if self.moved:
             inputs, targets = self._move(inputs.index_select(0, rows)), self._move(targets.index_select(0, rows))
             samples, rows = self._move(rows), torch.arange(len(inputs), device=self.device)
-        batch = self.preparation(inputs, targets, rows, self._uniforms[index], self._seeds[index], epoch, samples)
+        chosen = Chosen(rows, self._uniforms[index], self._seeds[index], epoch, samples)
+        batch = self.preparation(inputs, targets, chosen)
         if not self._sliced:
             return batch
         first, last = self._shares[index]

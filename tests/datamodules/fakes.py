@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.batches import Batch, Batches, PickedRows, Preparation
+from datamodules.batches import Batch, Batches, Chosen, PickedRows, Preparation
 from datamodules.synthetic import LineDataModule
 
 
@@ -18,19 +18,11 @@ class Jitter(PickedRows):
 
     columns = 2
 
-    def __call__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        rows: Tensor,
-        uniforms: Tensor | None,
-        seed: int,
-        flip_epoch: int,
-        samples: Tensor | None = None,
-    ) -> Batch:
-        assert uniforms is not None
-        assert uniforms.shape == (len(rows), self.columns)
-        return inputs.index_select(0, rows) + uniforms.sum(1, keepdim=True) + flip_epoch, targets.index_select(0, rows)
+    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
+        x, y = super().__call__(inputs, targets, chosen)
+        assert chosen.uniforms is not None
+        assert chosen.uniforms.shape == (len(x), self.columns)
+        return x + chosen.uniforms.sum(1, keepdim=True) + chosen.epoch, y
 
 
 class Mixed(Jitter):
@@ -38,18 +30,9 @@ class Mixed(Jitter):
 
     whole_batch = True
 
-    def __call__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        rows: Tensor,
-        uniforms: Tensor | None,
-        seed: int,
-        flip_epoch: int,
-        samples: Tensor | None = None,
-    ) -> Batch:
-        x, y = super().__call__(inputs, targets, rows, uniforms, seed, flip_epoch)
-        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed))
+    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
+        x, y = super().__call__(inputs, targets, chosen)
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(chosen.seed))
         return x + x.roll(1, 0) + noise, y
 
 

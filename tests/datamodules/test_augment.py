@@ -15,7 +15,7 @@ from datamodules.augment_base import Draw
 from datamodules.augment_geometry import Crop, Flip
 from datamodules.augment_mix import CutMix, MixUp, beta_quantile, beta_table
 from datamodules.augment_specs import NAMES
-from datamodules.batches import Batch, Batches
+from datamodules.batches import Batch, Batches, Chosen
 
 GENERATOR = torch.Generator()
 FITTING: dict[str, Any] = {name: name for name in NAMES} | {"resize": {"name": "resize", "size": 8}}
@@ -85,7 +85,7 @@ def test_the_store_of_another_part_is_not_taken_for_the_copied_one() -> None:
     preparation.allow_copies(True)
     first, second = (torch.randint(0, 256, (8, 3, 10, 14), dtype=torch.uint8) for _ in range(2))
     numbers, targets = torch.full((8, 3), 0.999), torch.zeros(8, dtype=torch.int64)
-    made = [preparation(store, targets, torch.arange(8), numbers, 0, 0)[0] for store in (first, second)]
+    made = [preparation(store, targets, Chosen(torch.arange(8), numbers))[0] for store in (first, second)]
     assert not torch.equal(made[0], made[1])
 
 
@@ -132,7 +132,7 @@ def test_no_step_waits_for_the_device(name: str, copies: bool) -> None:
         inputs = torch.empty((50, 3, 10, 14), dtype=torch.uint8)
         targets = torch.empty(50, dtype=torch.int64)
         rows, numbers = torch.empty(16, dtype=torch.int64), torch.empty(16, preparation.columns)
-        images, _ = preparation(inputs, targets, rows, numbers, 5, 1)
+        images, _ = preparation(inputs, targets, Chosen(rows, numbers, 5, 1))
     assert images.shape == (16, 3, 10, 14)
 
 
@@ -248,7 +248,7 @@ def test_channels_last_changes_the_layout_and_nothing_else() -> None:
     digits = DigitsDataModule().preparation(True)
     digits.channels_last = True  # type: ignore[attr-defined]
     store = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
-    x, _ = digits(store, torch.zeros(5), torch.arange(5), None, 0, 0)
+    x, _ = digits(store, torch.zeros(5), Chosen(torch.arange(5)))
     assert x.stride() == torch.empty(5, 1, 8, 8).to(memory_format=torch.channels_last).stride()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datamodules.augment import AugmentedRows
 from datamodules.augment_specs import build
+from datamodules.batches import Chosen
 from tests.datamodules.test_augment import Colours, module
 
 
@@ -19,7 +20,7 @@ def made_small(augment: list[Any], images: Tensor, targets: Tensor) -> tuple[Ten
     """The batch of an early epoch, not normalised."""
     preparation = AugmentedRows(*build(augment), lambda x, y: (x.float(), y), num_classes=4)
     numbers = torch.rand(len(images), preparation.columns, generator=torch.Generator().manual_seed(3))
-    return preparation(images, targets, torch.arange(len(images)), numbers, 0, 0)
+    return preparation(images, targets, Chosen(torch.arange(len(images)), numbers))
 
 
 def test_cutmix_after_resize_gives_the_shares_of_the_pixels() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules import DigitsDataModule
-from datamodules.batches import Batch, Batches, PickedRows
+from datamodules.batches import Batch, Batches, Chosen, PickedRows
 from datamodules.splits import hash_tensors
 from tests.datamodules.fakes import Jitter, Mixed, line_batches
 
@@ -69,9 +69,9 @@ def test_epochs_and_seeds_draw_other_numbers() -> None:
 
 def test_without_columns_nothing_is_drawn() -> None:
     class Asserting(PickedRows):
-        def __call__(self, inputs, targets, rows, uniforms, *rest):  # type: ignore[no-untyped-def]
-            assert uniforms is None
-            return super().__call__(inputs, targets, rows, uniforms, *rest)
+        def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, chosen: Chosen) -> Batch:
+            assert chosen.uniforms is None
+            return super().__call__(inputs, targets, chosen)
 
     before = torch.get_rng_state()
     batches = line_batches(10, 4, preparation=Asserting())
