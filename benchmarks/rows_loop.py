@@ -106,6 +106,10 @@ def against_raw(
     work = sized(work, options)
     found = litlab.alternate(work, options.pairs, overrides, options.device, **how)
     loop = ratios(found.loop, found.raw).median
+    apart = f"without the end of the epoch {loop:.3f}"
+    if not overrides and not how:  # what Lightning itself costs, its loop with everything switched off
+        alone = bare.epochs(work, found.steps * work.batch_size, options.pairs + 1, found.machine)[1:]
+        apart += f", a bare Trainer {Spread.of(alone).median / Spread.of(found.raw).median:.3f}"
     record = Record(
         row,
         what,
@@ -114,7 +118,7 @@ def against_raw(
         arms={"raw": Spread.of(found.raw), "litlab": Spread.of(found.epoch)},
         reached=found.reached,
         pairs=options.pairs,
-        note=f"epochs of {found.steps} steps, {found.machine.words()}; without the end of the epoch {loop:.3f}",
+        note=f"epochs of {found.steps} steps, {found.machine.words()}; {apart}",
     )
     return record, found
 

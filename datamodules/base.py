@@ -258,6 +258,7 @@ class LitDataModule(LightningDataModule, ABC):
                 mapped=self.mapped,
                 part="training" if part == "train" else part,
                 workers=self._num_workers,
+                processes=self.trainer.num_devices if self.trainer else 1,
             )
         placement = self._placements[part, device]
         # Loaders of one part share one store.

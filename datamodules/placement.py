@@ -90,6 +90,7 @@ def choose(
     mapped: bool,
     part: str,
     workers: int,
+    processes: int = 1,
 ) -> Placement:
     """`place` with the memory of this machine; says in one line what is not the plain choice.
 
@@ -101,12 +102,14 @@ def choose(
         mapped: the store is a file, so it takes no memory that it would not give back.
         part: the data in words.
         workers: worker processes, for the line.
+        processes: that train on this machine and share its main memory; each holds the data.
     """
     needed = sum(tensor.nbytes for tensor in store)
     main = torch.device("cpu")
     # What the data itself has taken already does not count against it.
     free = {
-        place: free_memory(place) + (needed if store[0].device == place and not mapped else 0)
+        place: free_memory(place) // (processes if place == main else 1)
+        + (needed if store[0].device == place and not mapped else 0)
         for place in (device, main)
     }
     placement = place(asked, needed, extra, Room(device.type, free[device], free[main]))

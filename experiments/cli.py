@@ -143,7 +143,7 @@ class LitlabCLI(LightningCLI):
         if self.verb == "fit":
             training.train(*parts, self.plan, self.weights)
             return
-        with machine.threads(self.choice, self.trainer.num_devices):
+        with machine.settings(self.choice, self.trainer.num_devices):
             if self.verb == "predict":
                 evaluation.predict(*parts, self.weights, self.writer)
             else:

@@ -102,7 +102,7 @@ def train(
     trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
 ) -> None:
     """Fit, then write down and print what came of it; with `test_after_fit` test the best weights too."""
-    with machine.threads(plan.choice, trainer.num_devices):
+    with machine.settings(plan.choice, trainer.num_devices):
         _train(trainer, model, data, plan, weights)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lit_models.activations import build_activation
 from lit_models.classifier import LitClassifier
 from lit_models.shapes import image_shape, positive
+from lit_models.side_by_side import SideBySideConv2d
 from lit_models.specs import Spec
 
 
@@ -105,6 +106,8 @@ class SpeedNet(nn.Module):
         depth: convolutions in each block.
         residual: let each block add its first convolution's output to its last one's.
         whitening_kernel: side of the first layer's patches.
+        whitening_bias: give the first layer a bias, the only thing in it that is trained. Without it nothing has to be
+            carried back to the largest images of the network, which saves about a tenth of a step.
         scale: factor on the logits.
         activation: name or class path.
     """
@@ -117,6 +120,7 @@ class SpeedNet(nn.Module):
         depth: int = 2,
         residual: bool = False,
         whitening_kernel: int = 2,
+        whitening_bias: bool = True,
         scale: float = 1 / 9,
         activation: Spec = "gelu",
     ) -> None:
@@ -130,7 +134,7 @@ class SpeedNet(nn.Module):
             raise MisconfigurationException(f"scale: {scale} must be above 0.")
         self.scale = scale
         channels = 2 * in_channels * whitening_kernel**2
-        self.whitening = nn.Conv2d(in_channels, channels, whitening_kernel)
+        self.whitening = nn.Conv2d(in_channels, channels, whitening_kernel, bias=whitening_bias)
         _start_whitening(self.whitening)
         layers: list[nn.Module] = [build_activation(activation)]
         for width in widths:
@@ -156,7 +160,7 @@ class SpeedNet(nn.Module):
 
 def _convolution(channels: int, width: int) -> nn.Conv2d:
     """3x3 that keeps the image's size and first hands its inputs through; filters above `channels` start at random."""
-    convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    convolution = SideBySideConv2d(channels, width)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[: min(channels, width)])
     return convolution
@@ -191,6 +195,7 @@ class LitSpeedNet(LitClassifier):
         depth: convolutions in each block.
         residual: let each block add its first convolution's output to its last one's.
         whitening_kernel: side of the first layer's patches.
+        whitening_bias: train a bias of the first layer; without it a step takes about a tenth less.
         whitening_samples: training images, without augmentation, that the first layer is computed from; 0 leaves it
             random.
         scale: factor on the logits.
@@ -210,6 +215,7 @@ class LitSpeedNet(LitClassifier):
         depth: int = 2,
         residual: bool = False,
         whitening_kernel: int = 2,
+        whitening_bias: bool = True,
         whitening_samples: int = 2000,
         scale: float = 1 / 9,
         activation: Spec = "gelu",
@@ -225,7 +231,9 @@ class LitSpeedNet(LitClassifier):
         if whitening_samples < 0:
             raise MisconfigurationException(f"whitening_samples: {whitening_samples} is negative; give 0 or more.")
         self.whitening_samples = whitening_samples
-        network = SpeedNet(channels, self.num_classes, widths, depth, residual, whitening_kernel, scale, activation)
+        network = SpeedNet(
+            channels, self.num_classes, widths, depth, residual, whitening_kernel, whitening_bias, scale, activation
+        )
         self.initialised(network)
         self.net = network
 

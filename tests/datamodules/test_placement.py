@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules import LineDataModule
+from datamodules import LineDataModule, placement
 from datamodules.placement import Placement, Room, describe, free_memory, place
 
 CPU = Room("cpu", device=100, main=100)
@@ -32,6 +32,15 @@ GPU = Room("cuda", device=100, main=1000)
 )
 def test_data_takes_the_first_place_with_room(room: Room, needed: int, extra: int, holding: Any, copies: bool) -> None:
     assert place("auto", needed, extra, room) == Placement(holding, copies)
+
+
+@pytest.mark.parametrize(("processes", "holding"), [(1, "device"), (2, "device"), (3, "workers")])
+def test_processes_on_one_machine_share_its_memory(monkeypatch: Any, processes: int, holding: str) -> None:
+    store = torch.zeros(100, dtype=torch.uint8), torch.zeros(0)
+    monkeypatch.setattr(placement, "free_memory", lambda _: 250)
+    cpu = torch.device("cpu")
+    found = placement.choose("auto", store, 0, cpu, mapped=False, part="test", workers=2, processes=processes)
+    assert found.holding == holding
 
 
 @pytest.mark.parametrize("room", [CPU, GPU])

@@ -141,9 +141,22 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
-    with machine.threads(Choice(None, False, before + 1)):
+    with machine.settings(Choice(None, False, before + 1)):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_no_step_looks_for_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    for found, within in ((False, ""), (True, None)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
+        with machine.settings(Choice(None, False, 1)):
+            assert os.environ.get("CUDA_VISIBLE_DEVICES") == within
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with machine.settings(Choice(None, False, 1)):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
 
 def test_what_a_run_recorded_is_what_its_weights_are_scored_in(tmp_path: Path) -> None:
