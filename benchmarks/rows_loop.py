@@ -108,8 +108,8 @@ def against_raw(
     loop = ratios(found.loop, found.raw).median
     apart = f"without the end of the epoch {loop:.3f}"
     if not overrides and not how:  # what Lightning itself costs, its loop with everything switched off
-        alone = bare.epochs(work, found.steps * work.batch_size, options.pairs + 1, found.machine)[1:]
-        apart += f", a bare Trainer {Spread.of(alone).median / Spread.of(found.raw).median:.3f}"
+        alone = bare.alternate(work, found.steps * work.batch_size, options.pairs, found.machine)
+        apart += f", a bare Trainer {ratios(alone.loop, alone.raw).median:.3f}"
     record = Record(
         row,
         what,
@@ -158,10 +158,12 @@ def c5(options: Options) -> Iterator[Record]:
         found = litlab.alternate(work, number - 1, {"trainer.log_every_n_steps": 50}, options.device)
         steps, words = found.steps, found.machine.words()
         samples = samples or len(raw.loader(work.dataset, 1, Machine()).rows) - work.held_out
-        bare_seconds = bare.epochs(work, samples, number, found.machine)[1:]
-        for name, values in (("raw", found.raw), ("bare", bare_seconds), ("litlab", found.loop)):
+        alone = bare.alternate(work, samples, number - 1, found.machine)
+        for name, values in (("raw", found.raw), ("bare", alone.loop), ("litlab", found.loop)):
             seconds[name].append(1000 * Spread.of(values).median / steps)
-        added.append(seconds["litlab"][-1] - seconds["bare"][-1])
+        # Each against the raw steps between its own, for the machine's speed changes from one fit to the next.
+        over_raw = [[own - by_hand for own, by_hand in zip(arm.loop, arm.raw, strict=True)] for arm in (found, alone)]
+        added.append(1000 / steps * (Spread.of(over_raw[0]).median - Spread.of(over_raw[1]).median))
     yield Record(
         "C5",
         "added to a bare Trainer, softmax regression, batch 256",

@@ -10,21 +10,26 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.arms.raw import Machine, RawTraining, clock
+from benchmarks.arms.turns import Turns
 from benchmarks.arms.work import Work
 
 
-class Epochs(Callback):
-    """Seconds of each epoch's training loop, from its start to the end of its last batch."""
+class InTurns(Callback):
+    """Epochs of a Trainer without validation, in turns with the raw loop."""
 
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._begun = 0.0
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begun = clock(pl_module.device)
+        self.turns.start_epoch()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.turns.after_call(batch_idx)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds.append(clock(pl_module.device) - self._begun)
+        self.turns.end_loop()
 
 
 class EndToEnd(Callback):
@@ -58,24 +63,26 @@ class Bare(LightningModule):
         return {"optimizer": raw.optimizer, "lr_scheduler": {"scheduler": raw.scheduler, "interval": "step"}}
 
 
-def epochs(work: Work, samples: int, number: int, machine: Machine) -> list[float]:
-    """Seconds of each of `number` epochs."""
+def alternate(work: Work, samples: int, pairs: int, machine: Machine) -> Turns:
+    """`pairs` epochs of the raw loop and of the Trainer taking turns, after one of each to warm up."""
     before = torch.get_num_threads()
     torch.set_num_threads(machine.threads)
-    raw, timer = RawTraining(work, samples, number, machine), Epochs()
+    raw, own = (RawTraining(work, samples, pairs + 1, machine) for _ in range(2))
+    turns = Turns(raw)
     trainer = Trainer(
         accelerator="gpu" if machine.device.type == "cuda" else "cpu",
         devices=1,
         precision=machine.precision,  # type: ignore[arg-type]
-        max_epochs=number,
+        max_epochs=pairs + 1,
         gradient_clip_val=work.clip,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[timer],
+        callbacks=[InTurns(turns)],
     )
     with torch.random.fork_rng():
-        trainer.fit(Bare(raw), raw.batches)
+        trainer.fit(Bare(own), own.batches)
     torch.set_num_threads(before)
-    return timer.seconds
+    turns.without_the_first()
+    return turns

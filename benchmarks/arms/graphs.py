@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.arms.raw import Machine, RawTraining, clock
+from benchmarks.arms.raw import Machine, RawTraining
 from benchmarks.arms.work import Work
 
 
@@ -54,23 +57,23 @@ class GraphTraining(RawTraining):
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.work.clip)
         self.optimizer.step()
 
-    def epoch(self) -> float:
-        """Train one epoch; seconds."""
+    def items(self) -> Iterator[Any]:
+        """Rows of each batch, where there is a graph."""
         if self.graph is None:
-            return super().epoch()
-        self.net.train()
-        begun = clock(self.machine.device)
-        order = self.batches.order()
-        size = self.work.batch_size
-        for start in range(0, len(order), size):
-            self.rate.fill_(self.rates[self.at])
-            self.at += 1
-            rows = order[start : start + size]
-            if len(rows) == size:
-                self.rows.copy_(rows)
-                self.graph.replay()
-            else:
-                kept, self.rows = self.rows, rows
-                self._graph_step()
-                self.rows = kept
-        return clock(self.machine.device) - begun
+            return super().items()
+        return iter(torch.split(self.batches.order(), self.work.batch_size))
+
+    def take(self, item: Any) -> None:
+        """Replay the step; the last batch of an epoch, which may be smaller, is stepped by hand."""
+        if self.graph is None:
+            super().take(item)
+            return
+        self.rate.fill_(self.rates[self.at])
+        self.at += 1
+        if len(item) == self.work.batch_size:
+            self.rows.copy_(item)
+            self.graph.replay()
+        else:
+            kept, self.rows = self.rows, item
+            self._graph_step()
+            self.rows = kept

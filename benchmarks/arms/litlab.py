@@ -13,8 +13,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from benchmarks.arms.bare import EndToEnd
-from benchmarks.arms.raw import Machine, RawTraining, clock
+from benchmarks.arms.raw import Machine, RawTraining
+from benchmarks.arms.turns import Turns
 from benchmarks.arms.work import Work
+from callbacks import NoStepHooks
 from experiments import fit
 from experiments.api import LoadedRun
 
@@ -34,8 +36,8 @@ class Alternated:
     last: dict[str, float] = field(default_factory=dict)  # litlab's metrics of the last epoch
 
 
-class Alternate(Callback):
-    """Before each of litlab's epochs the raw loop trains one of its own.
+class Alternate(NoStepHooks, Callback):
+    """Within each of litlab's epochs the raw loop trains one of its own, a few steps at a time.
 
     Precision, layout, threads and optimizer kernels are those that litlab chose, or `raw_machine`'s. litlab's random
     numbers are as they would be without it.
@@ -44,7 +46,6 @@ class Alternate(Callback):
     def __init__(self, work: Work, make_raw: MakeRaw = RawTraining, raw_machine: Machine | None = None) -> None:
         self.work, self.make_raw, self.raw_machine = work, make_raw, raw_machine
         self.found = Alternated()
-        self._begun = self._validating = self._validated = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         layout = bool(getattr(pl_module, "channels_last", False))
@@ -54,37 +55,35 @@ class Alternate(Callback):
         with torch.random.fork_rng():
             torch.manual_seed(self.work.seed)
             machine = self.raw_machine or self.found.machine
-            self.raw = self.make_raw(self.work, samples, int(trainer.max_epochs or 1), machine)
-        self.found.steps = len(self.raw.batches)
-        shapes = sorted(tuple(p.shape) for p in self.raw.net.parameters())
+            raw = self.make_raw(self.work, samples, int(trainer.max_epochs or 1), machine)
+        self.found.steps = len(raw.batches)
+        self.turns = Turns(raw, int(getattr(pl_module, "steps_per_call", 1)))
+        shapes = sorted(tuple(p.shape) for p in raw.net.parameters())
         if shapes != sorted(tuple(p.shape) for p in pl_module.parameters()):
             raise AssertionError(f"{self.work.config}: the raw arm's network is not litlab's")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close(pl_module)
-        with torch.random.fork_rng():
-            self.found.raw.append(self.raw.epoch())
-        self._validated = 0.0
-        self._begun = clock(pl_module.device)
+        self.turns.start_epoch()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.turns.after_call(batch_idx)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._validating = clock(pl_module.device)
-            self.found.loop.append(self._validating - self._begun)
+            self.turns.end_loop()
+            self.turns.pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._validated = clock(pl_module.device) - self._validating
+            self.turns.resume()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close(pl_module)
-        self.found.reached["raw"] = self.raw.accuracy()
-        for seconds in (self.found.raw, self.found.loop, self.found.epoch):
-            del seconds[0]  # warming up
-
-    def _close(self, pl_module: LightningModule) -> None:
-        if self._begun:
-            self.found.epoch.append(clock(pl_module.device) - self._begun - self._validated)
+        self.turns.end_epoch()
+        self.turns.without_the_first()
+        self.found.raw, self.found.loop, self.found.epoch = self.turns.raw, self.turns.loop, self.turns.epoch
+        self.found.reached["raw"] = self.turns.training.accuracy()
 
 
 def train(
@@ -129,7 +128,7 @@ def alternate(
     make_raw: MakeRaw = RawTraining,
     raw_machine: Machine | None = None,
 ) -> Alternated:
-    """`pairs` epochs of the raw loop and of litlab in turn, after one of each to warm up."""
+    """`pairs` epochs of the raw loop and of litlab taking turns, after one of each to warm up."""
     timer = Alternate(work, make_raw, raw_machine)
     run = train(work, pairs + 1, [timer], overrides, device)
     timer.found.last = last_metrics(run)

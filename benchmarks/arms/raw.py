@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -99,6 +100,7 @@ class RawTraining:
             self.net = self.net.to(memory_format=torch.channels_last)
         self.optimizer = work.optimizer(self.net.parameters(), **({"fused": True} if machine.fused else {}))
         self.scheduler = work.schedule(self.optimizer, epochs * len(self.batches))
+        self._left: Iterator[Any] = iter(())
 
     def step(self, x: Tensor, y: Tensor) -> None:
         """One optimizer step."""
@@ -111,13 +113,30 @@ class RawTraining:
         self.optimizer.step()
         self.scheduler.step()
 
+    def begin(self) -> None:
+        """Start an epoch."""
+        self.net.train()
+        self._left = self.items()
+
+    def items(self) -> Iterator[Any]:
+        """What `take` takes, over an epoch."""
+        return iter(self.batches)
+
+    def take(self, item: Any) -> None:
+        """One optimizer step."""
+        self.step(*item)
+
+    def steps(self, number: int) -> float:
+        """Up to so many further steps of the epoch; seconds."""
+        begun = clock(self.machine.device)
+        for item in islice(self._left, number):
+            self.take(item)
+        return clock(self.machine.device) - begun
+
     def epoch(self) -> float:
         """Train one epoch; seconds."""
-        self.net.train()
-        begun = clock(self.machine.device)
-        for x, y in self.batches:
-            self.step(x, y)
-        return clock(self.machine.device) - begun
+        self.begin()
+        return self.steps(len(self.batches))
 
     @torch.no_grad()
     def accuracy(self) -> float:
