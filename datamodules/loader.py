@@ -73,7 +73,7 @@ class InMemoryLoader:
         Args:
             batches: what to serve.
             front_end: who makes them; this process if None.
-            batches_per_call: above 1, iterating gives lists of up to so many consecutive batches.
+            batches_per_call: above 1, iterating gives up to so many consecutive batches at a time.
             accumulate: batches per optimizer step, for `weight`.
             steps: batches that are used of each epoch, where a limit cuts it.
             data_hash: names the data in the saved state, so that other data is refused.
@@ -99,11 +99,11 @@ class InMemoryLoader:
         return -(-len(self.batches) // self.batches_per_call)
 
     def __iter__(self) -> Iterator[Any]:
-        """Batches (inputs, targets), or lists of them with `batches_per_call`."""
+        """Batches (inputs, targets); with `batches_per_call` several at a time, to be iterated."""
         # A generator: nothing happens before the first batch is asked for, when the epoch is known.
         epoch, start = self.sampler.epoch, 0
         if self._owner() is not None and self._place[0] == epoch:
-            yield from self._grouped(self._serve_here(epoch))
+            yield from self._made_here(epoch)
             return
         if self._go_back and self._place[0] == epoch:
             start = self._place[1]
@@ -111,8 +111,7 @@ class InMemoryLoader:
         owner = _Owner()
         self._owner = weakref.ref(owner)
         self._place = epoch, start
-        served = self._serve_here(epoch, start) if self.front_end is None else self.front_end.serve(epoch, start)
-        for item in self._grouped(served):
+        for item in self._made_here(epoch, start) if self.front_end is None else self._made_ahead(epoch, start):
             start += 1 if self.batches_per_call == 1 else len(item)
             self._place = epoch, start
             yield item
@@ -165,14 +164,35 @@ class InMemoryLoader:
             "seed": self.batches.seed,
         }
 
-    def _serve_here(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        make = self.batches.make
-        return (make(epoch, index) for index in range(start, len(self.batches)))
+    def _made_here(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        make, number, step = self.batches.make, len(self.batches), self.batches_per_call
+        if step == 1:
+            return (make(epoch, index) for index in range(start, number))
+        return (SeveralBatches(make, epoch, range(i, min(i + step, number))) for i in range(start, number, step))
 
-    def _grouped(self, served: Iterator[Batch]) -> Iterator[Any]:
+    def _made_ahead(self, epoch: int, start: int) -> Iterator[Any]:
+        assert self.front_end is not None
+        served = self.front_end.serve(epoch, start)
         if self.batches_per_call == 1:
             return served
         return iter(lambda: list(islice(served, self.batches_per_call)), [])
+
+
+class SeveralBatches:
+    """The batches of one call of `training_step`: each is made when it is asked for, so that one fits in the cache."""
+
+    def __init__(self, make: Callable[[int, int], Batch], epoch: int, indices: range) -> None:
+        self._make, self._epoch, self._indices = make, epoch, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self._make(self._epoch, index) for index in self._indices)
+
+    def to(self, device: Any, **_: Any) -> SeveralBatches:
+        """Lightning moves what it is handed; these batches are made where the model is."""
+        return self
 
 
 _REFUSALS = {

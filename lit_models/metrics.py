@@ -123,7 +123,7 @@ def build_metrics(names: Sequence[str], known: Mapping[str, Callable[[int], Metr
 
 
 #: Held numbers of outputs and targets after which they are counted: enough to share the cost, and little memory.
-_HELD_NUMBERS = 2**14
+_HELD_NUMBERS = 2**17
 
 
 class StageMetrics(nn.Module):

@@ -1,5 +1,6 @@
 """Several optimizer steps for each call of Lightning's, for networks that take less time than the call."""
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
@@ -18,10 +19,10 @@ class Steps(Protocol):
 
 
 class SeveralSteps:
-    """Runs a list of batches: all but the last by a plain loop here, the last by Lightning with all its hooks.
+    """Runs several batches: all but the last by a plain loop here, the last by Lightning with all its hooks.
 
     Weights, random streams, schedules, logged values and their steps are those of single calls. Hooks of callbacks
-    and of the module that belong to a step are called once per list.
+    and of the module that belong to a step are called once for all of them.
     """
 
     def __init__(self, size: int) -> None:
@@ -87,21 +88,22 @@ class SeveralSteps:
         if self._asked_interval is not None:
             trainer.val_check_interval, self._asked_interval = self._asked_interval, None
 
-    def run(self, task: pl.LightningModule, model: Steps, batches: list[Any], batch_idx: int) -> None:
-        """Step on all batches but the last, which is kept for `training_step`; `max_steps` may cut the list short."""
+    def run(self, task: pl.LightningModule, model: Steps, batches: Collection[Any], batch_idx: int) -> None:
+        """Step on all batches but the last, which is kept for `training_step`; `max_steps` may cut them short."""
         trainer = task.trainer
         step = trainer.global_step
         (optimizer,) = trainer.optimizers
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs if config.interval == "step"]
         loop = trainer.fit_loop.epoch_loop
+        last = len(batches) - 1
         if 0 < trainer.max_steps < step + len(batches):
-            batches = batches[: trainer.max_steps - step]
-            # The epoch stays unfinished, and is not validated, also where this was its last list.
+            last = trainer.max_steps - step - 1
+            # The epoch stays unfinished, and is not validated, also where these were its last batches.
             loop.batch_progress.is_last_batch = False
             trainer.val_check_batch = float("inf")
         taken = loop.automatic_optimization.optim_progress.optimizer.step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        last, told, self.logged = len(batches) - 1, 0, None
+        told, self.logged = 0, None
         for index, batch in enumerate(batches):
             due = bool(every) and (step + index + 1) % every == 0
             if due and index:
@@ -109,6 +111,7 @@ class SeveralSteps:
                 told = index
                 _log_rates(task, batch, batch_idx)
             if index == last:
+                self.last = batch
                 break
             with trainer.precision_plugin.train_step_context():
                 loss, objective = model.losses(batch)
@@ -122,12 +125,12 @@ class SeveralSteps:
             if due:
                 self.logged = loss.detach()
                 _log(trainer, {"train/loss_step": float(self.logged)}, step + index)
+            del batch  # or its memory would be taken while the next one is made
         _tell(trainer, last - told)
-        self.last = batches[last]
 
 
 def batches_per_epoch(trainer: pl.Trainer) -> int:
-    """Batches of an epoch where the loader gives lists of them."""
+    """Batches of an epoch where the loader gives several at a time."""
     return len(trainer.train_dataloader.batches)  # type: ignore[union-attr]
 
 
