@@ -168,7 +168,8 @@ def memory(options: Options) -> Iterator[Record]:
     works: list[tuple[str, list[str]]] = [("cnn_fashion_mnist, one epoch", ["cnn_fashion_mnist"])]
     if options.images is not None:
         words = ["cifar10_fast", "--data=ImageFolderDataModule", f"--data.data_dir={options.images}"]
-        works.append(("cifar10_fast on a folder of JPEG files, one epoch", words))
+        words.append("--data.augment=[{name: crop, padding: 2, mode: reflect}, {name: flip, mode: alternating}]")
+        works.append(("cifar10_fast on a folder of JPEG files, one epoch of 32x32 images", words))
     for what, words in works:
         steps = ["--trainer.max_epochs=1"]
         if options.quick:
