@@ -10,7 +10,7 @@ demo: .venv/installed
 	@echo 'go on   . .venv/bin/activate     (then `litlab`, `tensorboard` and the rest are at hand)'
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 # What CI asks for beside the tests.
 check: .venv/installed-dev

@@ -73,7 +73,15 @@ def test_ctrl_c_ends_with_code_130(tmp_path: Path) -> None:
     import time
 
     words = [str(SCRIPT), "fit", "--trainer.max_epochs=100000", "--trainer.enable_model_summary=false"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has Ctrl-C ignored, in its children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     deadline = time.monotonic() + 120
     while not process.stdout.readline().startswith("epoch 2/"):
