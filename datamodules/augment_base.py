@@ -47,11 +47,11 @@ class Transform:
 
     def parameters(self, draw: Draw) -> Parameters:
         """A pure function of `draw`; each tensor has one row per sample."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no parameters()")
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """The transformed images, a new tensor."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no apply()")
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
         """Draw and apply."""

@@ -36,7 +36,7 @@ class LitDataModule(LightningDataModule, ABC):
     class_names: tuple[str, ...] | None = None
     target_kind: ClassVar[Literal["classes", "numbers", "tokens"]] = "classes"
     mapped: bool = False  # whether `load_part` maps a file, so that the data takes no memory that it has to give back
-    batches_per_call: int = 1  # above 1, training batches come in lists of so many; set before fit
+    batches_per_call: int = 1  # above 1, training batches come so many at a time; set before fit
 
     def __init__(
         self,
