@@ -2,6 +2,8 @@
 
     python benchmarks/accuracy.py                      run what is missing, then write the table
     python benchmarks/accuracy.py mlp_mnist --seeds 5   only this config, five seeds
+    python benchmarks/accuracy.py mlp_mnist --again     measure anew: its earlier runs are dropped
+    python benchmarks/accuracy.py cifar10_fast --runs runs/cifar10_fast/*   take finished runs
     python benchmarks/accuracy.py --table               only write the table
 
 Every finished run is kept in results/accuracy.json at once: stop with Ctrl-C whenever you like, start again to go on.
@@ -17,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,6 @@ RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "accuracy.md")
 BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
 
-BF16 = ("--trainer.precision=bf16-mixed",)  # two to three times faster where the processor has AMX
 FOLDER = (
     "--data=ImageFolderDataModule",
 )  # CIFAR-10 as JPEG files: LITLAB_DATA_DIR names the folder of train/ and test/
@@ -44,15 +45,15 @@ ROWS: tuple[Row, ...] = (
     ("mlp_digits", (), 95.0),
     ("mlp_mnist", (), 98.2),
     ("mlp_fashion_mnist", (), 88.8),
-    ("cnn_mnist", (*BF16, "--trainer.max_epochs=1", "--data.batch_size=64", "--model.dropout=0.25"), 98.9),
-    ("cnn_mnist", BF16, 99.2),
+    ("cnn_mnist", ("--trainer.max_epochs=1", "--data.batch_size=64", "--model.dropout=0.25"), 98.9),
+    ("cnn_mnist", (), 99.2),
     ("cnn_mnist_fast", (), 99.0),
-    ("cnn_fashion_mnist", BF16, 91.0),
-    ("cnn_cifar10", BF16, None),
-    ("resnet_fashion_mnist", BF16, 91.5),
+    ("cnn_fashion_mnist", (), 91.0),
+    ("cnn_cifar10", (), None),
+    ("resnet_fashion_mnist", (), 91.5),
     ("resnet_fashion_wide", ("--trainer.max_epochs=5",), 92.8),
     ("resnet_fashion_wide", (), 93.8),
-    ("resnet_cifar10", BF16, None),
+    ("resnet_cifar10", (), None),
     ("cifar10_fast", FOLDER, 90.0),
     ("cnn_image_folder", (), None),
     ("lstm_mnist", ("--trainer.max_epochs=4",), 98.4),
@@ -71,12 +72,23 @@ def load() -> list[dict[str, Any]]:
 
 
 def keep(record: dict[str, Any]) -> None:
-    """Add one run; the file is replaced whole, so that an interruption leaves the old one."""
-    RESULTS.parent.mkdir(exist_ok=True)
+    """Add one run."""
     with FileLock(f"{RESULTS}.lock"):  # several may run side by side, each on its own configs
-        aside = RESULTS.with_suffix(".new")
-        aside.write_text(json.dumps([*load(), record], indent=1) + "\n")
-        os.replace(aside, RESULTS)
+        replace_all([*load(), record])
+
+
+def drop(rows: Sequence[Row]) -> None:
+    """Forget the runs of these rows."""
+    gone = {(config, flags) for config, flags, _ in rows}
+    with FileLock(f"{RESULTS}.lock"):
+        replace_all([record for record in load() if (record["config"], tuple(record["flags"])) not in gone])
+
+
+def replace_all(records: list[dict[str, Any]]) -> None:
+    """The file is replaced whole, so that an interruption leaves the old one."""
+    aside = RESULTS.with_suffix(".new")
+    aside.write_text(json.dumps(records, indent=1) + "\n")
+    os.replace(aside, RESULTS)
 
 
 def measure(config: str, flags: tuple[str, ...], seed: int, threads: int) -> dict[str, Any]:
@@ -95,23 +107,30 @@ def measure(config: str, flags: tuple[str, ...], seed: int, threads: int) -> dic
         )
         if done.returncode:
             raise SystemExit(f"{config}, seed {seed}: exit code {done.returncode}\n{done.stderr}")
-        run = Path(folder) / config / "0"
-        fitted, tested = json.loads((run / "results.json").read_text())
-        facts = json.loads((run / "environment.json").read_text())
+        return record_of(Path(folder) / config / "0", config, flags)
+
+
+def record_of(run: Path, config: str, flags: tuple[str, ...]) -> dict[str, Any]:
+    """What a run folder says about its fit and its test."""
+    done = json.loads((run / "results.json").read_text())
+    fitted = next(result for result in done if result["verb"] == "fit")
+    tested = next(result for result in reversed(done) if result["verb"] == "test")
+    facts = json.loads((run / "environment.json").read_text())
     return {
         "config": config,
         "flags": list(flags),
-        "seed": seed,
+        "seed": facts["seed"],
         "test": tested["metrics"],
         "validation": fitted["metrics"],
         "best_epoch": fitted["epoch"],
         "seconds": fitted["seconds"],
-        "threads": threads,
+        "threads": facts["chosen"]["threads"],
+        "precision": facts["chosen"]["precision"],
         "commit": (facts["git"] or {}).get("commit"),
         "versions": facts["versions"],
         "processor": facts["hardware"]["processor"],
         "data": facts["data"]["sha256"],
-        "finished": time.strftime("%Y-%m-%d"),
+        "finished": tested["time"][:10],
     }
 
 
@@ -170,6 +189,8 @@ def main() -> None:
     parser.add_argument("configs", nargs="*", help="default: all that run on a CPU with data at hand")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--again", action="store_true", help="drop the earlier runs of these configs first")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="take these finished runs of one config")
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
     known = list(dict.fromkeys(config for config, _, _ in ROWS))
@@ -177,9 +198,16 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
     chosen = options.configs or [config for config in known if config not in NEEDS_A_GPU_OR_DATA]
+    rows = [row for row in ROWS if row[0] in chosen]
+    if options.runs and len(rows) != 1:
+        parser.error("--runs: name the one config that was trained, of one row")
+    if options.again and not options.table:
+        drop(rows)
+    for run in options.runs:
+        keep(record_of(run, rows[0][0], rows[0][1]))
     try:
-        for seed in range(0 if options.table else options.seeds):
-            for config, flags, _ in (row for row in ROWS if row[0] in chosen):
+        for seed in range(0 if options.table or options.runs else options.seeds):
+            for config, flags, _ in rows:
                 done = {(r["config"], tuple(r["flags"]), r["seed"]) for r in load()}
                 if (config, flags, seed) in done:
                     continue

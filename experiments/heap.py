@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt(3)
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names of mallopt(3)
 _BLOCK = 1 << 30  # bytes; tensors up to this size
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
@@ -22,4 +22,4 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library has none
     # The first refuses so much in glibc before 2.35; without it the second must stay as it is.
-    return bool(mallopt and mallopt(_MMAP_THRESHOLD, _BLOCK) and mallopt(_TRIM_THRESHOLD, (1 << 31) - 1))
+    return bool(mallopt and mallopt(MMAP_THRESHOLD, _BLOCK) and mallopt(TRIM_THRESHOLD, (1 << 31) - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,26 +64,31 @@ class Bare(LightningModule):
         return {"optimizer": raw.optimizer, "lr_scheduler": {"scheduler": raw.scheduler, "interval": "step"}}
 
 
-def alternate(work: Work, samples: int, pairs: int, machine: Machine) -> Turns:
-    """`pairs` epochs of the raw loop and of the Trainer taking turns, after one of each to warm up."""
-    before = torch.get_num_threads()
+def fit(work: Work, own: RawTraining, epochs: int, callbacks: Sequence[Callback] = ()) -> None:
+    """Train `own`'s network on its batches."""
+    machine, before = own.machine, torch.get_num_threads()
     torch.set_num_threads(machine.threads)
-    raw, own = (RawTraining(work, samples, pairs + 1, machine) for _ in range(2))
-    turns = Turns(raw)
     trainer = Trainer(
         accelerator="gpu" if machine.device.type == "cuda" else "cpu",
         devices=1,
         precision=machine.precision,  # type: ignore[arg-type]
-        max_epochs=pairs + 1,
+        max_epochs=epochs,
         gradient_clip_val=work.clip,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[InTurns(turns)],
+        callbacks=list(callbacks),
     )
     with torch.random.fork_rng():
         trainer.fit(Bare(own), own.batches)
     torch.set_num_threads(before)
+
+
+def alternate(work: Work, samples: int, pairs: int, machine: Machine) -> Turns:
+    """`pairs` epochs of the raw loop and of the Trainer taking turns, after one of each to warm up."""
+    raw, own = (RawTraining(work, samples, pairs + 1, machine) for _ in range(2))
+    turns = Turns(raw)
+    fit(work, own, pairs + 1, [InTurns(turns)])
     turns.without_the_first()
     return turns

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import measure, speed, table
+from benchmarks.attempts import __main__ as attempts
 from benchmarks.measure import Options, Record, Spread, Store, at_least, at_most
 
 
@@ -107,3 +108,28 @@ def test_without_cuda_the_page_says_not_measured(
 def test_an_unknown_row_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="C99"):
         speed.main(["--rows=C99", f"--results={tmp_path / 'speed.json'}"])
+
+
+@pytest.mark.slow
+def test_attempts_print_a_row_for_each_arm(capsys: pytest.CaptureFixture[str]) -> None:
+    before = torch.get_num_threads()
+    assert attempts.main(["--quick", "--rounds=1", "--threads=1"]) == 0
+    assert torch.get_num_threads() == before
+    printed = capsys.readouterr().out
+    for name in attempts.NAMES:
+        assert f"\n{name}: " in printed
+    for arm in (
+        "bf16, channels-last",
+        "a bare Trainer",
+        "16 steps in a call",
+        "side by side",
+        "freed memory given back",
+    ):
+        assert arm in printed
+    assert "60% of the images" in printed
+
+
+def test_an_unknown_attempt_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        attempts.main(["precison"])
+    assert "precison" in capsys.readouterr().err

@@ -1,0 +1,132 @@
+"""Steps of networks without a Trainer: precision and layout, small convolutions, the short recipe."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.profiler import profile
+
+from benchmarks.arms.raw import Machine, RawTraining
+from benchmarks.arms.work import CNN, LSTM, MLP_512
+from benchmarks.attempts.rounds import Asked, in_turns, show
+from experiments.heap import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
+from lit_models.muon import Muon
+from lit_models.side_by_side import SideBySideConv2d
+from lit_models.speed_net import SpeedNet
+
+
+def precision(asked: Asked) -> None:
+    """C6: a step of the raw loop by threads, precision and layout."""
+    for what, work in (("CNN, batch 128", CNN), ("LSTM, batch 128", LSTM), ("MLP-512, batch 256", MLP_512)):
+        work = work.quick() if asked.quick else work
+        for threads in sorted({1, asked.threads}):
+            torch.set_num_threads(threads)
+            plain = partial(Machine, threads=threads, fused=not work.clip)
+            kinds = {"float32": plain(), "bf16": plain(precision="bf16-mixed")}
+            if work.config.startswith("cnn"):
+                kinds["channels-last"] = plain(channels_last=True)
+                kinds["bf16, channels-last"] = plain(precision="bf16-mixed", channels_last=True)
+            steps = 1 if asked.quick else 5
+            arms: dict[str, Callable[[], object]] = {}
+            for name, machine in kinds.items():
+                training = RawTraining(work, (asked.rounds + 1) * steps * work.batch_size, 1, machine)
+                training.begin()
+                arms[name] = partial(training.steps, 1)
+            show(f"{what}, {threads} thread(s)", in_turns(arms, asked.rounds, steps))
+    torch.set_num_threads(asked.threads)
+
+
+def convolutions(asked: Asked) -> None:
+    """C10: forward and backward of one 3x3 convolution in bfloat16, each image alone and images side by side."""
+    batch = 16 if asked.quick else 256
+    for inputs, filters, pixels in ((256, 256, 3), (256, 256, 7), (64, 256, 7), (64, 64, 15)):
+        x = (
+            torch.randn(batch, inputs, pixels, pixels)
+            .bfloat16()
+            .contiguous(memory_format=torch.channels_last)
+            .requires_grad_()
+        )
+        together = SideBySideConv2d(inputs, filters).bfloat16().to(memory_format=torch.channels_last)
+        alone = nn.Conv2d(inputs, filters, 3, padding=1, bias=False).bfloat16().to(memory_format=torch.channels_last)
+        given = torch.randn(batch, filters, pixels, pixels).bfloat16().contiguous(memory_format=torch.channels_last)
+        arms = {"each alone": partial(there_and_back, alone, x, given)}
+        arms["side by side"] = partial(there_and_back, together, x, given)
+        what = f"{inputs} to {filters} filters, {batch} images of {pixels}x{pixels}"
+        show(what, in_turns(arms, asked.rounds, 1 if asked.quick else 5))
+
+
+def there_and_back(layer: nn.Module, x: Tensor, gradient: Tensor) -> None:
+    """Forward and backward."""
+    layer(x).backward(gradient)
+
+
+class Recipe:
+    """Steps of the short recipe's network as configs/cifar10_fast.yaml has it, but for what is named."""
+
+    def __init__(
+        self, batch: int = 256, side_by_side: bool = True, bias: bool = False, pixels: int = 32, sgd: bool = False
+    ) -> None:
+        torch.manual_seed(0)
+        net = SpeedNet(3, 10, [64, 256, 256], whitening_bias=bias)
+        if not side_by_side:
+            for parent in list(net.modules()):
+                for name, child in parent.named_children():
+                    if isinstance(child, SideBySideConv2d):
+                        plain = nn.Conv2d(child.in_channels, child.out_channels, 3, padding=1, bias=False)
+                        setattr(parent, name, plain)
+        self.net = net.to(memory_format=torch.channels_last)
+        trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        self.optimizer: torch.optim.Optimizer = Muon(net.parameters(), lr=0.14)
+        if sgd:
+            self.optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.85, nesterov=True, fused=True)
+        self.x = torch.randn(batch, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
+        self.y = torch.randint(10, (batch,))
+
+    def images(self, number: int) -> None:
+        """Train on so many images."""
+        for _ in range(number // len(self.x)):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = cross_entropy(self.net(self.x), self.y, label_smoothing=0.2)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+
+
+def recipe(asked: Asked) -> None:
+    """C10: the short recipe's step, each idea taken out or put in by itself; then where its time goes."""
+    small, large = (8, 16) if asked.quick else (256, 512)
+    keep_freed_memory()
+    work: dict[str, Callable[[int], None]] = {
+        "as shipped": Recipe(small).images,
+        "each small image alone": Recipe(small, side_by_side=False).images,
+        "a bias in the whitening layer": Recipe(small, bias=True).images,
+        "Nesterov SGD instead of Muon": Recipe(small, sgd=True).images,
+        "images of 24x24": Recipe(small, pixels=24).images,
+        f"batch {large}": Recipe(large).images,
+    }
+    arms: dict[str, Callable[[], object]] = {name: partial(one, large) for name, one in work.items()}
+    arms[f"batch {large}, freed memory given back"] = partial(given_back, work[f"batch {large}"], large)
+    show(f"{large} images", in_turns(arms, asked.rounds, 1 if asked.quick else 4))
+    with profile() as found:
+        work["as shipped"](large)
+    events = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    print()
+    for event in events[:8]:
+        print(f"| {event.key} | {100 * event.self_cpu_time_total / total:.1f} % of the step |")
+
+
+def given_back(step: Callable[[int], None], images: int) -> None:
+    """A step with glibc's own thresholds at their highest, 32 and 64 MiB, which litlab raises."""
+    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, 32 << 20)
+        mallopt(TRIM_THRESHOLD, 64 << 20)
+    step(images)
+    keep_freed_memory()
