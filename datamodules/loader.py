@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
+import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import Sampler, SequentialSampler
 
@@ -181,18 +182,25 @@ class InMemoryLoader:
 class SeveralBatches:
     """The batches of one call of `training_step`: each is made when it is asked for, so that one fits in the cache."""
 
-    def __init__(self, make: Callable[[int, int], Batch], epoch: int, indices: range) -> None:
-        self._make, self._epoch, self._indices = make, epoch, indices
+    def __init__(
+        self, make: Callable[[int, int], Batch], epoch: int, indices: range, device: torch.device | None = None
+    ) -> None:
+        self._make, self._epoch, self._indices, self._device = make, epoch, indices, device
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return (self._make(self._epoch, index) for index in self._indices)
+    def __getitem__(self, index: int) -> Batch:
+        """A batch, made anew each time it is asked for."""
+        batch = self._make(self._epoch, self._indices[index])
+        return batch if self._device is None else (batch[0].to(self._device), batch[1].to(self._device))
 
-    def to(self, device: Any, **_: Any) -> SeveralBatches:
-        """Lightning moves what it is handed; these batches are made where the model is."""
-        return self
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(len(self)))
+
+    def to(self, device: torch.device, **_: Any) -> SeveralBatches:
+        """The same batches, moved when they are made; Lightning asks for it."""
+        return SeveralBatches(self._make, self._epoch, self._indices, device)
 
 
 _REFUSALS = {

@@ -20,7 +20,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from experiments import machine_facts
-from experiments.heap import keep_freed_memory
 from experiments.machine_kept import decide_once, key_of
 from experiments.machine_probe import speed_up
 
@@ -204,7 +203,10 @@ def apply(choice: Choice, model: LightningModule) -> None:
 
 @contextmanager
 def settings(choice: Choice, processes: int = 1) -> Iterator[None]:
-    """Compute with the chosen threads, here and in the processes that Lightning starts meanwhile."""
+    """Compute with the chosen threads, here and in the processes that Lightning starts meanwhile.
+
+    Without a GPU, torch is told so by an empty CUDA_VISIBLE_DEVICES, unless the user has set it.
+    """
     before, handed = torch.get_num_threads(), {}
     if processes > 1:
         handed["OMP_NUM_THREADS"] = str(choice.threads)
@@ -213,10 +215,9 @@ def settings(choice: Choice, processes: int = 1) -> Iterator[None]:
         # time: 0.1 to 0.4 ms, as much as a small network's whole step. No device to look for, no search.
         handed["CUDA_VISIBLE_DEVICES"] = ""
     handed = {name: value for name, value in handed.items() if name not in os.environ}
-    torch.set_num_threads(choice.threads)
-    os.environ.update(handed)
-    keep_freed_memory()
     try:
+        torch.set_num_threads(choice.threads)
+        os.environ.update(handed)
         yield
     finally:
         torch.set_num_threads(before)

@@ -105,6 +105,7 @@ class SeveralSteps:
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         told, self.logged = 0, None
         for index, batch in enumerate(batches):
+            batch = trainer.precision_plugin.convert_input(batch)  # Lightning sees only what holds them
             due = bool(every) and (step + index + 1) % every == 0
             if due and index:
                 _tell(trainer, index - told)

@@ -23,9 +23,11 @@ class SideBySideConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != 4 or input.dtype != torch.bfloat16 or input.device.type != "cpu":
+            return super().forward(input)
         batch, _, height, width = input.shape
         together = images_in_a_row(batch, width)
-        if input.dtype != torch.bfloat16 or input.device.type != "cpu" or together == 1:
+        if together == 1:
             return super().forward(input)
         pixels = nn.functional.pad(input.permute(0, 2, 3, 1), (0, 0, 0, 1))  # one column of zeros after each image
         rows = pixels.reshape(batch // together, together, height, width + 1, -1).transpose(1, 2)
@@ -38,6 +40,6 @@ class SideBySideConv2d(nn.Conv2d):
 def images_in_a_row(batch: int, width: int) -> int:
     """The largest power of two that divides the batch and makes a row of at most `ROW` pixels; 1 for wide images."""
     together = 1
-    while width <= SMALL and batch % (2 * together) == 0 and 2 * together * (width + 1) <= ROW:
+    while batch and width <= SMALL and batch % (2 * together) == 0 and 2 * together * (width + 1) <= ROW:
         together *= 2
     return together

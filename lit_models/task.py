@@ -174,7 +174,7 @@ class LitTask(LightningModule, ABC):
         count = batch_idx != pace.counted
         pace.counted = batch_idx
         if several is not None:
-            batch = several.last
+            batch, several.last = several.last, None
         loss, objective = self.losses(batch, count)
         if count:
             trainer = self.trainer

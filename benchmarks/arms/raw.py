@@ -62,6 +62,7 @@ class Batches:
         self.scale, self.shift = (values.to(machine.device) for values in pixels.scale_and_shift())
         if machine.channels_last:  # pixel by pixel, so that a picked row has the layout already
             images = images.permute(0, 2, 3, 1)
+        self.generator = torch.Generator().manual_seed(len(self.rows))
         self.images, self.labels = images.contiguous().to(machine.device), pixels.labels.to(machine.device)
 
     def __len__(self) -> int:
@@ -76,7 +77,9 @@ class Batches:
 
     def order(self) -> Tensor:
         """The rows of an epoch, on the device."""
-        return self.rows[torch.randperm(len(self.rows)).to(self.rows.device)] if self.shuffle else self.rows
+        if not self.shuffle:
+            return self.rows
+        return self.rows[torch.randperm(len(self.rows), generator=self.generator).to(self.rows.device)]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order()

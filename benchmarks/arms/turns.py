@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.arms.raw import RawTraining, clock
 
-SLICE = 20  # calls of training_step between two turns of the raw loop: about a second or less
+SLICE = 20  # steps between two turns of the raw loop: about a second or less
 
 
 class Turns:
@@ -17,7 +17,9 @@ class Turns:
     """
 
     def __init__(self, raw: RawTraining, steps_in_call: int = 1) -> None:
-        self.training, self.device, self.number = raw, raw.machine.device, SLICE * steps_in_call
+        self.training, self.device = raw, raw.machine.device
+        self.calls = max(1, SLICE // steps_in_call)  # of training_step, between two turns
+        self.number = self.calls * steps_in_call
         self.raw: list[float] = []
         self.loop: list[float] = []
         self.epoch: list[float] = []
@@ -33,7 +35,7 @@ class Turns:
 
     def after_call(self, index: int) -> None:
         """After each batch, or list of batches."""
-        if index % SLICE == 0:
+        if (index + 1) % self.calls == 0:
             self._let_raw_step(self.number)
 
     def end_loop(self) -> None:

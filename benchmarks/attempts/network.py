@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,6 @@ from torch.profiler import profile
 from benchmarks.arms.raw import Machine, RawTraining
 from benchmarks.arms.work import CNN, LSTM, MLP_512
 from benchmarks.attempts.rounds import Asked, in_turns, show
-from experiments.heap import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
 from lit_models.muon import Muon
 from lit_models.side_by_side import SideBySideConv2d
 from lit_models.speed_net import SpeedNet
@@ -101,7 +98,6 @@ class Recipe:
 def recipe(asked: Asked) -> None:
     """C10: the short recipe's step, each idea taken out or put in by itself; then where its time goes."""
     small, large = (8, 16) if asked.quick else (256, 512)
-    keep_freed_memory()
     work: dict[str, Callable[[int], None]] = {
         "as shipped": Recipe(small).images,
         "each small image alone": Recipe(small, side_by_side=False).images,
@@ -111,7 +107,6 @@ def recipe(asked: Asked) -> None:
         f"batch {large}": Recipe(large).images,
     }
     arms: dict[str, Callable[[], object]] = {name: partial(one, large) for name, one in work.items()}
-    arms[f"batch {large}, freed memory given back"] = partial(given_back, work[f"batch {large}"], large)
     show(f"{large} images", in_turns(arms, asked.rounds, 1 if asked.quick else 4))
     with profile() as found:
         work["as shipped"](large)
@@ -120,13 +115,3 @@ def recipe(asked: Asked) -> None:
     print()
     for event in events[:8]:
         print(f"| {event.key} | {100 * event.self_cpu_time_total / total:.1f} % of the step |")
-
-
-def given_back(step: Callable[[int], None], images: int) -> None:
-    """A step with glibc's own thresholds at their highest, 32 and 64 MiB, which litlab raises."""
-    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, 32 << 20)
-        mallopt(TRIM_THRESHOLD, 64 << 20)
-    step(images)
-    keep_freed_memory()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from benchmarks.arms import data, work
+from benchmarks.arms import bare, data, work
 from benchmarks.arms.graphs import GraphTraining
 from benchmarks.arms.raw import Batches, Machine, RawTraining
+from benchmarks.arms.turns import Turns
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"experiments", "lit_models", "datamodules", "callbacks"}
@@ -64,6 +67,58 @@ def test_graph_arm_without_cuda_is_the_raw_loop() -> None:
         training.epoch()
         kept.append(training.net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(kept[0].values(), kept[1].values(), strict=True))
+
+
+def test_raw_order_is_new_in_each_epoch_whatever_the_generator() -> None:
+    training = RawTraining(work.SOFTMAX.quick(), 80, 2, Machine())
+    orders = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        orders.append(training.batches.order().tolist())
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+@pytest.mark.parametrize(("in_call", "expected"), [(1, [20, 20, 3]), (16, [16, 16, 11]), (50, [43])])
+def test_both_trainings_take_turns_every_twenty_steps(in_call: int, expected: list[int]) -> None:
+    """43 steps of the raw loop beside as many of a Trainer's, which come `in_call` at a time."""
+    training = RawTraining(work.SOFTMAX.quick(), 43 * 32, 1, Machine())
+    training.batches.batch_size = 32
+    training.batches.rows = torch.arange(80).repeat(18)[: 43 * 32]
+    taken: list[int] = []
+
+    def steps(number: int) -> float:
+        before = len(taken_rows)
+        for _ in range(number):
+            if next(training._left, None) is None:
+                break
+            taken_rows.append(1)
+        taken.append(len(taken_rows) - before)
+        return 1.0
+
+    taken_rows: list[int] = []
+    training.steps = steps  # type: ignore[method-assign]
+    turns = Turns(training, in_call)
+    turns.start_epoch()
+    for index in range(-(-43 // in_call)):
+        turns.after_call(index)
+    turns.end_loop()
+    assert [number for number in taken if number] == expected
+
+
+def test_a_bare_trainer_searches_for_no_gpu_and_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen = []
+
+    class Looks(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    job = work.SOFTMAX.quick()
+    bare.fit(job, RawTraining(job, 80, 1, Machine()), 1, [Looks()])
+    assert seen == [""]
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 @pytest.mark.parametrize("name", WORKS)

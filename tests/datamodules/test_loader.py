@@ -110,6 +110,9 @@ def test_lists_of_batches_hold_the_same_batches() -> None:
     assert [len(call) for call in calls] == [3, 3, 1]
     assert len(grouped) == 3
     assert [y.tolist() for call in calls for _, y in call] == numbers(plain)
+    assert calls[1][2][1].tolist() == numbers(plain)[5]
+    moved = [batch for call in calls for batch in call.to(torch.device("meta"))]
+    assert [(x.device.type, y.device.type) for x, y in moved] == [("meta", "meta")] * 7
 
 
 @pytest.mark.parametrize("n", [101, 103])

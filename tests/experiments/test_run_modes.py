@@ -97,9 +97,11 @@ def test_numbers_that_are_not_possible(option: str, value: str, litlab: Command)
     assert f"{option.strip('-')}: {value} is not possible" in result.sentence
 
 
-def test_several_steps_in_a_call_give_the_same_run(litlab: Command) -> None:
-    assert litlab("fit", *QUICK).code == 0
-    result = litlab("fit", *QUICK, "--steps_per_call=8")
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed"])
+def test_several_steps_in_a_call_give_the_same_run(litlab: Command, precision: str) -> None:
+    words = (*QUICK, f"--trainer.precision={precision}")
+    assert litlab("fit", *words).code == 0
+    result = litlab("fit", *words, "--steps_per_call=8")
     assert result.code == 0, result.err
     assert last_losses("runs/mlp_digits/1") == last_losses("runs/mlp_digits/0")
 

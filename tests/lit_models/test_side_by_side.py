@@ -41,6 +41,33 @@ def test_images_in_a_row_divide_the_batch_and_make_rows_of_some_length() -> None
     assert images_in_a_row(512, 9) == 1
 
 
+def _shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Of what reaches torch's convolution."""
+    seen: list[tuple[int, ...]] = []
+    plain = nn.Conv2d.forward
+
+    def forward(self: nn.Conv2d, images: Tensor) -> Tensor:
+        seen.append(tuple(images.shape))
+        return plain(self, images)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
+    return seen
+
+
+def test_small_images_do_lie_side_by_side_also_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _shapes(monkeypatch)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = SideBySideConv2d(4, 6)(torch.randn(64, 4, 3, 3).to(torch.bfloat16))
+    assert output.shape == (64, 6, 3, 3)
+    assert seen == [(2, 4, 3, 128)], "32 images of 3 pixels and a column of zeros each"
+
+
+def test_what_a_convolution_takes_is_taken() -> None:
+    ours = SideBySideConv2d(4, 6).to(torch.bfloat16)
+    assert ours(torch.randn(4, 3, 3).to(torch.bfloat16)).shape == (6, 3, 3)
+    assert ours(torch.randn(0, 4, 3, 3).to(torch.bfloat16)).shape == (0, 6, 3, 3)
+
+
 def test_float32_goes_the_plain_way() -> None:
     ours = SideBySideConv2d(4, 4)
     images = torch.randn(8, 4, 3, 3)
