@@ -64,6 +64,7 @@ class Turns:
 
     def _let_raw_step(self, number: int) -> None:
         self.pause()
-        with torch.random.fork_rng():
+        # What is left of an epoch comes at the validation's start, where Lightning has switched gradients off.
+        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
             self._raw_seconds += self.training.steps(number)
         self.resume()
