@@ -8,15 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback
+
 from benchmarks.arms import litlab, naive
-from benchmarks.arms.work import CNN_32, CNN_MNIST, LSTM, MLP, SOFTMAX, Work
+from benchmarks.arms.work import CNN, CNN_32, CNN_MNIST, LSTM, MLP, SOFTMAX, Work
 from benchmarks.measure import ROOT, Line, Options, Record, Spread, Target, at_least, at_most, ratios
 from benchmarks.rows_loop import sized
 
@@ -161,6 +163,32 @@ def c10(options: Options) -> Iterator[Record]:
     yield Record("C10", "time", Spread.of(seconds), at_most(12.0), "min", {}, reached=reached, note=note)
     percent = Spread.of([100 * accuracy for accuracy in accuracies])
     yield Record("C10", "single view, test accuracy", percent, at_least(90.5), "%", {}, note=note)
+
+
+def dashboards(options: Options) -> Iterator[Record]:
+    """What looking inside costs: a whole fit with the shipped dashboards, and with every one, over one with none."""
+    work = replace(sized(CNN, options), fraction=CNN.fraction)
+    config, epochs = "cnn_fashion_mnist", 1 if options.quick else 5
+    arms: dict[str, Callable[[], list[Callback]]] = {
+        "none": list,
+        "shipped": partial(litlab.dashboards, config),
+        "every": partial(litlab.dashboards, config, every=True),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    litlab.end_to_end(work, 1, options.device, litlab.dashboards(config, every=True))  # warms up
+    for _ in range(options.pairs):
+        for name, make in arms.items():
+            seconds[name].append(litlab.end_to_end(work, epochs, options.device, make())[0])
+    for name, limit in (("shipped", 1.05), ("every", 1.15)):
+        yield Record(
+            "dashboards",
+            f"{config}, {'the shipped ones' if name == 'shipped' else 'every one, every 10 steps'}",
+            ratios(seconds[name], seconds["none"]),
+            at_most(limit),
+            arms={arm: Spread.of(seconds[arm]) for arm in ("none", name)},
+            pairs=options.pairs,
+            note=f"whole fits of {epochs} epochs",
+        )
 
 
 def memory(options: Options) -> Iterator[Record]:

@@ -68,12 +68,12 @@ def main(words: list[str] | None = None) -> int:
 
     families: dict[str, Callable[[Options], Iterator[Line]]] = {
         **{name: getattr(rows_loop, name.lower()) for name in ("C1", "C2", "C3", "C4", "C5", "C6")},
-        **{name: getattr(rows_whole, name.lower()) for name in ("C7", "C8", "C9", "C10", "memory")},
+        **{name: getattr(rows_whole, name.lower()) for name in ("C7", "C8", "C9", "C10", "dashboards", "memory")},
         **{name: getattr(rows_gpu, name.lower()) for name in ("G1", "G3", "G4", "G6")},
     }
     store = Store(asked.results or ROOT / "benchmarks" / "results" / "speed.json")
     page = asked.page or ROOT / "docs" / "benchmarks.md"
-    kinds = "G" if asked.device == "cuda" else ("C", "memory")
+    kinds = "G" if asked.device == "cuda" else ("C", "dashboards", "memory")
     done = {kept["row"] for kept in store.load().values()}
     chosen = [name for name in families if name.startswith(kinds) and name not in done]
     if asked.rows:

@@ -1,24 +1,40 @@
 """What is seen and guarded while a model trains: one callback a file."""
 
+from callbacks.activations import Activations
 from callbacks.averaged_views import AveragedViews
 from callbacks.averaged_weights import AveragedWeights
+from callbacks.chart_layout import ChartLayout
 from callbacks.checkpoints import BestCheckpoint, LastCheckpoint, unknown_monitor
+from callbacks.classification_evidence import ClassificationEvidence
+from callbacks.decision_regions import DecisionRegions
+from callbacks.embeddings import Embeddings
 from callbacks.failure import FiniteLoss, TrainingFailed
+from callbacks.feature_maps import FeatureMaps
 from callbacks.generated_text import GeneratedText
+from callbacks.gradients import Gradients
 from callbacks.hyper_parameters import HyperParameters
 from callbacks.model_graph import ModelGraph
 from callbacks.predictions import PredictionWriter
 from callbacks.progress import PlainProgress, TerminalProgress, progress_bar
+from callbacks.regression_figures import RegressionFigures
 from callbacks.run_settings import RunSettings
 from callbacks.step_hooks import NoStepHooks
 from callbacks.summary import ModelTable
+from callbacks.weights import Weights
 
 __all__ = [
+    "Activations",
     "AveragedViews",
     "AveragedWeights",
     "BestCheckpoint",
+    "ChartLayout",
+    "ClassificationEvidence",
+    "DecisionRegions",
+    "Embeddings",
+    "FeatureMaps",
     "FiniteLoss",
     "GeneratedText",
+    "Gradients",
     "HyperParameters",
     "LastCheckpoint",
     "ModelGraph",
@@ -26,9 +42,11 @@ __all__ = [
     "NoStepHooks",
     "PlainProgress",
     "PredictionWriter",
+    "RegressionFigures",
     "RunSettings",
     "TerminalProgress",
     "TrainingFailed",
+    "Weights",
     "progress_bar",
     "unknown_monitor",
 ]

@@ -25,6 +25,11 @@ def is_dry_run(trainer: Trainer) -> bool:
     return bool(getattr(trainer, "fast_dev_run", False))
 
 
+def last_step(trainer: Trainer) -> int:
+    """The newest optimizer step, counted from 0 as Lightning's loggers do."""
+    return max(int(trainer.global_step) - 1, 0)
+
+
 def tensorboard_logger(trainer: Trainer) -> TensorBoardLogger | None:
     """The run's TensorBoard logger on the process that writes, else None (also under `fast_dev_run`)."""
     if not trainer.is_global_zero or is_dry_run(trainer):

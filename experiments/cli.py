@@ -13,8 +13,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import callbacks as _callbacks  # noqa: F401 - importing the rooms makes their classes known by short name
 import datamodules as _datamodules  # noqa: F401
 import lit_models as _lit_models  # noqa: F401
-from experiments import evaluation, machine, training
+from experiments import data_report, evaluation, machine, training
 from experiments.arguments import arrange, class_path, model_class, read_config
+from experiments.catalogue import runs_dir
 from experiments.checks import check_plain, check_trainer
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
@@ -88,7 +89,11 @@ class LitlabCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build data, then model, then Trainer; a mistake found on the way is told as it is, not as it was wrapped."""
         try:
-            super().instantiate_classes()
+            if self.verb == "data":
+                self.config_init = self.parser.instantiate_classes(self.config)
+                self.datamodule = self.config_init.data
+            else:
+                super().instantiate_classes()
         except Exception as error:  # jsonargparse wraps what a constructor raises in errors of several kinds
             mistake = self.facts.problem or mistake_within(error)
             if mistake is None or mistake is error:
@@ -139,6 +144,10 @@ class LitlabCLI(LightningCLI):
 
     def run(self) -> None:
         """Do the verb."""
+        if self.verb == "data":
+            folder = runs_dir() / "data" / self.config.experiment
+            data_report.run(self.datamodule, folder, self.config.seed_everything)
+            return
         parts = (self.trainer, self.model, self.datamodule)
         if self.verb == "fit":
             training.train(*parts, self.plan, self.weights)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks import (
     BestCheckpoint,
+    ChartLayout,
     FiniteLoss,
     HyperParameters,
     LastCheckpoint,
@@ -66,7 +67,7 @@ def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: s
             )
         )
     if trainer.get("logger") is not False and not trainer.get("fast_dev_run"):
-        found += [LearningRateMonitor(), RunSettings(config_text), ModelGraph()]
+        found += [LearningRateMonitor(), RunSettings(config_text), ModelGraph(), ChartLayout()]
     if settings.machine.compile:
         found.append(CompiledNetwork())
     if trainer.get("enable_checkpointing") is False:

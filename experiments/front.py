@@ -43,7 +43,7 @@ def _dispatch(words: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         print(helptext.of_verb(verb))
         return 0
-    if verb in TRAINER_VERBS:
+    if verb in (*TRAINER_VERBS, "data"):
         return _start(verb, rest)
     return _light(verb)(rest)
 
@@ -52,6 +52,8 @@ def _light(verb: str) -> Callable[[list[str]], int]:
     """Commands that are small modules of their own, imported when asked for."""
     if verb == "list":
         from experiments.listing import main as run
+    elif verb == "board":
+        from experiments.board import main as run
     elif verb == "completion":
         from experiments.completion import main as run
     else:
@@ -67,7 +69,7 @@ def _start(verb: str, words: list[str]) -> int:
     words = _config_names(words)
     help_only = "--help-all" in words or any(word.partition("=")[0].endswith(".help") for word in words)
     run = None
-    if verb == "fit":
+    if verb in ("fit", "data"):
         if not leading and not any(_is_config(word) for word in words) and not help_only:
             leading = [DEMO]
         words = [f"--config={find_config(word)}" for word in leading] + words

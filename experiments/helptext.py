@@ -14,6 +14,8 @@ commands
   litlab test RUN                   score a run's best weights on the official test set
   litlab validate RUN               score them on the validation part
   litlab predict RUN                write predictions with probabilities to a CSV file
+  litlab board [DIR]                TensorBoard of all runs, of an experiment or of one run
+  litlab data CONFIG                samples before and after augmentation, statistics, balance, duplicates
   litlab list [configs|models|data|callbacks|runs]
   litlab info                       versions, devices, data found
   litlab completion bash|zsh|fish   a completion script for the shell
@@ -96,10 +98,13 @@ _WHAT = {
 }
 
 _SMALL = {
-    "list": "usage: litlab list [configs|models|data|callbacks|runs]\n\nShows what can be named; without a word, all.",
-    "info": "usage: litlab info\n\nVersions, devices, precisions kept for them, and which data sets are found where.",
-    "completion": "usage: litlab completion bash|zsh|fish\n\nPrints a script that completes what one types:\n"
-    '  eval "$(litlab completion bash)"',
+    "board": "usage: litlab board [DIR] [--port N]\n\nStarts TensorBoard on this machine alone (127.0.0.1) at a free "
+    "port and prints its address. DIR is a folder,\na run or an experiment's name; without it all runs are shown. "
+    "Ctrl-C ends it.",
+    "data": "usage: litlab data CONFIG [options]\n\nPrints sizes, statistics per channel, samples per class and equal "
+    "samples of the data that CONFIG trains on,\nand draws samples before and after augmentation into runs/data/NAME/ "
+    "(PNG and TensorBoard). The test files are\nread for counts and equal samples only. Takes the options of `litlab "
+    "fit`, such as --data.augment '[flip]'.",
 }
 
 

@@ -184,4 +184,4 @@ def _sizes(data: LightningDataModule) -> dict[str, int]:
 def _say_next(folder: RunFolder, tested: bool) -> None:
     if not tested and folder.best.is_file():
         print(f"next    litlab test {shlex.quote(shown(folder.path))}")
-    print(f"look    tensorboard --logdir {shlex.quote(shown(folder.path.parent))}", flush=True)
+    print(f"look    litlab board {shlex.quote(shown(folder.path.parent))}", flush=True)

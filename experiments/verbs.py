@@ -2,4 +2,4 @@
 
 DEMO = "mlp_digits"
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "list", "info", "completion")
+VERBS = (*TRAINER_VERBS, "data", "board", "list", "info", "completion")

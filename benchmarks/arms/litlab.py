@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+import callbacks as shown
 from benchmarks.arms.bare import EndToEnd
 from benchmarks.arms.raw import Machine, RawTraining
 from benchmarks.arms.turns import Turns
 from benchmarks.arms.work import Work
-from callbacks import NoStepHooks
+from callbacks import Activations, ClassificationEvidence, Embeddings, FeatureMaps, Gradients, NoStepHooks, Weights
 from experiments import fit
 from experiments.api import LoadedRun
+from experiments.catalogue import find_config
 
 MakeRaw = Callable[[Work, int, int, Machine], RawTraining]
 
@@ -136,11 +139,27 @@ def alternate(
     return timer.found
 
 
-def end_to_end(work: Work, epochs: int, device: str = "cpu") -> tuple[float, float, str]:
-    """Seconds of a whole fit, its validation accuracy, and what was chosen for the machine."""
+def end_to_end(
+    work: Work, epochs: int, device: str = "cpu", callbacks: Iterable[Callback] = ()
+) -> tuple[float, float, str]:
+    """Seconds of a whole fit, its validation accuracy, and what was chosen for the machine.
+
+    The config's own callbacks, its dashboards, are left out; `callbacks` are there instead.
+    """
     timer = EndToEnd()
-    run = train(work, epochs, [timer], device=device)
+    run = train(work, epochs, [*callbacks, timer], device=device)
     return timer.seconds, last_metrics(run)["val/acc"], str(run.environment["chosen"]["precision"])
+
+
+def dashboards(config: str, every: bool = False) -> list[Callback]:
+    """The callbacks that a config ships with, or all that show something of a classifier, at their closest look."""
+    if every:
+        gradients, weights = Gradients(every_n_steps=10), Weights(every_n_steps=10)
+        return [FeatureMaps(images=(0, 1, 2, 3), gradients=True), gradients, weights, Activations(),
+                ClassificationEvidence(images=24), Embeddings(samples=2000)]  # fmt: skip
+    document = yaml.safe_load(find_config(config).read_text(encoding="utf-8"))
+    entries = document["trainer"].get("callbacks") or []
+    return [getattr(shown, entry["class_path"])(**entry.get("init_args", {})) for entry in entries]
 
 
 def last_metrics(run: LoadedRun) -> dict[str, float]:

@@ -13,7 +13,7 @@ import yaml
 from experiments import catalogue, load_run
 from tests.experiments.conftest import Command
 
-FRAGMENTS = ("debug", "cpu_two_processes")
+FRAGMENTS = ("debug", "cpu_two_processes", "dashboards")
 CONFIGS = [entry.name for entry in catalogue.configs() if entry.name not in FRAGMENTS]
 ON_FILES = ("mnist", "cifar10", "fast", "wide")
 

@@ -1,0 +1,44 @@
+"""A second look at data: what a model predicts for every sample of its loaders, on all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.support import undisturbed
+
+
+def predictions(
+    trainer: Trainer, module: LightningModule, loaders: Any, limits: Sequence[int | float]
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Inputs and what `predict_step` makes of them, batch by batch; nothing where it gives no dict of tensors.
+
+    `limits` are the trainer's numbers of batches of each loader. The model is in evaluation mode meanwhile; its modes
+    and all random states are put back.
+    """
+    every = loaders if isinstance(loaders, (list, tuple)) else [] if loaders is None else [loaders]
+    with undisturbed(module), torch.compiler.set_stance("force_eager"):
+        for loader, limit in zip(every, limits, strict=False):
+            for index, batch in enumerate(loader):
+                if index >= limit:
+                    break
+                batch = move_data_to_device(batch, module.device)
+                with trainer.precision_plugin.forward_context():
+                    found = module.predict_step(batch, index)
+                if not isinstance(found, dict):
+                    return
+                yield batch[0] if isinstance(batch, (list, tuple)) else batch, found
+
+
+def from_all(trainer: Trainer, own: Any) -> list[Any]:
+    """What every process has, in the order of their ranks; plain data and tensors on the CPU."""
+    if trainer.world_size == 1:
+        return [own]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, own)
+    return everyone
