@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks import evidence_figures as figures
 from callbacks.drawing import figure, readable, show
+from callbacks.end_figures import EndFigures
 from callbacks.evidence import Evidence, joined
-from callbacks.step_hooks import NoStepHooks
-from callbacks.support import is_dry_run, is_fitting, last_step, tensorboard_writer
+from callbacks.support import last_step, tensorboard_writer
 from callbacks.walk import from_all, predictions
 
 FIGURES = (
@@ -28,7 +28,7 @@ FIGURES = (
 )
 
 
-class ClassificationEvidence(NoStepHooks, Callback):
+class ClassificationEvidence(EndFigures):
     """Figures of a classifier's predictions, at the end of fit (validation part, last weights), validate and test.
 
     | key                                    | what                                                            | when |
@@ -59,19 +59,7 @@ class ClassificationEvidence(NoStepHooks, Callback):
         self.figures = tuple(figures or FIGURES)
         self.images = images
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer, pl_module, "val", trainer.val_dataloaders, trainer.num_val_batches)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not is_fitting(trainer):
-            self._draw(trainer, pl_module, "validate", trainer.val_dataloaders, trainer.num_val_batches)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer, pl_module, "test", trainer.test_dataloaders, trainer.num_test_batches)
-
-    def _draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
-        if is_dry_run(trainer):
-            return
+    def draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
         own: Evidence | None = None
         for inputs, found in predictions(trainer, module, loaders, limits):
             if "probabilities" not in found or "target" not in found or found["target"].dim() != 1:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.classification_evidence import class_names
 from callbacks.drawing import PALETTE, class_line, figure, show
-from callbacks.step_hooks import NoStepHooks
-from callbacks.support import is_dry_run, is_fitting, last_step, tensorboard_writer, undisturbed
+from callbacks.end_figures import EndFigures
+from callbacks.support import last_step, tensorboard_writer, undisturbed
 from callbacks.walk import from_all, predictions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Probabilities = Callable[[Tensor], Tensor]
 GRID = 240  # points along each axis
 
 
-class DecisionRegions(NoStepHooks, Callback):
+class DecisionRegions(EndFigures):
     """The decisions of a classifier whose inputs are one or two numbers, at the end of fit, validate and test.
 
     | key           | what                                                                                | when |
@@ -32,26 +32,16 @@ class DecisionRegions(NoStepHooks, Callback):
     | val/boundary  | where the decision changes (one input, or two and a straight boundary), in TEXT     | end  |
 
     After these commands the keys start with `validate/` and `test/`. The figure goes to figures/ too. In fit the
-    weights are the last ones and the samples the validation part's, or the
-    training part's where none is held out.
+    weights are the last ones and the samples the validation part's, or the training part's where none is held out.
     """
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loaders, limits = trainer.val_dataloaders, trainer.num_val_batches
+    def fit_data(self, trainer: Trainer) -> tuple[Any, Any]:
+        loaders, limits = super().fit_data(trainer)
         if not loaders or not sum(limits):
-            loaders, limits = trainer.train_dataloader, [trainer.num_training_batches]
-        self._draw(trainer, pl_module, "val", loaders, limits)
+            return trainer.train_dataloader, [trainer.num_training_batches]
+        return loaders, limits
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not is_fitting(trainer):
-            self._draw(trainer, pl_module, "validate", trainer.val_dataloaders, trainer.num_val_batches)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer, pl_module, "test", trainer.test_dataloaders, trainer.num_test_batches)
-
-    def _draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
-        if is_dry_run(trainer):
-            return
+    def draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
         rows: list[tuple[Tensor, Tensor]] = []
         features, classes = 0, 0
         for inputs, found in predictions(trainer, module, loaders, limits):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.drawing import PALETTE, figure, show
-from callbacks.step_hooks import NoStepHooks
-from callbacks.support import is_dry_run, is_fitting, last_step, undisturbed
+from callbacks.end_figures import EndFigures
+from callbacks.support import last_step, undisturbed
 from callbacks.walk import from_all, predictions
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ COLUMNS = 6  # targets that are drawn; further ones are said to be left out
 POINTS = 5000  # in a scatter plot
 
 
-class RegressionFigures(NoStepHooks, Callback):
+class RegressionFigures(EndFigures):
     """Figures of a regression's predictions, at the end of fit (validation part, last weights), validate and test.
 
     | key              | what                                               | when |
@@ -35,26 +35,14 @@ class RegressionFigures(NoStepHooks, Callback):
     `predict_step` gives `prediction` and `target`, as litlab's do.
     """
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer, pl_module, "val", trainer.val_dataloaders, trainer.num_val_batches)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not is_fitting(trainer):
-            self._draw(trainer, pl_module, "validate", trainer.val_dataloaders, trainer.num_val_batches)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer, pl_module, "test", trainer.test_dataloaders, trainer.num_test_batches)
-
-    def _draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
-        if is_dry_run(trainer):
-            return
+    def draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
         rows: list[tuple[Tensor, Tensor, Tensor]] = []
         for inputs, found in predictions(trainer, module, loaders, limits):
             prediction, target = found.get("prediction"), found.get("target")
             if prediction is None or target is None or not prediction.is_floating_point():
                 break
-            flat = (values.detach().float().cpu().reshape(len(inputs), -1) for values in (inputs, prediction, target))
-            rows.append(tuple(flat))  # type: ignore[arg-type]
+            x, found_y, y = (v.detach().float().cpu().reshape(len(inputs), -1) for v in (inputs, prediction, target))
+            rows.append((x, found_y, y))
         everyone = [row for rows in from_all(trainer, rows) for row in rows]
         if not trainer.is_global_zero:
             return
