@@ -8,6 +8,7 @@ from callbacks.checkpoints import BestCheckpoint, LastCheckpoint, unknown_monito
 from callbacks.classification_evidence import ClassificationEvidence
 from callbacks.decision_regions import DecisionRegions
 from callbacks.embeddings import Embeddings
+from callbacks.end_figures import EndFigures
 from callbacks.failure import FiniteLoss, TrainingFailed
 from callbacks.feature_maps import FeatureMaps
 from callbacks.generated_text import GeneratedText
@@ -31,6 +32,7 @@ __all__ = [
     "ClassificationEvidence",
     "DecisionRegions",
     "Embeddings",
+    "EndFigures",
     "FeatureMaps",
     "FiniteLoss",
     "GeneratedText",

@@ -13,8 +13,8 @@ from callbacks import evidence_figures as figures
 from callbacks.drawing import figure, readable, show
 from callbacks.end_figures import EndFigures
 from callbacks.evidence import Evidence, joined
-from callbacks.support import last_step, tensorboard_writer
-from callbacks.walk import from_all, predictions
+from callbacks.support import last_step, tensorboard_writer, told
+from callbacks.walk import predictions
 
 FIGURES = (
     "confusion_matrix",
@@ -38,53 +38,50 @@ class ClassificationEvidence(EndFigures):
     | val/precision_recall, val/roc          | a curve a class with its area                                   | end  |
     | val/reliability                        | accuracy over confidence, and the expected calibration error    | end  |
     | val/confused_pairs                     | what is most often taken for what                               | end  |
-    | val/worst_images, val/uncertain_images | mistakes of the highest confidence; the nearest decisions       | end  |
+    | val/worst_images, val/uncertain_images | mistakes of the highest confidence; the least certain decisions | end  |
 
     After these commands the keys start with `validate/` and `test/`. The same go to figures/. Needs a model whose
     `predict_step` gives `probabilities` and `target`, as litlab's do.
 
     Args:
-        figures: which of them; all if None.
+        figures: which of confusion_matrix, class_report, precision_recall, roc, reliability, confused_pairs,
+            worst_images, uncertain_images; all if None.
         images: how many samples are shown of either kind.
     """
 
-    def __init__(self, figures: list[str] | None = None, images: int = 12) -> None:
-        unknown = sorted(set(figures or ()) - set(FIGURES))
-        if unknown:
+    def __init__(self, figures: list[str] | str | None = None, images: int = 12) -> None:
+        asked = list(FIGURES) if figures is None else [figures] if isinstance(figures, str) else list(figures)
+        unknown = sorted(set(asked) - set(FIGURES))
+        if unknown or not asked:
             raise MisconfigurationException(
-                f"ClassificationEvidence.figures: {', '.join(unknown)} is not known; known are {', '.join(FIGURES)}."
+                f"ClassificationEvidence.figures: {', '.join(unknown) or 'an empty list'} is not possible; there are "
+                f"{', '.join(FIGURES)}."
             )
         if images < 1:
             raise MisconfigurationException(f"ClassificationEvidence.images must be 1 or more, not {images}.")
-        self.figures = tuple(figures or FIGURES)
+        self.figures = tuple(asked)
         self.images = images
 
-    def draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
+    def collect(self, trainer: Trainer, module: LightningModule, loaders: Any, limits: Any) -> Evidence | None:
         own: Evidence | None = None
         for inputs, found in predictions(trainer, module, loaders, limits):
             if "probabilities" not in found or "target" not in found or found["target"].dim() != 1:
                 break
             if own is None:
-                own = Evidence.empty(self.images, found["probabilities"].shape[1])
+                own = Evidence.empty(self.images)
             own.add(inputs, found["probabilities"], found["target"])
-        parts = [part for part in from_all(trainer, own) if part is not None]
-        if not trainer.is_global_zero:
-            return
-        if not parts:
-            if loaders:
-                rank_zero_warn(
-                    f"ClassificationEvidence: {type(module).__name__} gives no probabilities beside targets in "
-                    "predict_step; nothing is drawn."
-                )
-            return
-        self._show(trainer, stage, joined(parts))
+        return own
 
-    def _show(self, trainer: Trainer, stage: str, seen: Evidence) -> None:
+    def unfit(self, module: LightningModule) -> str:
+        return f"{type(module).__name__} gives no probabilities beside targets in predict_step; nothing is drawn."
+
+    def draw(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Evidence]) -> None:
+        seen = joined(parts)
         if seen.not_finite:
             rank_zero_warn(
                 f"{seen.not_finite:,} samples have probabilities that are not finite; the figures leave them out."
             )
-        if len(seen.targets) == 0:
+        if not seen.batches:
             return
         names = class_names(trainer, seen.probabilities.shape[1])
         absent = [name for i, name in enumerate(names) if not bool((seen.targets == i).any())]
@@ -106,11 +103,13 @@ class ClassificationEvidence(EndFigures):
         }
         examples = {
             "worst_images": partial(figures.draw_examples, examples=seen.worst, title="mistakes of highest confidence"),
-            "uncertain_images": partial(figures.draw_examples, examples=seen.uncertain, title="nearest decisions"),
+            "uncertain_images": partial(
+                figures.draw_examples, examples=seen.uncertain, title="least certain decisions"
+            ),
         }
         for name in self.figures:
             width, height, draw = plans[name]
-            with figure(width, height, names) as made:
+            with told("ClassificationEvidence", name), figure(width, height, names) as made:
                 if draw is None:
                     examples[name](made, names=names)
                 else:
@@ -129,5 +128,5 @@ def class_names(trainer: Trainer, number: int) -> list[str]:
 
 def _table(rows: figures.Table) -> str:
     lines = ["| class | precision | recall | F1 | samples |", "|---|---|---|---|---|"]
-    lines += [f"| {name} | {p:.4f} | {r:.4f} | {f:.4f} | {n:,} |" for name, p, r, f, n in rows]
+    lines += [f"| {name.replace('|', '/')} | {p:.4f} | {r:.4f} | {f:.4f} | {n:,} |" for name, p, r, f, n in rows]
     return "\n".join(lines)

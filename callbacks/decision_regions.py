@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.classification_evidence import class_names
 from callbacks.drawing import PALETTE, class_line, figure, show
 from callbacks.end_figures import EndFigures
 from callbacks.support import last_step, tensorboard_writer, undisturbed
-from callbacks.walk import from_all, predictions
+from callbacks.walk import predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,34 +40,39 @@ class DecisionRegions(EndFigures):
             return trainer.train_dataloader, [trainer.num_training_batches]
         return loaders, limits
 
-    def draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
+    def collect(self, trainer: Trainer, module: LightningModule, loaders: Any, limits: Any) -> Any:
         rows: list[tuple[Tensor, Tensor]] = []
-        features, classes = 0, 0
+        shape: tuple[int, ...] = ()
+        classes = 0
         for inputs, found in predictions(trainer, module, loaders, limits):
             features = inputs[0].numel() if len(inputs) else 0
             if "probabilities" not in found or "target" not in found or features > 2:
                 break
-            classes = found["probabilities"].shape[1]
+            classes, shape = found["probabilities"].shape[1], tuple(inputs.shape[1:])
             rows.append((inputs.detach().float().cpu().reshape(len(inputs), -1), found["target"].cpu()))
-        everyone = [row for rows in from_all(trainer, rows) for row in rows]
-        if not trainer.is_global_zero:
-            return
-        if not everyone:
-            rank_zero_warn("DecisionRegions draws classifiers of one or two numbers; this is none. Leave it out.")
-            return
-        points, targets = (torch.cat(values) for values in zip(*everyone, strict=True))
+        if not rows:
+            return None
+        points, targets = (torch.cat(values) for values in zip(*rows, strict=True))
+        return points, targets, shape, classes
+
+    def unfit(self, module: LightningModule) -> str:
+        return f"it draws classifiers of one or two numbers, and {type(module).__name__} here is none. Leave it out."
+
+    def draw(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
+        points, targets = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        _, _, shape, classes = parts[0]
         names = class_names(trainer, classes)
-        shape = tuple(inputs.shape[1:])
 
         def probabilities(x: Tensor) -> Tensor:
-            batch = x.reshape(-1, *shape).to(module.device), torch.zeros(len(x), dtype=targets.dtype).to(module.device)
+            batch = x.reshape(-1, *shape), torch.zeros(len(x), dtype=targets.dtype)
+            batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
             with undisturbed(module), trainer.precision_plugin.forward_context():
                 found = module.predict_step(batch, 0)
             chances: Tensor = found["probabilities"].float().cpu()
             return chances
 
         with figure(6.8, 4.8, names) as made:
-            draw = draw_one_input if features == 1 else draw_two_inputs
+            draw = draw_one_input if points.shape[1] == 1 else draw_two_inputs
             words = draw(made.subplots(), points, targets, probabilities, names)
             show(trainer, f"{stage}/decisions", made, last_step(trainer))
         writer = tensorboard_writer(trainer)
@@ -101,7 +105,7 @@ def draw_one_input(
     room = 0.15 * (high - low) or 1.0
     x = torch.linspace(low - room, high + room, 600)
     curves = probabilities(x[:, None])
-    shown = range(len(names)) if len(names) > 2 else [1]
+    shown = [1] if len(names) == 2 else range(len(names))
     for index in shown:
         axes.plot(x, curves[:, index], label=f"P({names[index]})", **class_line(index))
     for index in range(len(names)):
@@ -147,15 +151,23 @@ def draw_two_inputs(
     right = float((probabilities(points).argmax(1) == targets).float().mean())
     axes.set(xlabel="input 0", ylabel="input 1", title=f"{right:.1%} of {len(points):,} points on their own side")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return straight_boundary(probabilities) if len(names) == 2 else ""
+    return straight_boundary(grid, found[:, 1]) if len(names) == 2 else ""
 
 
-def straight_boundary(probabilities: Probabilities) -> str:
-    """`a x0 + b x1 + c = 0` where the log-odds are linear in both inputs; empty otherwise."""
-    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, -1.0]])
-    odds = torch.logit(probabilities(corners)[:, 1].double(), eps=1e-7)
-    c, a, b = float(odds[0]), float(odds[1] - odds[0]), float(odds[2] - odds[0])
-    straight = torch.tensor([a + b + c, -a - b + c], dtype=torch.float64)
-    if not torch.allclose(odds[3:], straight, atol=1e-2, rtol=1e-2) or float(odds.abs().max()) > 12:
+def straight_boundary(points: Tensor, chances: Tensor) -> str:
+    """`a x0 + b x1 + c = 0` where the log-odds are linear over all points (N, 2); empty otherwise.
+
+    A plane is fitted where the probabilities of class 1 (N,) are not yet 0 or 1 as far as float32 tells; on all points
+    the decision must be the plane's.
+    """
+    odds = torch.logit(chances.double())
+    clear = odds.abs() < 9
+    if int(clear.sum()) < 10:
         return ""
-    return f"boundary {a:.4g} x0 {b:+.4g} x1 {c:+.4g} = 0"
+    columns = torch.cat((points.double(), torch.ones(len(points), 1, dtype=torch.float64)), dim=1)
+    plane = torch.linalg.lstsq(columns[clear], odds[clear, None]).solution[:, 0]
+    fitted = columns @ plane
+    close = (fitted[clear] - odds[clear]).abs().max() <= 0.02 + 0.01 * odds[clear].abs().max()
+    same_side = ((fitted > 0) == (odds > 0)) | (odds.abs() < 0.05)
+    a, b, c = (0.0 if abs(value) < 1e-4 * float(plane.abs().max()) else value for value in plane.tolist())
+    return f"boundary {a:.4g} x0 {b:+.4g} x1 {c:+.4g} = 0" if bool(close) and bool(same_side.all()) else ""

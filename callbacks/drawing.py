@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +62,7 @@ def figure(width: float = 6.4, height: float = 4.4, names: Sequence[str] = ()) -
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context({**_STYLE, "font.family": ["DejaVu Sans", *fonts_for("".join(names))]}):
+    with rc_context({**_STYLE, "font.family": ["DejaVu Sans", *fonts_for("".join({*"".join(names)}))]}):
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         yield made
@@ -102,17 +104,22 @@ def show_image(
 
 
 def readable(names: Sequence[str]) -> list[str]:
-    """The names as figures can show them: one with letters that no font here has becomes `class 3`, with a warning."""
-    missing = {letter for name in names for letter in name if not _has("DejaVu Sans", letter)}
-    found = fonts_for("".join(names))
-    missing = {letter for letter in missing if not any(_has(font, letter) for font in found)}
-    shown = [f"class {i}" if missing & set(name) else name for i, name in enumerate(names)]
+    """The names as figures can show them: one with letters that no font here has becomes `class 3`, with a warning.
+
+    White space is written as in Python; what matplotlib would take for a formula (`$`) or for a line without a legend
+    (a leading `_`) is shown as it is.
+    """
+    plain = [name if name.isprintable() and name.strip() else repr(name)[1:-1] or "''" for name in names]
+    letters = "".join(sorted({*"".join(plain)}))
+    found = ["DejaVu Sans", *fonts_for(letters)]
+    missing = {letter for letter in letters if not any(_has(font, letter) for font in found)}
     if missing:
         rank_zero_warn(
             f"No font here has the letters {''.join(sorted(missing))[:20]!r} of the class names; figures say `class 0` "
             "and so on. Install a font that has them, such as Noto Sans CJK."
         )
-    return shown
+    shown = [f"class {i}" if missing & set(name) else name for i, name in enumerate(plain)]
+    return [f" {name}" if name.startswith("_") else name for name in (name.replace("$", r"\$") for name in shown)]
 
 
 def fonts_for(text: str) -> list[str]:
@@ -134,17 +141,30 @@ def fonts_for(text: str) -> list[str]:
 
 
 def _has(font: str, letter: str) -> bool:
+    return ord(letter) in _letters_of(font)
+
+
+@cache
+def _letters_of(font: str) -> frozenset[int]:
     from matplotlib.font_manager import findfont, get_font
 
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it would tell of every weight that a font does not come in
     try:
-        return ord(letter) in get_font(findfont(font, fallback_to_default=False)).get_charmap()
+        return frozenset(get_font(findfont(font, fallback_to_default=False)).get_charmap())
     except (ValueError, OSError, RuntimeError):
-        return False
+        return frozenset()
+    finally:
+        log.setLevel(level)
 
 
 def shortened(name: str, length: int = 16) -> str:
-    """A name that fits beside an axis."""
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    """A name that fits beside an axis: its middle is left out, since names often differ at their end."""
+    if len(name) <= length:
+        return name
+    head = (length - 1) // 2
+    return f"{name[:head]}…{name[head + 1 - length :]}"
 
 
 def hide_axes(axes: Axes) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from callbacks.layers import named_layers
+from callbacks.layers import chosen_layers
 from callbacks.step_hooks import NoStepHooks
-from callbacks.support import is_dry_run, last_step, tensorboard_writer, undisturbed
+from callbacks.support import is_dry_run, last_step, split_batch, tensorboard_writer, told, undisturbed
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 THUMBNAIL = 64  # pixels; the sheet that holds all of them may have 8,192 a side
 
@@ -38,43 +40,47 @@ class Embeddings(NoStepHooks, Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = tensorboard_writer(trainer)
-        if writer is None or is_dry_run(trainer) or not trainer.val_dataloaders:
+        if is_dry_run(trainer):
             return
-        layer = self._chosen(pl_module)
-        if layer is None:
+        if writer is None or not sum(trainer.num_val_batches):
+            why = (
+                "a validation part there are no samples" if writer is not None else "TensorBoard there is no projector"
+            )
+            trainer.print(f"Embeddings: without {why} to show.")
             return
-        points, inputs, targets = _collect(trainer, pl_module, layer, self.samples)
+        with told("Embeddings", "the points of the projector"):
+            layer = self._chosen(pl_module)
+            if layer is not None:
+                self._write(trainer, pl_module, layer, writer)
+
+    def _write(self, trainer: Trainer, module: LightningModule, layer: nn.Module, writer: SummaryWriter) -> None:
+        points, inputs, targets = _collect(trainer, module, layer, self.samples)
         if not len(points):
+            rank_zero_warn("Embeddings: the layer does not get one row a sample; nothing is written.")
             return
         finite = torch.isfinite(points).all(dim=1)
         if not bool(finite.all()):
             rank_zero_warn(f"Embeddings: {int((~finite).sum())} samples are not finite and are left out.")
             points, inputs, targets = points[finite], inputs[finite], targets[finite]
-        if not len(points):
-            return
-        writer.add_embedding(
-            points,
-            metadata=_labels(trainer, targets),
-            label_img=thumbnails(inputs) if inputs.dim() == 4 else None,
-            global_step=last_step(trainer),
-            tag="embeddings",
-        )
+        if len(points):
+            writer.add_embedding(
+                points,
+                metadata=_labels(trainer, targets),
+                label_img=thumbnails(inputs) if inputs.dim() == 4 else None,
+                global_step=last_step(trainer),
+                tag="embeddings",
+            )
 
     def _chosen(self, module: LightningModule) -> nn.Module | None:
-        layers = named_layers(module)
-        if self.layer is not None:
-            if self.layer in layers:
-                return layers[self.layer]
-            rank_zero_warn(f"Embeddings: the network has no layer {self.layer!r}; there are {', '.join(layers)}.")
-            return None
-        linear = [layer for layer in layers.values() if isinstance(layer, nn.Linear)]
-        if not linear:
-            rank_zero_warn("Embeddings: the network has no linear layer; name one by `layer`.")
-        return linear[-1] if linear else None
+        wanted = None if self.layer is None else [self.layer]
+        return next(reversed(chosen_layers("Embeddings", module, wanted, ((nn.Linear,),)).values()), None)
 
 
 def _collect(trainer: Trainer, module: LightningModule, layer: nn.Module, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs of the layer (N, F), inputs of the network and targets, of the first samples that validation has."""
+    """What the layer gets (N, F), inputs of the network and targets, of the first samples that validation has.
+
+    Of sequences (N, T, F) and their targets (N, T) it is the last place.
+    """
     seen: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     loaders: Any = trainer.val_dataloaders
@@ -85,12 +91,16 @@ def _collect(trainer: Trainer, module: LightningModule, layer: nn.Module, most: 
             for batch in first:
                 if sum(len(points) for points, *_ in kept) >= most:
                     break
-                inputs, targets = move_data_to_device(batch, module.device)
+                batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+                inputs, targets = split_batch(batch)
+                if inputs is None or targets is None:
+                    break
                 seen.clear()
                 with trainer.precision_plugin.forward_context():
                     module(inputs)
                 if seen and len(seen[0]) == len(inputs):
-                    kept.append((seen[0].flatten(1), inputs.float().cpu(), targets.cpu()))
+                    points, targets = _last_place(seen[0]), _last_place(targets.cpu(), whole=2)
+                    kept.append((points, inputs.float().cpu(), targets))
     finally:
         handle.remove()
     if not kept:
@@ -99,11 +109,18 @@ def _collect(trainer: Trainer, module: LightningModule, layer: nn.Module, most: 
     return points, inputs, targets
 
 
+def _last_place(values: Tensor, whole: int = 3) -> Tensor:
+    """(N, T, ...) at the end of T; what has fewer dimensions than `whole` is no sequence, numbers are targets."""
+    if values.dim() >= whole and not (whole == 2 and values.is_floating_point()):
+        values = values[:, -1]
+    return values if values.dim() < 3 else values.flatten(1)
+
+
 def _labels(trainer: Trainer, targets: Tensor) -> list[str]:
     """A class's name, or the number of a regression."""
     if targets.dim() == 1 and not targets.is_floating_point():
         stated = getattr(getattr(trainer, "datamodule", None), "class_names", None) or ()
-        names = [" ".join(str(name).split()) for name in stated]  # a line each
+        names = [" ".join(str(name).split()) or repr(name) for name in stated]  # a line each
         return [names[int(k)] if int(k) < len(names) else str(int(k)) for k in targets]
     return [", ".join(f"{float(value):.4g}" for value in row) for row in targets.reshape(len(targets), -1)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,38 +35,45 @@ class Examples:
 class Evidence:
     """Probabilities (N, K) and classes (N,) of a data set, and two sets of examples.
 
-    A sample is the worse the less probability its own class got, and the more uncertain the nearer its two highest
-    probabilities are. Samples with probabilities that are not finite are counted and left out.
+    A mistake is the worse the surer it was (the higher the probability of the predicted class), and a sample the more
+    uncertain the nearer its two highest probabilities are. Samples with probabilities that are not finite are counted
+    and left out.
     """
 
-    probabilities: Tensor
-    targets: Tensor
-    not_finite: int
     worst: Examples
     uncertain: Examples
+    not_finite: int = 0
+    batches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, images: int, classes: int) -> Evidence:
+    def empty(cls, images: int) -> Evidence:
         """Before the first batch."""
-        kept = [Examples(images), Examples(images)]
-        return cls(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64), 0, *kept)
+        return cls(Examples(images), Examples(images))
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(N, K), once all batches are in."""
+        return torch.cat([probabilities for probabilities, _ in self.batches])
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """(N,), once all batches are in."""
+        return torch.cat([targets for _, targets in self.batches])
 
     def add(self, inputs: Tensor, probabilities: Tensor, targets: Tensor) -> None:
         """Take a batch: inputs (B, ...), probabilities (B, K), classes (B,)."""
-        inputs, probabilities = inputs.detach().float(), probabilities.detach().float()
+        inputs, probabilities, targets = inputs.detach().float(), probabilities.detach().float(), targets.long()
         finite = torch.isfinite(probabilities).all(dim=1)
         if not bool(finite.all()):
             self.not_finite += int((~finite).sum())
             inputs, probabilities, targets = inputs[finite], probabilities[finite], targets[finite]
         if len(targets) == 0:
             return
-        self.probabilities = torch.cat((self.probabilities, probabilities.cpu()))
-        self.targets = torch.cat((self.targets, targets.cpu()))
-        own = probabilities.gather(1, targets[:, None])[:, 0]
+        self.batches.append((probabilities.cpu(), targets.cpu()))
+        highest = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
         wrong = probabilities.argmax(dim=1) != targets
         if bool(wrong.any()):
-            self.worst.add(-own[wrong], inputs[wrong], targets[wrong], probabilities[wrong])
-        highest = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
+            self.worst.add(highest[wrong, 0], inputs[wrong], targets[wrong], probabilities[wrong])
         self.uncertain.add(highest[:, -1] - highest[:, 0], inputs, targets, probabilities)
 
 
@@ -73,8 +81,7 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
     """The evidence of several processes as one."""
     first = parts[0]
     for other in parts[1:]:
-        first.probabilities = torch.cat((first.probabilities, other.probabilities))
-        first.targets = torch.cat((first.targets, other.targets))
+        first.batches += other.batches
         first.not_finite += other.not_finite
         for mine, theirs in ((first.worst, other.worst), (first.uncertain, other.uncertain)):
             if theirs.inputs is not None:

@@ -69,7 +69,7 @@ def draw_confusion(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
 
 def draw_report(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
     """Precision, recall and F1 of each class as points on a line, worst F1 on top; of many classes the worst."""
-    rows = sorted(report(seen, names), key=lambda row: row[3])
+    rows = sorted((row for row in report(seen, names) if row[4]), key=lambda row: row[3])
     shown = rows if len(rows) <= MANY else rows[:MANY]
     axes = made.subplots()
     places = np.arange(len(shown))
@@ -79,8 +79,8 @@ def draw_report(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(min(0.9, *(min(row[1:4]) for row in shown)) - 0.02, 1.005)
     left_out = f"; the {len(shown)} worst of {len(rows)} classes" if len(shown) < len(rows) else ""
-    axes.set(title=f"precision, recall and F1 (samples in brackets){left_out}")
-    axes.legend(loc="lower left")
+    axes.set_title(f"precision, recall and F1 (samples in brackets){left_out}", wrap=True)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def draw_precision_recall(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
@@ -165,6 +165,8 @@ def confused_pairs(seen: Evidence, names: Sequence[str], most: int = 12) -> list
 
 def draw_confused_pairs(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
     """Bars, most frequent on top."""
+    from matplotlib.ticker import MaxNLocator
+
     pairs = confused_pairs(seen, names)
     axes = made.subplots()
     if not pairs:
@@ -176,7 +178,9 @@ def draw_confused_pairs(made: Figure, seen: Evidence, names: Sequence[str]) -> N
     axes.bar_label(bars, [f" {number} ({share:.1%} of the class)" for *_, number, share in pairs], fontsize=9)
     axes.set_yticks(places, [f"{shortened(true)} taken for {shortened(taken)}" for true, taken, *_ in pairs])
     axes.invert_yaxis()
-    axes.margins(x=0.3)
+    axes.margins(x=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.grid(visible=False, axis="y")
     axes.set(xlabel="samples", title="most confused pairs")
 
 
@@ -193,7 +197,7 @@ def draw_examples(made: Figure, examples: Examples, names: Sequence[str], title:
     ):  # fmt: skip
         draw_sample(axes, sample)
         top = probabilities.topk(min(2, len(probabilities)))
-        guesses = [f"{shortened(names[int(k)], 12)} {p:.2f}" for p, k in zip(top.values, top.indices, strict=True)]
-        own = "" if int(target) in top.indices else f" {probabilities[int(target)]:.2f}"
-        axes.set_title(f"is {shortened(names[int(target)], 12)}{own}\n" + "\n".join(guesses), fontsize=8)
+        guesses = [f"{shortened(names[int(k)], 14)}: {p:.2f}" for p, k in zip(top.values, top.indices, strict=True)]
+        own = f"true {shortened(names[int(target)], 14)}: {probabilities[int(target)]:.2f}"
+        axes.set_title("\n".join([own, *guesses]), fontsize=8)
     made.suptitle(title if number else f"{title}: none", fontsize=11)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,11 +13,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from callbacks.drawing import show_image
-from callbacks.layers import CONVOLUTIONS, RECURRENT, captured, chosen_layers
+from callbacks.layers import CONVOLUTIONS, RECURRENT, captured, chosen_layers, first_tensor
 from callbacks.mosaic import block, stacked
 from callbacks.pictures import as_pixels, channels_of
 from callbacks.step_hooks import NoStepHooks
-from callbacks.support import is_dry_run, is_fitting, undisturbed
+from callbacks.support import is_dry_run, is_fitting, split_batch, told, undisturbed
 
 _KINDS = (CONVOLUTIONS, RECURRENT, (nn.Linear,))
 
@@ -42,26 +43,36 @@ class FeatureMaps(NoStepHooks, Callback):
 
     def __init__(
         self,
-        layers: list[str] | None = None,
-        images: Sequence[int] = (0,),
+        layers: list[str] | str | None = None,
+        images: list[int] | int = 0,
         channels: tuple[int, int] = (8, 16),
         every_n_epochs: int = 1,
         gradients: bool = False,
     ) -> None:
-        if every_n_epochs < 1 or min(channels) < 1 or not images or min(images) < 0:
-            raise MisconfigurationException(
-                "FeatureMaps: every_n_epochs and channels must be 1 or more, images 0 or more and at least one."
-            )
-        self.layers = layers
-        self.images = tuple(images)
-        self.channels = tuple(channels)
+        places = [images] if isinstance(images, int) else list(images)
+        for name, value, fine, wanted in (
+            ("every_n_epochs", every_n_epochs, every_n_epochs >= 1, "1 or more"),
+            ("images", images, bool(places) and min(places) >= 0, "one or more places in the batch, from 0 on"),
+            (
+                "channels",
+                channels,
+                not isinstance(channels, int) and len(channels) == 2 and min(channels) >= 1,
+                "two numbers of 1 or more: of the first layer and of later ones",
+            ),
+        ):
+            if not fine:
+                raise MisconfigurationException(f"FeatureMaps.{name}: {value} is not possible; give {wanted}.")
+        self.layers = [layers] if isinstance(layers, str) else layers
+        self.images = tuple(places)
+        self.channels = channels[0], channels[1]
         self.every_n_epochs = every_n_epochs
         self.gradients = gradients
         self._chosen: dict[str, nn.Module] = {}
         self._seen: tuple[Tensor, Tensor | None] | None = None
+        self._drawn = -1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._seen, self._chosen = None, {}
+        self._seen, self._chosen, self._drawn = None, {}, -1
         if stage in ("fit", "validate") and trainer.is_global_zero:
             self._chosen = chosen_layers("FeatureMaps", pl_module, self.layers, _KINDS)
 
@@ -70,7 +81,11 @@ class FeatureMaps(NoStepHooks, Callback):
     ) -> None:
         if self._seen is not None or batch_idx or dataloader_idx or not trainer.is_global_zero or not self._chosen:
             return
-        inputs, targets = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (batch, None)
+        inputs, targets = split_batch(batch)
+        if inputs is None:
+            rank_zero_warn("FeatureMaps: a batch does not begin with a tensor; nothing is drawn.")
+            self._chosen = {}
+            return
         places = [place for place in self.images if place < len(inputs)]
         if len(places) < len(self.images):
             rank_zero_warn(f"FeatureMaps: the first validation batch has {len(inputs)} images; others are left out.")
@@ -80,63 +95,86 @@ class FeatureMaps(NoStepHooks, Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs
-        if (epoch % self.every_n_epochs and not last) or is_dry_run(trainer):
-            return
-        self._draw(trainer, pl_module, epoch)
+        if epoch % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module, epoch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._chosen and self._seen is None and not is_dry_run(trainer):
             trainer.print("FeatureMaps: without a validation part there are no images to show.")
+        if trainer.current_epoch > self._drawn:  # the newest, however the run came to its end
+            self._draw(trainer, pl_module, trainer.current_epoch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not is_fitting(trainer) and not is_dry_run(trainer):
+        if not is_fitting(trainer):
             self._draw(trainer, pl_module, None)
 
     def _draw(self, trainer: Trainer, module: LightningModule, epoch: int | None) -> None:
-        if self._seen is None or not len(self._seen[0]) or not trainer.is_global_zero:
+        if self._seen is None or not len(self._seen[0]) or not trainer.is_global_zero or is_dry_run(trainer):
             return
-        inputs, targets = self._seen
+        self._drawn = epoch or 0
+        with told("FeatureMaps", "feature maps"):
+            self._look(trainer, module, *self._seen, epoch)
+
+    def _look(
+        self, trainer: Trainer, module: LightningModule, inputs: Tensor, targets: Tensor | None, epoch: int | None
+    ) -> None:
         with (
             undisturbed(module),
             captured(self._chosen) as maps,
             torch.compiler.set_stance("force_eager"),  # hooks do not fire within compiled code
             torch.inference_mode(False),
             torch.set_grad_enabled(self.gradients),
+            # cuDNN's LSTM has no backward pass in evaluation mode.
+            torch.backends.cudnn.flags(enabled=False) if self.gradients else nullcontext(),
             trainer.precision_plugin.forward_context(),
         ):
             output = module(inputs.clone())  # validation's own was made where gradients are not thought of
             slopes = _gradients(output, targets, maps) if self.gradients else {}
         for index, (name, values) in enumerate(maps.items()):
+            if len(values) != len(inputs):
+                rank_zero_warn(f"FeatureMaps: {name} does not give one output a sample; it is left out.")
+                continue
             count = self.channels[min(index, 1)]
-            self._show(trainer, f"feature_maps/{name}", inputs, values, count, epoch, signed=False)
-            if name in slopes:
-                self._show(trainer, f"feature_maps/{name}/gradient", inputs, slopes[name], count, epoch, signed=True)
+            rows = isinstance(self._chosen[name.partition("#")[0]], nn.Conv1d)
+            for tag, shown in (("", values), ("/gradient", slopes.get(name))):
+                if shown is not None:
+                    made = [channels_of(one, count, rows) for one in shown.detach().float().cpu()]
+                    self._show(trainer, f"feature_maps/{name}{tag}", inputs, made, values.shape[1:], epoch)
 
     def _show(
-        self, trainer: Trainer, tag: str, inputs: Tensor, values: Tensor, count: int, epoch: int | None, signed: bool
+        self,
+        trainer: Trainer,
+        tag: str,
+        inputs: Tensor,
+        samples: list[list[Tensor]],
+        shape: Sequence[int],
+        epoch: int | None,
     ) -> None:
+        """One block for each sample, its input beside its tiles."""
+        signed = tag.endswith("/gradient")
         blocks = []
-        for sample, output in zip(inputs, values.detach().float().cpu(), strict=True):
-            tiles = channels_of(output, count)
+        for sample, tiles in zip(inputs, samples, strict=True):
             joined = torch.cat([tile.flatten() for tile in tiles])
             finite = joined[torch.isfinite(joined)]
             low, high = (float(edge) for edge in finite.aminmax()) if len(finite) else (0.0, 0.0)
             if signed:
                 high = max(abs(low), abs(high))
                 low = -high
-            size = "x".join(str(n) for n in output.shape)
+            size = "x".join(str(n) for n in shape)
             words = f"{tag.split('/', 1)[1]}  {size}, {low:.3g} to {high:.3g}"
             words += "" if epoch is None else f", epoch {epoch}"
             blocks.append(block(as_pixels(sample), tiles, words, low, high, signed))
         show_image(trainer, tag, stacked(blocks), epoch or 0, epoch)
 
 
-def _gradients(output: Tensor, targets: Tensor | None, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+def _gradients(output: Any, targets: Tensor | None, maps: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of the true class's score (the highest where targets are no classes) with respect to each layer's output."""
-    scores = output.reshape(len(output), -1).float()
+    first = first_tensor(output)
+    if first is None:
+        return {}
+    scores = first.reshape(len(first), -1).float()
     if targets is not None and targets.dim() == 1 and not targets.is_floating_point() and scores.shape[1] > 1:
-        picked = scores.gather(1, targets[:, None])
+        picked = scores.gather(1, targets[:, None].long())
     else:
         picked = scores.amax(dim=1, keepdim=True)
     inner = {name: value for name, value in maps.items() if value.requires_grad}

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from callbacks.histograms import add_histogram
-from callbacks.layers import readable_name
-from callbacks.step_hooks import NoStepHooks
-from callbacks.support import is_dry_run, last_step, tensorboard_writer
+from callbacks.layers import by_readable_name
+from callbacks.step_hooks import EveryNth, NoStepHooks
+from callbacks.support import last_step, tensorboard_writer
 
 
 class Gradients(NoStepHooks, Callback):
@@ -26,7 +26,8 @@ class Gradients(NoStepHooks, Callback):
     | grad_norm/<parameter>  | norm of one parameter's gradient, before clipping      | every `every_n_steps` steps |
     | gradients/<parameter>  | histogram of its values, before clipping (TensorBoard) | every `every_n_steps` steps |
 
-    Steps are optimizer steps, the first one and then each n-th. The norms go to every logger.
+    Steps are optimizer steps, the first one and then each n-th; where one call takes several, the next one after it. Of
+    an optimizer that evaluates a step many times (LBFGS) it is the first evaluation. The norms go to every logger.
     """
 
     def __init__(self, every_n_steps: int = 50, histograms: bool = True) -> None:
@@ -35,11 +36,15 @@ class Gradients(NoStepHooks, Callback):
         self.every_n_steps = every_n_steps
         self.histograms = histograms
         self._found: dict[str, float] = {}
+        self._due = EveryNth(every_n_steps)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._due.start(trainer)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if trainer.global_step % self.every_n_steps or is_dry_run(trainer) or not trainer.is_global_zero:
+        if not self._due(trainer):
             return
-        gradients = _gradients(pl_module)
+        gradients = _gradients(pl_module, _scale(trainer, optimizer))
         if not gradients:
             return
         norms = _norms(gradients)
@@ -63,8 +68,16 @@ class Gradients(NoStepHooks, Callback):
             logger.log_metrics(found, step=last_step(trainer))  # that of the gradients
 
 
-def _gradients(module: LightningModule) -> dict[str, Tensor]:
-    return {readable_name(n): p.grad.detach() for n, p in module.named_parameters() if p.grad is not None}
+def _gradients(module: LightningModule, scale: float = 1.0) -> dict[str, Tensor]:
+    found = by_readable_name((n, p.grad.detach()) for n, p in module.named_parameters() if p.grad is not None)
+    dense = {n: g.coalesce().values() if g.is_sparse else g for n, g in found.items()}
+    return dense if scale == 1.0 else {n: g.float() / scale for n, g in dense.items()}
+
+
+def _scale(trainer: Trainer, optimizer: Optimizer) -> float:
+    """What float16 training multiplies gradients by; a fused optimizer divides them itself, later than we look."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return float(scaler.get_scale()) if scaler is not None and optimizer.defaults.get("fused") else 1.0
 
 
 def _norms(gradients: dict[str, Tensor]) -> Tensor:

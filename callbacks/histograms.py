@@ -15,7 +15,9 @@ BINS = 64
 
 def add_histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> bool:
     """Write the distribution of the finite values; False (and nothing written) where there is none."""
-    flat = values.detach().float().flatten()
+    flat = (values.coalesce().values() if values.is_sparse else values).detach().float().flatten()
+    if torch.are_deterministic_algorithms_enabled():  # a GPU counts them in no fixed order, and then refuses
+        flat = flat.cpu()
     finite = flat[torch.isfinite(flat)]
     if finite.numel() == 0:
         return False

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
 
+T = TypeVar("T")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 RECURRENT = (nn.RNNBase,)
 # What a bend in the network is: only there can a unit be dead.
@@ -22,10 +25,30 @@ def readable_name(name: str) -> str:
     return name.replace("_orig_mod.", "").removeprefix("net.")
 
 
+def by_readable_name(named: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Values by readable name; where two would have the same one, both keep what stands before it."""
+    pairs = [(name.replace("_orig_mod.", ""), value) for name, value in named]
+    number = Counter(readable_name(name) for name, _ in pairs)
+    return {readable_name(name) if number[readable_name(name)] == 1 else name: value for name, value in pairs}
+
+
 def named_layers(module: LightningModule) -> dict[str, nn.Module]:
-    """All modules within the network by their readable names, in the order in which they were made."""
-    found = {readable_name(name): child for name, child in module.named_modules() if name}
-    return {name: child for name, child in found.items() if name != "net"}
+    """All modules of the network by their readable names, in the order in which they were made.
+
+    The network is `net` where there is one, else all of the module but its metrics and losses.
+    """
+    net = getattr(module, "net", None)
+    if isinstance(net, nn.Module):
+        return by_readable_name((f"net.{name}", child) for name, child in net.named_modules() if name)
+    measures = [
+        child for child in module.children() if isinstance(child, (Metric, MetricCollection)) or _is_loss(child)
+    ]
+    hidden = {id(inner) for measure in measures for inner in measure.modules()}
+    return by_readable_name((name, child) for name, child in module.named_modules() if name and id(child) not in hidden)
+
+
+def _is_loss(module: nn.Module) -> bool:
+    return type(module).__module__ == nn.MSELoss.__module__
 
 
 def chosen_layers(
@@ -56,14 +79,19 @@ def chosen_layers(
 
 @contextmanager
 def captured(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """What the layers put out during the block; the hooks go when it ends, whatever happens."""
+    """What the layers put out during the block; the hooks go when it ends, whatever happens.
+
+    A layer that is used several times appears as `relu`, `relu#2` and so on.
+    """
     outputs: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
 
     def keeper(name: str) -> Callable[..., Any]:
         def keep(_: nn.Module, __: Any, output: Any) -> Any:
             tensor = first_tensor(output)
             if tensor is not None:
-                outputs[name] = tensor
+                calls[name] += 1
+                outputs[name if calls[name] == 1 else f"{name}#{calls[name]}"] = tensor
             return output.clone() if isinstance(output, Tensor) else None  # what follows may work in place
 
         return keep

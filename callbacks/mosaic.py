@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from callbacks.drawing import DIVERGING
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-TILE, COLUMNS, GAP, LINE = 72, 8, 4, 20  # pixels of a tile's longer side, tiles in a row, between them, of a caption
+TILE, COLUMNS, GAP, LINE = 112, 8, 4, 20  # pixels of a tile's longer side, tiles in a row, between them, of a caption
+ALONE, LEAST = 560, 10  # pixels of the longer side of a tile without company, and of any tile's shorter side
 
 
 def block(picture: Pixels, tiles: Sequence[Tensor], caption: str, low: float, high: float, signed: bool) -> Pixels:
@@ -19,11 +21,14 @@ def block(picture: Pixels, tiles: Sequence[Tensor], caption: str, low: float, hi
 
     With `signed` the scale is blue below zero and red above, else black to white.
     """
-    images = [enlarged(coloured(tile.numpy(), low, high, signed), TILE) for tile in tiles]
+    side = TILE if len(tiles) > 1 else ALONE
+    images = [coloured(fitted(tile, side).numpy(), low, high, signed) for tile in tiles]
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     columns = max(1, min(COLUMNS, len(images), max(COLUMNS * TILE // width, 1)))
     rows = -(-len(images) // columns)
-    left = enlarged(picture, 2 * TILE if rows > 1 else TILE)
+    whole = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)
+    left = np.stack([fitted(plane, 2 * TILE if rows > 1 else TILE).numpy() for plane in whole], axis=-1)
+    left = left.astype(np.uint8)
     grid_height = rows * (height + GAP) - GAP
     sheet = np.full(
         (LINE + max(grid_height, left.shape[0]), left.shape[1] + 3 * GAP + columns * (width + GAP) - GAP, 3),
@@ -60,14 +65,22 @@ def coloured(values: Any, low: float, high: float, signed: bool) -> Pixels:
     return found
 
 
-def enlarged(image: Pixels, side: int) -> Pixels:
-    """Every pixel repeated until the longer side is about `side`; larger images are thinned out."""
-    longest = max(image.shape[:2])
-    if longest > side:
-        step = -(-longest // side)
-        return image[::step, ::step]
-    times = side // longest
-    return image.repeat(times, axis=0).repeat(times, axis=1)
+def fitted(values: Tensor, side: int) -> Tensor:
+    """(height, width) with its longer side about `side`: numbers repeated, or means over what falls together.
+
+    A side that would be thinner than a line is repeated further, so that a row of units can be seen.
+    """
+    sizes = []
+    times = max(1, side // max(values.shape))
+    for size in values.shape:
+        size = size * times if size * times <= side else side
+        sizes.append(max(size, min(LEAST, side)))
+    wanted = [size if size < n else -(-size // n) * n for size, n in zip(sizes, values.shape, strict=True)]
+    small = [min(size, n) for size, n in zip(wanted, values.shape, strict=True)]
+    values = nn.functional.adaptive_avg_pool2d(values[None].float(), (small[0], small[1]))[0]
+    for axis in (0, 1):
+        values = values.repeat_interleave(wanted[axis] // small[axis], dim=axis)
+    return values
 
 
 def written(sheet: Pixels, caption: str) -> Pixels:

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 
 def draw_sample(axes: Axes, sample: Tensor) -> None:
-    """An image (C, H, W) in grey or colour, a sequence (T, F) as rows, a vector (F,) as bars."""
+    """An image (C, H, W) in grey or colour, a sequence (T, F) as rows, a vector (F,) as bars, few numbers written."""
     values = sample.detach().float().cpu()
+    if values.numel() <= 4:
+        numbers = "\n".join(f"{value:.4g}" for value in values.flatten().tolist())
+        axes.text(0.5, 0.5, numbers, ha="center", va="center", transform=axes.transAxes)
+        hide_axes(axes)
+        return
     if values.dim() <= 1:
         axes.bar(range(values.numel()), values.reshape(-1).numpy(), color=PALETTE[0])
         axes.tick_params(labelsize=6)
@@ -33,11 +38,14 @@ def as_image(sample: Tensor) -> tuple[Any, str | None]:
     return (values[0] if values.dim() == 3 else values.reshape(values.shape[0], -1)).numpy(), IMAGE
 
 
-def channels_of(output: Tensor, most: int) -> list[Tensor]:
+def channels_of(output: Tensor, most: int, channels_first: bool = False) -> list[Tensor]:
     """The first channels of one sample's output as pictures (height, width).
 
-    (C, H, W) gives one a channel, (T, F) of a recurrent layer one picture of units over time, (F,) one row of units.
+    (C, H, W) gives one a channel, (T, F) of a recurrent layer one picture of units over time, (F,) one row of units;
+    with `channels_first` (C, L) is a row a channel.
     """
+    if output.dim() == 2 and channels_first:
+        return [output[:most]]
     if output.dim() >= 3:
         return [channel.reshape(channel.shape[0], -1) for channel in output[:most]]
     if output.dim() == 2:

@@ -13,7 +13,7 @@ from torch import Tensor
 from callbacks.drawing import PALETTE, figure, show
 from callbacks.end_figures import EndFigures
 from callbacks.support import last_step, undisturbed
-from callbacks.walk import from_all, predictions
+from callbacks.walk import predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ class RegressionFigures(EndFigures):
     `predict_step` gives `prediction` and `target`, as litlab's do.
     """
 
-    def draw(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
+    def collect(self, trainer: Trainer, module: LightningModule, loaders: Any, limits: Any) -> Any:
         rows: list[tuple[Tensor, Tensor, Tensor]] = []
         for inputs, found in predictions(trainer, module, loaders, limits):
             prediction, target = found.get("prediction"), found.get("target")
@@ -43,22 +43,23 @@ class RegressionFigures(EndFigures):
                 break
             x, found_y, y = (v.detach().float().cpu().reshape(len(inputs), -1) for v in (inputs, prediction, target))
             rows.append((x, found_y, y))
-        everyone = [row for rows in from_all(trainer, rows) for row in rows]
-        if not trainer.is_global_zero:
+        return tuple(torch.cat(values) for values in zip(*rows, strict=True)) if rows else None
+
+    def unfit(self, module: LightningModule) -> str:
+        return f"{type(module).__name__} gives no numbers beside targets in predict_step; nothing is drawn."
+
+    def draw(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
+        inputs, prediction, target = (torch.cat(values) for values in zip(*parts, strict=True))
+        if prediction.shape != target.shape:
+            shapes = " and ".join("x".join(map(str, one.shape)) for one in (prediction, target))
+            rank_zero_warn(f"RegressionFigures: predictions and targets differ in shape ({shapes}); nothing is drawn.")
             return
-        if not everyone:
-            if loaders:
-                rank_zero_warn(
-                    f"RegressionFigures: {type(module).__name__} gives no numbers beside targets in predict_step; "
-                    "nothing is drawn."
-                )
-            return
-        inputs, prediction, target = (torch.cat(values) for values in zip(*everyone, strict=True))
-        finite = torch.isfinite(prediction).all(dim=1)
+        finite = torch.isfinite(prediction).all(dim=1) & torch.isfinite(target).all(dim=1)
         if not bool(finite.all()):
-            rank_zero_warn(f"{int((~finite).sum()):,} predictions are not finite; the figures leave them out.")
+            number = int((~finite).sum())
+            rank_zero_warn(f"{number:,} predictions or targets are not finite; the figures leave them out.")
             inputs, prediction, target = inputs[finite], prediction[finite], target[finite]
-        if len(prediction) == 0 or prediction.shape != target.shape:
+        if len(prediction) == 0:
             return
         if prediction.shape[1] > COLUMNS:
             rank_zero_warn(f"RegressionFigures draws the first {COLUMNS} of {prediction.shape[1]} targets.")
@@ -112,7 +113,9 @@ def draw_residuals(axes: Axes, prediction: Any, target: Any) -> None:
     axes.hist(rest, bins=bins, range=(middle - 0.5 * width, middle + 0.5 * width), color=PALETTE[0])
     axes.axvline(0.0, color="#AAAAAA", linewidth=1, linestyle=":")
     axes.set(
-        xlabel="prediction minus truth", ylabel="samples", title=f"mean {rest.mean():.3g}, spread {rest.std():.3g}"
+        xlabel="prediction minus truth",
+        ylabel="samples",
+        title=f"mean {rest.mean():.3g}, spread {rest.std():.3g}, R² {r2(prediction, target):.4f}",
     )
 
 

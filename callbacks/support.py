@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
 if TYPE_CHECKING:  # its import takes a while and belongs to runs that log there
     from torch.utils.tensorboard import SummaryWriter
@@ -61,6 +62,23 @@ def undisturbed(module: LightningModule) -> Iterator[None]:
         np.random.set_state(numpy_state)
         for child, training in modes:
             child.training = training
+
+
+@contextmanager
+def told(owner: str, what: str) -> Iterator[None]:
+    """An error within the block becomes a warning that names `owner` and `what`: no picture is worth a training."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split())[:200]
+        rank_zero_warn(f"{owner}: {what} could not be made ({type(error).__name__}: {words}); it is left out.")
+
+
+def split_batch(batch: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The tensors of a batch (inputs, targets, ...) or of inputs alone; None where there is no tensor."""
+    parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+    found = [part if isinstance(part, torch.Tensor) else None for part in [*parts, None][:2]]
+    return found[0], found[1]
 
 
 def example_input(module: LightningModule) -> Any:

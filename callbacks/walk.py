@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.support import undisturbed
+from callbacks.support import split_batch, undisturbed
 
 
 def predictions(
@@ -27,12 +26,13 @@ def predictions(
             for index, batch in enumerate(loader):
                 if index >= limit:
                     break
-                batch = move_data_to_device(batch, module.device)
+                batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
                 with trainer.precision_plugin.forward_context():
                     found = module.predict_step(batch, index)
-                if not isinstance(found, dict):
+                inputs, _ = split_batch(batch)
+                if not isinstance(found, dict) or inputs is None:
                     return
-                yield batch[0] if isinstance(batch, (list, tuple)) else batch, found
+                yield inputs, found
 
 
 def from_all(trainer: Trainer, own: Any) -> list[Any]:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from callbacks.histograms import add_histogram
-from callbacks.layers import readable_name
-from callbacks.step_hooks import NoStepHooks
-from callbacks.support import is_dry_run, last_step, tensorboard_writer
+from callbacks.layers import by_readable_name
+from callbacks.step_hooks import EveryNth, NoStepHooks
+from callbacks.support import last_step, tensorboard_writer
 
 
 class Weights(NoStepHooks, Callback):
@@ -21,7 +21,7 @@ class Weights(NoStepHooks, Callback):
 
     | key                      | what                                                   | when                        |
     |--------------------------|--------------------------------------------------------|-----------------------------|
-    | weights/<parameter>      | histogram of its values (TensorBoard)                  | every `every_n_epochs`      |
+    | weights/<parameter>      | histogram of its values (TensorBoard)                  | every `every_n_epochs`, end |
     | update_ratio/<parameter> | norm of what a step changed over the norm of weights   | every `every_n_steps` steps |
 
     A ratio about 0.001 is usual with Adam and SGD; far below, the layer hardly learns, far above, the rate is too high.
@@ -34,9 +34,15 @@ class Weights(NoStepHooks, Callback):
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self._before: dict[str, Tensor] = {}
+        self._due = EveryNth(every_n_steps)
+        self._written = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._due.start(trainer)
+        self._written = -1
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if trainer.global_step % self.every_n_steps == 0 and trainer.is_global_zero and not is_dry_run(trainer):
+        if self._due(trainer):
             self._before = {
                 name: p.detach().clone() for name, p in pl_module.named_parameters() if p.requires_grad and p.dim() >= 2
             }
@@ -52,17 +58,22 @@ class Weights(NoStepHooks, Callback):
             torch.linalg.vector_norm(now[name].detach() - was) / torch.linalg.vector_norm(was).clamp(min=1e-12)
             for name, was in before.items()
         ]
-        found = {
-            f"update_ratio/{readable_name(name)}": ratio
-            for name, ratio in zip(before, torch.stack(ratios).tolist(), strict=True)
-        }
+        named = by_readable_name(zip(before, torch.stack(ratios).tolist(), strict=True))
+        found = {f"update_ratio/{name}": ratio for name, ratio in named.items()}
         for logger in trainer.loggers:
             logger.log_metrics(found, step=last_step(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (trainer.current_epoch + 1) % self.every_n_epochs and trainer.current_epoch + 1 != trainer.max_epochs:
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, module: LightningModule) -> None:
+        writer, step = tensorboard_writer(trainer), last_step(trainer)
+        if writer is None or step == self._written:
             return
-        writer = tensorboard_writer(trainer)
-        if writer is not None:
-            for name, parameter in pl_module.named_parameters():
-                add_histogram(writer, f"weights/{readable_name(name)}", parameter, last_step(trainer))
+        self._written = step
+        for name, parameter in by_readable_name(module.named_parameters()).items():
+            add_histogram(writer, f"weights/{name}", parameter, step)

@@ -18,13 +18,19 @@ HOST, USUAL_PORT = "127.0.0.1", 6006
 def main(words: list[str]) -> int:
     """Start TensorBoard, print its address, and wait."""
     folder, port = _read(words)
-    if port is None:
-        port = free_port()
-    elif not _is_free(port):
+    if port is not None and not _is_free(port):
         raise UserMistake(f"board: port {port} is taken; leave --port out for a free one.")
+    try:
+        _serve(folder, port)
+    except KeyboardInterrupt:
+        say("litlab: the board is closed.")
+    return 0
+
+
+def _serve(folder: Path, port: int | None) -> None:
     warnings.simplefilter("ignore")  # TensorBoard's own
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    from tensorboard.program import TensorBoard
+    from tensorboard.program import TensorBoard, TensorBoardServerException
 
     board = TensorBoard()
     board.configure(
@@ -32,20 +38,21 @@ def main(words: list[str]) -> int:
             None,
             f"--logdir={folder}",
             f"--host={HOST}",
-            f"--port={port}",
+            f"--port={port or free_port()}",
             "--reload_interval=5",
             "--load_fast=false",
         ]
     )
     try:
         address = board.launch()
-        print(f"board   {shown(folder)}: {address}", flush=True)
-        print("stop    Ctrl-C", flush=True)
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        say("litlab: the board is closed.")
-        return 0
+    except TensorBoardServerException as problem:  # somebody took the port in between
+        raise UserMistake(f"board: TensorBoard does not start ({problem}). Try again.") from problem
+    print(f"board   {shown(folder)}: {address}", flush=True)
+    if next(folder.rglob("events.out.tfevents.*"), None) is None:
+        print("        no run there yet; what is trained from now on appears", flush=True)
+    print("stop    Ctrl-C", flush=True)
+    while True:
+        time.sleep(3600)
 
 
 def _read(words: list[str]) -> tuple[Path, int | None]:
@@ -68,7 +75,8 @@ def _read(words: list[str]) -> tuple[Path, int | None]:
         below = runs_dir() / folders[0]
         folder = below if below.is_dir() else find_run(folders[0])
     if not folder.is_dir():
-        raise UserMistake(f"board: {folder} is not there yet; `litlab fit` makes the first run.")
+        what = "is a file, not a folder" if folder.exists() else "is not there yet; `litlab fit` makes the first run"
+        raise UserMistake(f"board: {folder} {what}.")
     return folder, port
 
 

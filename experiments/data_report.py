@@ -22,6 +22,7 @@ from experiments.words import count, shown, sizes_text
 
 SAMPLES, DRAWS = 10, 3  # columns of the grid, and rows of augmented versions
 MANY = 20  # classes, of more the most and the least frequent are listed
+MOST = 200_000  # samples of a part that are compared
 SEVERAL = 10_000  # training samples that the statistics are of
 
 
@@ -56,10 +57,18 @@ def run(data: LightningDataModule, folder: Path, seed: int) -> None:
     _print_duplicates(parts)
     if len(data.input_shape) == 3:
         image = draw_samples(data, seed)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "samples.png"
-        _write(image, path, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(image, path, folder)
+        except OSError as error:
+            raise MisconfigurationException(
+                f"data: {path} cannot be written ({error.strerror}). Set LITLAB_RUNS_DIR to a folder that you may "
+                "write to."
+            ) from error
         print(f"picture {shown(path)}")
+    else:
+        print("picture none: a sample is no image")
 
 
 def _parts(data: LitDataModule) -> list[PartOfData]:
@@ -78,14 +87,21 @@ def _print_statistics(data: LitDataModule, train: PartOfData) -> None:
     if train.inputs.is_floating_point() or train.inputs.dtype == torch.uint8:
         inputs = data.sample_inputs(SEVERAL)
         shape = "x".join(str(size) for size in data.input_shape)
-        print(f"sample  {shape}, {inputs.min():.4g} to {inputs.max():.4g} as the network gets it")
+        some = f", first {count(len(inputs))} samples" if len(inputs) < len(train.rows) else ""
+        what = f"shape {shape}, {inputs.min():.4g} to {inputs.max():.4g}"
+        print(f"sample  {what} as the network gets it{some}")
         channels = inputs.movedim(1, 0).flatten(1) if inputs.dim() > 1 else inputs[None]
         if len(channels) <= 12:
             what = "channel" if inputs.dim() == 4 else "input"
             for index, values in enumerate(channels):
                 print(f"        {what} {index}: mean {values.mean():.4f}, standard deviation {values.std():.4f}")
     else:
-        print(f"sample  {tuple(train.inputs.shape[1:])} whole numbers, {train.inputs.min()} to {train.inputs.max()}")
+        shape = "x".join(str(size) for size in train.inputs.shape[1:])
+        print(f"sample  shape {shape}, whole numbers from {train.inputs.min()} to {train.inputs.max()}")
+    targets = train.labels()
+    if targets.is_floating_point():
+        for index, values in enumerate(targets.reshape(len(targets), -1).T[:12]):
+            print(f"        target {index}: mean {values.mean():.4f}, standard deviation {values.std():.4f}")
 
 
 def _print_balance(data: LitDataModule, parts: list[PartOfData]) -> None:
@@ -111,16 +127,20 @@ def _print_balance(data: LitDataModule, parts: list[PartOfData]) -> None:
 def _print_duplicates(parts: list[PartOfData]) -> None:
     """Equal samples within a part and between parts; between them they make the score too good."""
     prints = {part.name: fingerprints(part.inputs, part.rows) for part in parts}
-    lines = []
+    lines = [
+        f"only the first {count(MOST)} of {part.name}'s {count(len(part.rows))} samples are compared"
+        for part in parts
+        if len(part.rows) > MOST
+    ]
     for name, own in prints.items():
         if repeated := len(own) - len(set(own)):
-            lines.append(f"{count(repeated)} in {name} repeat another one there")
+            lines.append(f"{count(repeated, 'sample')} of {name}: another one there is equal")
     names = list(prints)
     for index, first in enumerate(names):
         for second in names[index + 1 :]:
             held = set(prints[first])
             if shared := sum(one in held for one in prints[second]):
-                lines.append(f"{count(shared)} of {second} are in {first} too")
+                lines.append(f"{count(shared, 'sample')} of {second}: in {first} too")
     print(f"equal   {'; '.join(lines) if lines else 'no sample is there twice'}")
     contradicting = _contradictions(parts[0], prints["train"])
     if contradicting:
@@ -128,8 +148,8 @@ def _print_duplicates(parts: list[PartOfData]) -> None:
 
 
 def fingerprints(inputs: Tensor, rows: Tensor) -> list[bytes]:
-    """A hash of each sample's bytes."""
-    picked = inputs[rows] if len(rows) <= 200_000 else inputs[rows[:200_000]]
+    """A hash of each sample's bytes, of the first ones if there are very many."""
+    picked = inputs[rows[:MOST]]
     flat = np.ascontiguousarray(picked.reshape(len(picked), -1).cpu().numpy())
     return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in flat]
 
@@ -173,7 +193,8 @@ def _one_a_class(order: Tensor, targets: Tensor, classes: int | None) -> Tensor:
     labels = targets[order]
     firsts = [order[labels == k][:1] for k in range(min(classes, SAMPLES))]
     rows = torch.cat([one for one in firsts if len(one)])
-    return torch.cat((rows, order[: SAMPLES - len(rows)]))
+    others = order[~torch.isin(order, rows)]
+    return torch.cat((rows, others[: SAMPLES - len(rows)]))
 
 
 def _write(image: np.ndarray[Any, np.dtype[np.uint8]], path: Path, folder: Path) -> None:
@@ -181,5 +202,7 @@ def _write(image: np.ndarray[Any, np.dtype[np.uint8]], path: Path, folder: Path)
     from torch.utils.tensorboard import SummaryWriter
 
     Image.fromarray(image).save(path)
+    for old in folder.glob("events.out.tfevents.*"):  # of an earlier report, with the same tag
+        old.unlink()
     with SummaryWriter(str(folder)) as writer:
         writer.add_image("data/samples", image, 0, dataformats="HWC")

@@ -89,6 +89,13 @@ def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
 
 
 def users_callbacks(trainer: dict[str, Any]) -> list[Callback]:
-    """The callbacks that the user asked for, as a list of its own."""
+    """The callbacks that the user asked for, as a list of its own.
+
+    Of litlab's own the last of each kind counts: two would write the same keys. A config and a fragment after it may
+    both ask for one.
+    """
     users = trainer.get("callbacks") or []
-    return list(users) if isinstance(users, (list, tuple)) else [users]
+    asked = list(users) if isinstance(users, (list, tuple)) else [users]
+    last = {type(callback): index for index, callback in enumerate(asked)}
+    own = [type(callback).__module__.startswith("callbacks.") for callback in asked]
+    return [c for i, c in enumerate(asked) if not own[i] or last[type(c)] == i]

@@ -14,9 +14,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks import PredictionWriter
+from callbacks import EndFigures, PredictionWriter
 from experiments.checkpoint import Weights
-from experiments.defaults import everyday_callbacks, users_callbacks
+from experiments.defaults import RunTensorBoard, everyday_callbacks, users_callbacks
 from experiments.machine import Choice
 from experiments.run_folder import RunFolder
 from experiments.scored import ScoredSamples
@@ -93,7 +93,12 @@ def trainer_options(verb: str, options: dict[str, Any], folder: RunFolder | None
     """Trainer arguments for a verb that trains nothing: no logger, no checkpoints, the user's other callbacks."""
     kept = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
     everyday = everyday_callbacks({**options, "enable_model_summary": False})
-    chosen: dict[str, Any] = {"callbacks": [*kept, *everyday], "logger": False, "enable_checkpointing": False}
+    # Figures go to the run's TensorBoard too; figures of speech stay in results.json.
+    draws = (
+        folder is not None and options.get("logger") in (None, True) and any(isinstance(c, EndFigures) for c in kept)
+    )
+    log = [RunTensorBoard(folder)] if draws and folder is not None else False
+    chosen: dict[str, Any] = {"callbacks": [*kept, *everyday], "logger": log, "enable_checkpointing": False}
     if choice.precision is not None:
         chosen["precision"] = choice.precision
     if folder is not None:
@@ -129,6 +134,8 @@ def score(
     print(f"data        {type(data).__name__}{sizes_text(data, _kept(weights.folder).get('sizes'))}; scored: {what}")
     for name, value in metrics.items():
         print(f"{name:<11} {value:.6f}")
+    if weights.folder is not None and (drawn := weights.folder.figures / verb).is_dir():
+        print(f"figures     {shown(drawn)}")
     if weights.folder is not None and weights.path is not None and not _dry(trainer):
         weights.folder.add_result(
             {

@@ -33,6 +33,16 @@ class _OwnLines(logging.Filter):
 
 
 _FILTER = _OwnLines()
+_FORMAT = warnings.formatwarning
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning to the user without the place in the code that gives it; others keep it."""
+    if issubclass(category, UserWarning):
+        return f"warning: {' '.join(str(message).split())}\n"
+    return _FORMAT(message, category, filename, lineno, line)
 
 
 def quiet_libraries(debug: bool = False) -> None:
@@ -48,6 +58,7 @@ def quiet_libraries(debug: bool = False) -> None:
             logger.addFilter(_FILTER)
     # Notices of process groups; warnings stay.
     logging.getLogger("lightning.fabric").setLevel(logging.INFO if debug else logging.WARNING)
+    warnings.formatwarning = _FORMAT if debug else _one_line
     if not debug:
         for pattern in _NOT_FOR_USERS:
             warnings.filterwarnings("ignore", message=pattern)

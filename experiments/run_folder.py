@@ -44,6 +44,11 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def figures(self) -> Path:
+        """What callbacks drew, as PNG; there only if one did."""
+        return self.path / "figures"
+
+    @property
     def best(self) -> Path:
         """Weights of the best epoch by the monitored metric."""
         return self.path / "checkpoints" / "best.ckpt"

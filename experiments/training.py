@@ -174,6 +174,8 @@ def _say_end(trainer: Trainer, data: LightningDataModule, plan: Plan, folder: Ru
     reason = f"{monitor} {figures[monitor]:.6f}" if monitor in figures else "the newest; no metric was there to decide"
     print(f"{trained} Best: epoch {weights.epoch_shown} ({reason}).")
     print(f"run     {shown(folder.path)}")
+    if folder.figures.is_dir():
+        print(f"figures {shown(folder.figures)}")
 
 
 def _sizes(data: LightningDataModule) -> dict[str, int]:

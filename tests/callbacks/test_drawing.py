@@ -7,7 +7,6 @@ import sys
 import warnings
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from callbacks.drawing import PALETTE, class_line, figure, pixels, readable, shortened, show
@@ -74,5 +73,17 @@ def test_names_that_no_font_has_are_replaced_with_a_word() -> None:
 
 
 def test_long_names_are_cut() -> None:
-    assert shortened("a" * 40, 10) == "a" * 9 + "…"
-    assert np.array_equal(shortened("short"), "short")
+    assert shortened("golden retriever of the first kind", 10) == "gold… kind"
+    assert shortened("short") == "short"
+
+
+def test_signs_that_mean_something_to_matplotlib_are_drawn_as_they_are() -> None:
+    names = readable(["cost $a_{b$", "US$ and AU$", "_hidden", "\n", ""])
+    with figure(names=names) as made:
+        axes = made.subplots()
+        for index, name in enumerate(names):
+            axes.plot([0, 1], [index, index], label=name)
+        legend = axes.legend()
+        pixels(made)
+    assert len(legend.get_texts()) == len(names)
+    assert names[3] == "\\n"

@@ -21,7 +21,7 @@ NAMES = ["red", "green", "blue"]
 
 
 def seen(probabilities: list[list[float]], targets: list[int], images: int = 12) -> Evidence:
-    found = Evidence.empty(images, len(probabilities[0]))
+    found = Evidence.empty(images)
     for start in range(0, len(targets), 3):  # in batches
         rows = slice(start, start + 3)
         inputs = torch.arange(len(targets))[rows, None].float()
@@ -52,9 +52,15 @@ def test_numbers_are_right(some) -> None:
     assert len(confidence) == len(accuracy) == 5
 
 
+def test_a_surer_mistake_comes_first_though_its_own_class_got_more() -> None:
+    found = seen([[0.34, 0.33, 0.31, 0.02], [0.97, 0.0, 0.0, 0.03]], [3, 3], images=1)
+    assert found.worst.inputs is not None
+    assert found.worst.inputs[:, 0].tolist() == [1]
+
+
 def test_the_worst_are_the_surest_mistakes(some) -> None:
     assert some.worst.inputs is not None
-    assert some.worst.inputs[:, 0].tolist() == [5, 2, 4]  # own class at 0.0, 0.4, 0.45; right ones are no mistakes
+    assert some.worst.inputs[:, 0].tolist() == [5, 2, 4]  # surest 1.0, 0.6, 0.45; right ones are no mistakes
     assert some.uncertain.inputs is not None
     assert some.uncertain.inputs[0, 0] == 4
     few = seen(some.probabilities.tolist(), some.targets.tolist(), images=2)
@@ -96,7 +102,7 @@ def draw_all(found: Evidence, names: list[str]) -> None:
 def test_odd_data_is_drawn_without_a_warning(number, targets) -> None:
     torch.manual_seed(0)
     probabilities = torch.rand(len(targets), number).softmax(1)
-    found = Evidence.empty(4, number)
+    found = Evidence.empty(4)
     found.add(torch.rand(len(targets), 1, 8, 8), probabilities, torch.tensor(targets))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -159,7 +165,7 @@ def test_without_a_validation_part_nothing_is_drawn(make_trainer, small, blobs, 
 
 
 def test_unknown_figures_are_refused() -> None:
-    with pytest.raises(MisconfigurationException, match="rock is not known; known are confusion_matrix"):
+    with pytest.raises(MisconfigurationException, match="rock is not possible; there are confusion_matrix"):
         ClassificationEvidence(figures=["rock"])
 
 

@@ -112,8 +112,8 @@ def test_gradient_maps_are_the_slopes_of_the_true_class(make_trainer, tmp_path) 
     seen: dict[str, Tensor] = {}
 
     class Listening(FeatureMaps):
-        def _show(self, trainer, tag, inputs, values, count, epoch, signed) -> None:
-            seen[tag] = values
+        def _show(self, trainer, tag, inputs, samples, shape, epoch) -> None:
+            seen[tag] = torch.stack([torch.stack(tiles) for tiles in samples])
 
     fit(make_trainer, net, Listening(gradients=True))
     slopes = net.head.weight[0].reshape(2, SIDE, SIDE)  # image 0 is of class 0

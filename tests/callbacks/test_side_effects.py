@@ -51,7 +51,7 @@ def _weights(make_trainer, small, data, chosen, **arguments):
 def test_every_public_callback_is_here() -> None:
     public = {name for name in callbacks.__all__ if hasattr(getattr(callbacks, name), "on_fit_start")}
     # Averages are there to change the weights that are kept; views need images (test_averaging.py).
-    assert public - {"AveragedWeights", "AveragedViews"} == set(_ALL)
+    assert public - {"AveragedWeights", "AveragedViews", "EndFigures"} == set(_ALL)
 
 
 @pytest.mark.filterwarnings("ignore:RegressionFigures")  # these are classes

@@ -97,7 +97,7 @@ def test_several_columns_and_many(make_trainer, tmp_path) -> None:
 
 def test_predictions_that_are_not_finite_are_counted(make_trainer, tmp_path) -> None:
     x = torch.rand(16, 1)
-    with pytest.warns(UserWarning, match="3 predictions are not finite"):
+    with pytest.warns(UserWarning, match="3 predictions or targets are not finite"):
         make_trainer([RegressionFigures()]).fit(Linear([[1.0]], [0.0], nan=True), Data(x, x))
     assert "val/prediction.png" in figures(tmp_path)
 
@@ -121,8 +121,14 @@ def test_the_boundary_is_where_it_is() -> None:
         one = torch.sigmoid(2 * x[:, :1] - 3 * x[:, 1:] + 0.5)
         return torch.cat((1 - one, one), dim=1)
 
-    assert straight_boundary(plane) == "boundary 2 x0 -3 x1 +0.5 = 0"
-    assert straight_boundary(lambda x: plane(x**2)) == ""
+    grid = torch.cartesian_prod(torch.linspace(-2, 2, 60), torch.linspace(-2, 2, 60))
+    assert straight_boundary(grid, plane(grid)[:, 1]) == "boundary 2 x0 -3 x1 +0.5 = 0"
+    assert straight_boundary(grid, plane(grid**2)[:, 1]) == ""
+    assert straight_boundary(grid, torch.sigmoid(20 * (grid[:, 0] - grid[:, 1]))).startswith("boundary 20 x0 -20 x1")
+    far = 48 + 4 * torch.rand(3000, 2, generator=torch.Generator().manual_seed(0))
+    assert straight_boundary(far, torch.sigmoid(far.sum(1) - 100)).startswith("boundary 1 x0 +1 x1 -100")
+    bent = 3 * grid[:, 0] - 3 * grid[:, 1] + 5 * torch.relu(grid[:, 0] - 1)
+    assert straight_boundary(grid, torch.sigmoid(bent)) == ""
 
 
 @pytest.mark.parametrize("validation", [True, False])
