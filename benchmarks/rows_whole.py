@@ -156,11 +156,15 @@ def c10(options: Options) -> Iterator[Record]:
     seconds, accuracies = [], []
     for folder in options.runs:
         records = json.loads((folder / "results.json").read_text())
-        seconds.append(next(r["seconds"] for r in records if r["verb"] == "fit") / 60)
+        facts = json.loads((folder / "environment.json").read_text())
+        if facts["chosen"]["threads"] >= facts["hardware"]["cores"]:  # others had a part of the machine only
+            seconds.append(next(r["seconds"] for r in records if r["verb"] == "fit") / 60)
         accuracies.append(next(r["metrics"]["test/acc"] for r in reversed(records) if r["verb"] == "test"))
     reached = {"litlab, lowest": min(accuracies), "litlab, mean": sum(accuracies) / len(accuracies)}
-    note = f"{len(seconds)} seed(s), {', '.join(folder.name for folder in options.runs)}"
-    yield Record("C10", "time", Spread.of(seconds), at_most(12.0), "min", {}, reached=reached, note=note)
+    if seconds:
+        note = f"{len(seconds)} run(s) with all cores"
+        yield Record("C10", "time", Spread.of(seconds), at_most(12.0), "min", {}, reached=reached, note=note)
+    note = f"{len(accuracies)} seed(s)"
     percent = Spread.of([100 * accuracy for accuracy in accuracies])
     yield Record("C10", "single view, test accuracy", percent, at_least(90.5), "%", {}, note=note)
 
