@@ -128,7 +128,9 @@ class FeatureMaps(NoStepHooks, Callback):
             torch.backends.cudnn.flags(enabled=False) if self.gradients else nullcontext(),
             trainer.precision_plugin.forward_context(),
         ):
-            output = module(inputs.clone())  # validation's own was made where gradients are not thought of
+            # Copies: validation's own were made where gradients are not thought of.
+            inputs, targets = inputs.clone(), None if targets is None else targets.clone()
+            output = module(inputs)
             slopes = _gradients(output, targets, maps) if self.gradients else {}
         for index, (name, values) in enumerate(maps.items()):
             if len(values) != len(inputs):

@@ -12,6 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
+from callbacks.classification_evidence import FIGURES
+from experiments import load_run
 from tests.experiments.conftest import ROOT, Command
 
 ALONE = {
@@ -32,34 +34,54 @@ def events(run: Path) -> EventAccumulator:
 
 
 def test_cnn_fashion_mnist_shows_everything(litlab: Command, workshop: Path) -> None:
+    """Every key of the tables in the callbacks' documentation, with its steps; names come from the network itself."""
     result = litlab("fit", "cnn_fashion_mnist", *SMALL)
     assert result.code == 0, result.err
     run = workshop / "runs/cnn_fashion_mnist/0"
+    net = load_run(run).model.net
     found = events(run)
     tags = found.Tags()
+    assert isinstance(net, torch.nn.Module)
     steps = int(found.Scalars("train/loss")[-1].step) + 1
-    layers = [tag.removeprefix("dead_units/") for tag in tags["scalars"] if tag.startswith("dead_units/")]
-    parameters = [tag.removeprefix("weights/") for tag in tags["histograms"] if tag.startswith("weights/")]
-    assert layers
-    assert len(parameters) >= 8
-    maps = [tag for tag in tags["images"] if tag.startswith("feature_maps/")]
-    assert len(maps) == 3, "three convolutions"
-    for tag in maps:
-        assert [event.step for event in found.Images(tag)] == [1, 2]
-    for tag in ("train/loss", "val/loss", "train/acc", "val/acc", "gap/loss"):
-        assert len(found.Scalars(tag)) == 2, tag
-    for tag in ("grad_norm/total", *(f"grad_norm/{name}" for name in parameters)):
-        assert [event.step for event in found.Scalars(tag)] == list(range(0, steps, 50)), tag
-    for name in parameters:
-        assert len(found.Histograms(f"weights/{name}")) == 2
-        assert len(found.Histograms(f"gradients/{name}")) == len(range(0, steps, 50))
-    assert all(len(found.Scalars(f"dead_units/{name}")) == 2 for name in layers)
-    assert {"val/confusion_matrix", "val/roc", "val/worst_images"} <= set(tags["images"])
+    ends, each_50 = [steps // 2 - 1, steps - 1], list(range(0, steps, 50))
+    convolutions = [name for name, layer in net.named_modules() if isinstance(layer, torch.nn.Conv2d)]
+    bends = [name for name, layer in net.named_modules() if isinstance(layer, torch.nn.ReLU)]
+    parameters = [name for name, _ in net.named_parameters()]
+    matrices = [name for name, parameter in net.named_parameters() if parameter.dim() >= 2]
+    expected: dict[str, dict[str, list[int]]] = {
+        "scalars": {
+            **dict.fromkeys(("train/loss", "train/acc", "val/loss", "val/acc", "gap/loss"), ends),
+            **dict.fromkeys(("grad_norm/total", *(f"grad_norm/{name}" for name in parameters)), each_50),
+            **{f"update_ratio/{name}": each_50 for name in matrices},
+            **{f"dead_units/{name}": ends for name in bends},
+        },
+        "histograms": {
+            **{f"gradients/{name}": each_50 for name in parameters},
+            **{f"weights/{name}": ends for name in parameters},
+            **{f"activations/{name}": ends for name in bends},
+        },
+        "images": {
+            **{f"feature_maps/{name}{kind}": [1, 2] for name in convolutions for kind in ("", "/gradient")},
+            **{f"val/{name}": [steps - 1] for name in FIGURES},
+        },
+    }
+    assert len(convolutions) == len(bends) - 1 == 3
+    readers = {"scalars": found.Scalars, "histograms": found.Histograms, "images": found.Images}
+    for kind, wanted in expected.items():
+        assert set(wanted) <= set(tags[kind])
+        for tag, at in wanted.items():
+            assert [event.step for event in readers[kind](tag)] == at, tag
+    ours = {tag for tag in tags["scalars"] if tag.startswith(("grad_norm", "update_ratio", "dead_units"))}
+    assert ours <= set(expected["scalars"]), "nothing else, such as a clipped norm without clipping"
+    assert set(tags["histograms"]) == set(expected["histograms"])
+    assert set(tags["images"]) == set(expected["images"])
     assert {"run/settings/text_summary", "val/class_report/text_summary"} <= set(tags["tensors"])
     assert tags["graph"]
     assert found.Tensors("custom_scalars__config__")
     assert list(run.rglob("tensors.tsv"))
-    assert (run / "figures/val/confusion_matrix.png").is_file()
+    for name in FIGURES:
+        assert (run / f"figures/val/{name}.png").is_file()
+    assert f"figures {Path('runs/cnn_fashion_mnist/0/figures')}" in result.out
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -80,12 +102,28 @@ def test_each_works_alone_with_the_csv_logger_only(litlab: Command, workshop: Pa
 
 
 def test_options_are_set_from_the_command_line(litlab: Command, workshop: Path) -> None:
-    words = ("--trainer.callbacks=[]", "--trainer.callbacks+=FeatureMaps", "--trainer.callbacks.layers=[features.0]")
+    words = ("--trainer.callbacks=[]", "--trainer.callbacks+=FeatureMaps", "--trainer.callbacks.layers=[features.3]")
     result = litlab("fit", "cnn_fashion_mnist", *SMALL, *words)
     assert result.code == 0, result.err
-    assert (
-        "no layer" in result.err + result.out or (workshop / "runs/cnn_fashion_mnist/0/figures/feature_maps").is_dir()
-    )
+    drawn = workshop / "runs/cnn_fashion_mnist/0/figures/feature_maps"
+    assert {path.name for path in drawn.iterdir()} == {"features.3"}
+
+
+def test_a_wrong_layer_is_told_with_layers_only(litlab: Command, workshop: Path) -> None:
+    for name in ("FeatureMaps.layers=[features.33]", "Embeddings.layer=features.33"):
+        callback, _, setting = name.partition(".")
+        words = ("--trainer.callbacks=[]", f"--trainer.callbacks+={callback}", f"--trainer.callbacks.{setting}")
+        with pytest.warns(UserWarning, match=r"no layer 'features\.33'; it is left out. Did you mean features\.3\?"):
+            assert litlab("fit", "cnn_fashion_mnist", *SMALL, *words).code == 0
+
+
+def test_of_a_config_and_a_fragment_that_ask_for_the_same_one_counts(litlab: Command, workshop: Path) -> None:
+    assert litlab("fit", "cnn_fashion_mnist", "dashboards", *SMALL).code == 0
+    run = workshop / "runs/cnn_fashion_mnist/0"
+    found = events(run)
+    assert [event.step for event in found.Scalars("grad_norm/total")] == [0]
+    assert len(found.Images("val/roc")) == 1
+    assert (run / "projector_config.pbtxt").read_text().count("tensor_path") == 1
 
 
 def test_a_trial_writes_nothing(litlab: Command, workshop: Path) -> None:
@@ -118,8 +156,15 @@ def test_two_processes_draw_once_and_see_all(workshop: Path) -> None:
 
 def test_test_draws_the_best_weights(litlab: Command, workshop: Path) -> None:
     assert litlab("fit", "cnn_fashion_mnist", *SMALL).code == 0
-    assert litlab("test", "cnn_fashion_mnist").code == 0
-    assert (workshop / "runs/cnn_fashion_mnist/0/figures/test/confusion_matrix.png").is_file()
+    run = workshop / "runs/cnn_fashion_mnist/0"
+    before = (run / "metrics.csv").read_text()
+    for verb in ("test", "validate"):
+        result = litlab(verb, "cnn_fashion_mnist")
+        assert result.code == 0, result.err
+        assert (run / f"figures/{verb}/confusion_matrix.png").is_file()
+        assert f"figures     {Path('runs/cnn_fashion_mnist/0/figures') / verb}" in result.out
+        assert {f"{verb}/{name}" for name in FIGURES} <= set(events(run).Tags()["images"])
+    assert (run / "metrics.csv").read_text() == before
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
