@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from callbacks.drawing import DIVERGING
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-TILE, COLUMNS, GAP, LINE = 112, 8, 4, 20  # pixels of a tile's longer side, tiles in a row, between them, of a caption
+TILE, COLUMNS, GAP, LINE = 112, 4, 4, 20  # pixels of a tile's longer side, tiles in a row, between them, of a caption
 ALONE, LEAST = 560, 10  # pixels of the longer side of a tile without company, and of any tile's shorter side
 
 
