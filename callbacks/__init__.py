@@ -9,6 +9,7 @@ from callbacks.classification_evidence import ClassificationEvidence
 from callbacks.decision_regions import DecisionRegions
 from callbacks.embeddings import Embeddings
 from callbacks.end_figures import EndFigures
+from callbacks.exact_state import ExactState
 from callbacks.failure import FiniteLoss, TrainingFailed
 from callbacks.feature_maps import FeatureMaps
 from callbacks.generated_text import GeneratedText
@@ -20,8 +21,10 @@ from callbacks.progress import PlainProgress, TerminalProgress, progress_bar
 from callbacks.regression_figures import RegressionFigures
 from callbacks.run_settings import RunSettings
 from callbacks.step_hooks import NoStepHooks
+from callbacks.stop_signals import Stopped, StopSignals
 from callbacks.summary import ModelTable
 from callbacks.weights import Weights
+from callbacks.whole_files import whole_file
 
 __all__ = [
     "Activations",
@@ -33,6 +36,7 @@ __all__ = [
     "DecisionRegions",
     "Embeddings",
     "EndFigures",
+    "ExactState",
     "FeatureMaps",
     "FiniteLoss",
     "GeneratedText",
@@ -46,9 +50,12 @@ __all__ = [
     "PredictionWriter",
     "RegressionFigures",
     "RunSettings",
+    "StopSignals",
+    "Stopped",
     "TerminalProgress",
     "TrainingFailed",
     "Weights",
     "progress_bar",
     "unknown_monitor",
+    "whole_file",
 ]

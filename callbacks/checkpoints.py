@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -13,7 +14,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
 from callbacks.step_hooks import NoStepHooks
+from callbacks.stop_signals import Stopped, StopSignals, agreed
 from callbacks.support import is_dry_run, is_fitting
+from callbacks.whole_files import whole_file
 
 _VALIDATION = "val"
 _SCHEDULER = "scheduler.monitor"
@@ -49,20 +52,89 @@ class _RunCheckpoint(NoStepHooks, ModelCheckpoint):
             warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """A run folder that was moved keeps its best: paths are those of now, where the file is there."""
+        old, new = state_dict.get("dirpath"), self.dirpath
+        best = os.path.join(str(new), os.path.basename(state_dict.get("best_model_path") or "none"))
+        if old and old != new and os.path.isfile(best):
+            state_dict = _moved(state_dict, str(old), str(new))
+        super().load_state_dict(state_dict)
+
 
 class LastCheckpoint(_RunCheckpoint):
-    """The last finished epoch, whether it was validated or not.
+    """The newest state from which a run can go on exactly: the last finished epoch, or a step within the next one.
 
-    | file                  | what                            | when                   |
-    |-----------------------|---------------------------------|------------------------|
-    | checkpoints/last.ckpt | everything needed to train on   | end of each epoch      |
+    | file                  | what                          | when                                                    |
+    |-----------------------|-------------------------------|---------------------------------------------------------|
+    | checkpoints/last.ckpt | everything needed to train on | end of each epoch; every n steps or minutes; a stop     |
 
-    Stands after `BestCheckpoint` in the callback list, so that it holds that one's newest state.
+    Where `max_steps` ends the run it is written after the first step of the next epoch instead of at an epoch's
+    end, from where Lightning would count wrongly, and after the last step. Within an epoch it is written between two
+    optimizer steps, not where a validation follows. Stands after `BestCheckpoint` in the callback list, so that it
+    holds that one's newest state.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, every_n_steps: int | None = None, every_n_minutes: float | None = None, signals: StopSignals | None = None
+    ) -> None:
         # A callback of its own: `save_last` of the best one would stand still at the best epoch.
         super().__init__("last", monitor=None, mode="min", on_train_epoch_end=True)
+        for name, value in (("save_every_steps", every_n_steps), ("save_every_minutes", every_n_minutes)):
+            if value is not None and not value > 0:
+                raise MisconfigurationException(f"{name}: {value} is not possible. Give a number above 0, or null.")
+        self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
+        self._signals = signals or StopSignals()
+        self._signals.saved_for = True
+        self._stepped, self._saved_step, self._saved_time = 0, 0, time.monotonic()
+        self._by_steps = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._stepped = self._saved_step = trainer.global_step
+        self._saved_time = time.monotonic()
+        self._by_steps = trainer.max_steps != -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._stepped or is_dry_run(trainer):  # gradients that are being gathered are in no checkpoint
+            return
+        self._stepped = step
+        ends = self._by_steps and step >= trainer.max_steps
+        if not ends and (trainer.is_last_batch or _validation_follows(trainer, batch_idx)):
+            return
+        asked = self._signals.asked
+        due = ends or asked is not None or self._due(trainer, step, batch_idx)
+        if trainer.world_size > 1:
+            # All processes ask together, and no more often than at every tenth step: they wait for each other.
+            if step % 10 and not ends:
+                return
+            due = bool(trainer.strategy.reduce_boolean_decision(due, all=False))
+            asked = agreed(trainer, asked)
+        if due:
+            self._save(trainer, step)
+        if asked is not None and not ends:
+            raise Stopped(asked, step, trainer.current_epoch, saved=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._by_steps:
+            super().on_train_epoch_end(trainer, pl_module)
+            self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+
+    def _due(self, trainer: Trainer, step: int, batch_idx: int) -> bool:
+        if self._by_steps and trainer.current_epoch and batch_idx == 0:
+            return True
+        if self._every_n_steps is not None and step - self._saved_step >= self._every_n_steps:
+            return True
+        minutes = (time.monotonic() - self._saved_time) / 60
+        return self._every_n_minutes is not None and minutes >= self._every_n_minutes
+
+    def _save(self, trainer: Trainer, step: int) -> None:
+        path = self.format_checkpoint_name({})
+        trainer.save_checkpoint(path, weights_only=False)
+        self.best_model_path = path
+        self._saved_step, self._saved_time = step, time.monotonic()
 
 
 class BestCheckpoint(_RunCheckpoint):
@@ -172,12 +244,22 @@ def _watching(trainer: Trainer) -> list[LRSchedulerConfig]:
     return [config for config in trainer.lr_scheduler_configs if config.reduce_on_plateau and config.monitor]
 
 
+def _moved(value: Any, old: str, new: str) -> Any:
+    """All paths below the folder `old`, as values and as keys, below `new`."""
+    if isinstance(value, str):
+        return new + value.removeprefix(old) if value.startswith(old) else value
+    if isinstance(value, dict):
+        return {_moved(name, old, new): _moved(inner, old, new) for name, inner in value.items()}
+    return value
+
+
 def _copy_whole(source: str, target: str) -> None:
     """The target appears whole or not at all."""
-    unfinished = f"{target}.{os.getpid()}.part"
-    try:
-        shutil.copyfile(source, unfinished)
-        os.replace(unfinished, target)
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
+    with open(source, "rb") as read, whole_file(target) as written:
+        shutil.copyfileobj(read, written)
+
+
+def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether the trainer may validate right after this batch; a run that goes on from here would leave it out."""
+    every = trainer.val_check_batch
+    return isinstance(every, int) and sum(trainer.num_val_batches) > 0 and (batch_idx + 1) % every == 0

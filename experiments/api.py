@@ -104,6 +104,12 @@ class LoadedRun:
         self._cli("test", overrides).run()
         return dict(self.results[-1]["metrics"])
 
+    def resume(self, extend_schedule: str | None = None, **overrides: Any) -> LoadedRun:
+        """Go on with a run that was stopped or killed; `**{"trainer.max_epochs": 20}` makes it longer."""
+        words = {} if extend_schedule is None else {"extend_schedule": extend_schedule}
+        self._cli("resume", {**words, **overrides}).run()
+        return LoadedRun(self.path)
+
     def _cli(self, verb: str, overrides: Mapping[str, Any] | None = None) -> LitlabCLI:
         with working_folder_importable():
             return LitlabCLI(verb, _words(overrides or {}), self.path)
@@ -173,6 +179,7 @@ class _Options:
 
     min_delta = 0.0
     test_after_fit = False
+    save_every_steps = save_every_minutes = None
 
     def __init__(
         self, experiment: str, monitor: str | None, mode: str | None, patience: int | None, wishes: Wishes

@@ -44,11 +44,14 @@ def classes(kind: str) -> list[Entry]:
     for path in sorted(folder.glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
-                bases |= {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+                own = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+                bases |= own
+                if own & {"Exception", "RuntimeError"}:  # what a room raises is not asked for by name
+                    continue
                 if node.name in public and node.name.startswith(prefix) and node.name.endswith(suffix):
                     summary = (ast.get_docstring(node) or "").split("\n\n")[0]
                     found[node.name] = Entry(node.name, " ".join(summary.split()), path)
-    return [found[name] for name in sorted(found) if name not in bases and not name.endswith("Failed")]
+    return [found[name] for name in sorted(found) if name not in bases]
 
 
 def configs() -> list[Entry]:
@@ -92,8 +95,9 @@ def runs() -> list[Path]:
     return sorted(found, key=lambda run: (run.parent.name, int(run.name)))
 
 
-def find_run(word: str) -> Path:
-    """The run folder that an argument means: a folder, or an experiment's name for its newest run."""
+def find_run(word: str, trained: bool = True) -> Path:
+    """The run folder that an argument means: a folder, or an experiment's name for its newest run (with weights)."""
+    newest = _newest_trained if trained else (lambda numbered: numbered[-1])
     path = Path(word)
     if (path / "config.yaml").is_file():
         return path
@@ -101,14 +105,14 @@ def find_run(word: str) -> Path:
     for run in runs():
         experiments.setdefault(run.parent.name, []).append(run)
     if word in experiments:
-        return _newest_trained(experiments[word])
+        return newest(experiments[word])
     numbered = runs_dir() / word
     if (numbered / "config.yaml").is_file():
         return numbered
     if path.is_dir():
         inside = [run for run in path.glob("*/config.yaml") if run.parent.name.isdigit()]
         if inside:
-            return _newest_trained(sorted((run.parent for run in inside), key=lambda run: int(run.name)))
+            return newest(sorted((run.parent for run in inside), key=lambda run: int(run.name)))
     raise UserMistake(
         f"run: '{word}' is neither a run folder nor an experiment in {runs_dir()}.{did_you_mean(word, experiments)} "
         "`litlab list runs` shows all; `litlab fit CONFIG` makes one."

@@ -21,6 +21,7 @@ from experiments.facts import FACTS, FactLinks
 from experiments.front import main
 from experiments.mistake import mistake_within
 from experiments.parser import LitlabParser
+from experiments.resuming import Resumed, take_extension
 from experiments.run_folder import RunFolder
 from experiments.scored import ScoredSamples
 from experiments.settings import DEFAULT_SEED, add_run_options, check_seed, read_settings, read_wishes
@@ -47,6 +48,8 @@ class LitlabCLI(LightningCLI):
         words = ["--help" if word == "--help-all" else word for word in words]
         words, self.weights = evaluation.find_weights(verb, words, source)
         words, self.output = evaluation.take(words, "--output") if verb == "predict" else (words, None)
+        words, extension = evaluation.take(words, "--extend_schedule") if verb == "resume" else (words, None)
+        self.extension = take_extension(extension)
         words, self.config_files = arrange(words)
         super().__init__(
             LightningModule,
@@ -108,15 +111,17 @@ class LitlabCLI(LightningCLI):
         check_trainer(options)
         self.weights.check(self.model)
         kwargs = {**self.objects, **kwargs}
-        if self.verb == "fit":
+        if self.verb in ("fit", "resume"):
             check_plain(self.model)
             check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)
             settings = read_settings(self.config, self.model, has_validation)
+            resumed = Resumed(self.weights, self.extension) if self.verb == "resume" else None
+            seed = self.config.seed_everything
             self.plan = training.prepare(
-                settings, self.model, self.datamodule, self.config_text(), self.config.seed_everything, options
+                settings, self.model, self.datamodule, self.config_text(), seed, options, resumed
             )
-            self.claimed = self.plan.folder
+            self.claimed = self.plan.folder if resumed is None else None  # a folder that was there stays
             kwargs.update(self.plan.trainer)
         else:
             folder = self.weights.folder
@@ -149,7 +154,7 @@ class LitlabCLI(LightningCLI):
             data_report.run(self.datamodule, folder, self.config.seed_everything)
             return
         parts = (self.trainer, self.model, self.datamodule)
-        if self.verb == "fit":
+        if self.verb in ("fit", "resume"):
             training.train(*parts, self.plan, self.weights)
             return
         with machine.settings(self.choice, self.trainer.num_devices):

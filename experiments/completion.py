@@ -21,6 +21,8 @@ _RUN = (
     "patience",
     "min_delta",
     "test_after_fit",
+    "save_every_steps",
+    "save_every_minutes",
     "channels_last",
     "threads",
     "compile",

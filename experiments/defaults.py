@@ -7,43 +7,57 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks import (
     BestCheckpoint,
     ChartLayout,
+    ExactState,
     FiniteLoss,
     HyperParameters,
     LastCheckpoint,
     ModelGraph,
     ModelTable,
     RunSettings,
+    StopSignals,
     progress_bar,
 )
+from experiments.checkpoint_io import WholeCheckpoints
 from experiments.metrics_csv import MetricsCSV
 from experiments.run_folder import RunFolder
 from experiments.run_modes import CompiledNetwork
 from experiments.settings import FitSettings
 
 
-class RunTensorBoard(TensorBoardLogger):
-    """TensorBoard events right in the run folder, without the copy of the settings (they stand in config.yaml)."""
+class Patience(EarlyStopping):
+    """Early stopping whose patience is what the run is given now, also where a checkpoint was saved with another."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__(save_dir=folder.path, name="", version="", default_hp_metric=False)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class RunTensorBoard(TensorBoardLogger):
+    """TensorBoard events right in the run folder, without the copy of the settings (they stand in config.yaml).
+
+    A run that goes on after `steps` optimizer steps takes back what was logged later, so that its curves have no fold.
+    """
+
+    def __init__(self, folder: RunFolder, steps: int | None = None) -> None:
+        super().__init__(save_dir=folder.path, name="", version="", default_hp_metric=False, purge_step=steps)
 
     @rank_zero_only
     def save(self) -> None:
         """Lightning calls this after every logging; the writer flushes by itself every two minutes and at the end."""
 
 
-def loggers(folder: RunFolder, asked: Any) -> list[Logger] | bool:
+def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Logger] | bool:
     """TensorBoard and metrics.csv; a logger of the user's takes TensorBoard's place, `false` turns all off."""
     if asked is False:
         return False
     own: list[Logger] = []
     if asked in (None, True):
-        own = [RunTensorBoard(folder)]
+        own = [RunTensorBoard(folder, steps)]
     elif isinstance(asked, (list, tuple)):
         own = list(asked)
     else:
@@ -51,18 +65,27 @@ def loggers(folder: RunFolder, asked: Any) -> list[Logger] | bool:
     return [*own, MetricsCSV(folder.metrics)]
 
 
+def with_whole_checkpoints(asked: Any) -> list[Any]:
+    """The user's plugins, and unless one of them writes checkpoints, the one that writes them whole."""
+    plugins = list(asked) if isinstance(asked, (list, tuple)) else [] if asked is None else [asked]
+    return plugins if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [*plugins, WholeCheckpoints()]
+
+
 def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: str) -> list[Callback]:
     """Default callbacks of a fit; `trainer` holds the Trainer's arguments, the user's callbacks among them."""
+    signals = StopSignals()
     found: list[Callback] = [
+        ExactState(),
+        signals,
         BestCheckpoint(settings.monitor, settings.mode),
-        LastCheckpoint(),
+        LastCheckpoint(settings.save_every_steps, settings.save_every_minutes, signals),
         FiniteLoss(),
         HyperParameters(settings.monitor, settings.mode),
         *everyday_callbacks(trainer),
     ]
     if settings.patience is not None:
         found.append(
-            EarlyStopping(
+            Patience(
                 settings.monitor or "", mode=settings.mode, patience=settings.patience, min_delta=settings.min_delta
             )
         )

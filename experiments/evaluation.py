@@ -36,6 +36,16 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
     if verb in ("fit", "data"):
         return words, Weights(_file_of(Path(given)) if given else None)
     folder = RunFolder(source.resolve()) if source is not None else None
+    if verb == "resume":
+        if folder is None:  # --help-all
+            return words, Weights(None)
+        if given:
+            raise MisconfigurationException(
+                "resume: a run goes on from its newest checkpoint; to start a new run from another one give it to "
+                "`litlab fit CONFIG --ckpt_path FILE`."
+            )
+        last = folder.last if folder.last.is_file() else None
+        return [f"--config={folder.config}", *words], Weights(last, folder)
     if given in ("best", "last"):
         if folder is None:
             raise MisconfigurationException(

@@ -21,6 +21,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserMistake as mistake:
         say(f"litlab: {mistake}")
         return 2
+    except KeyboardInterrupt:  # while the program is still being read in
+        say("litlab: stopped by Ctrl-C.")
+        return 130
     except BrokenPipeError:  # `litlab list | head`
         sys.stderr.close()
         return 0
@@ -73,6 +76,8 @@ def _start(verb: str, words: list[str]) -> int:
         if not leading and not any(_is_config(word) for word in words) and not help_only:
             leading = [DEMO]
         words = [f"--config={find_config(word)}" for word in leading] + words
+    elif verb == "resume" and not leading and not help_only:
+        raise UserMistake("resume: which run? `litlab resume RUN`; `litlab list runs` shows all.")
     elif leading:
         if len(leading) > 1:
             raise UserMistake(f"{verb}: give one run, not {len(leading)}: {' '.join(leading)}.")
@@ -81,7 +86,7 @@ def _start(verb: str, words: list[str]) -> int:
         elif "--untrained" in words:
             words = [f"--config={find_config(leading[0])}", *words]
         else:
-            run = find_run(leading[0])
+            run = find_run(leading[0], trained=verb != "resume")
     from experiments.rooms import import_rooms
 
     import_rooms()

@@ -11,6 +11,7 @@ litlab {version}: deep-learning experiments from one YAML file
 
 commands
   litlab fit [CONFIG] [options]     train, validate and store a run; without a config the demo ({demo})
+  litlab resume RUN                 go on with a run that was stopped or killed, as if nothing had happened
   litlab test RUN                   score a run's best weights on the official test set
   litlab validate RUN               score them on the validation part
   litlab predict RUN                write predictions with probabilities to a CSV file
@@ -49,7 +50,8 @@ run
   --patience N                     stop after N validations without a better one
   --test_after_fit true            test the best weights when done
   --seed_everything 42             seed of initialisation, order of samples and Dropout
-  --ckpt_path FILE                 go on from a checkpoint
+  --ckpt_path FILE                 start a new run from a checkpoint; `litlab resume RUN` goes on with a run
+  --save_every_minutes 10          write last.ckpt within an epoch too; --save_every_steps N
 data
   --data NAME                      {data}
   --data.batch_size 128            samples per optimizer step, over all devices
@@ -98,6 +100,17 @@ _WHAT = {
 }
 
 _SMALL = {
+    "resume": """\
+usage: litlab resume RUN [options]
+
+Goes on from the run's newest checkpoint, in its own folder, as if it had never stopped: the same weights, bit for bit,
+on the same machine with the same number of devices. A run killed before its first checkpoint starts again.
+
+Settings that change what is computed (model, data, batch size, split, seed, precision) are refused. Accepted and
+written down are another logger, more callbacks, --patience, the number of devices, and
+  --trainer.max_epochs N           more epochs, where no schedule ends with the run
+  --extend_schedule hold|stretch   more epochs where one does: keep the rate as it is, or plan the schedule anew over N
+  --model.optimizer.lr X           another rate, where no schedule decides it""",
     "board": "usage: litlab board [DIR] [--port N]\n\nStarts TensorBoard on this machine alone (127.0.0.1) at a free "
     "port and prints its address. DIR is a folder,\na run or an experiment's name; without it all runs are shown. "
     "Ctrl-C ends it.",

@@ -13,6 +13,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks import whole_file
+from experiments.words import say, shown
+
 _FIRST = ("epoch", "step")
 
 
@@ -27,6 +30,7 @@ class MetricsCSV(Logger):
         self._path = Path(path)
         self._columns: list[str] = []
         self._row: dict[str, float] = {}
+        self._told = False
         self._row_starts: int | None = None  # where the current step's row begins in the file
         if self._path.is_file():
             with self._path.open(newline="", encoding="utf-8") as file:
@@ -48,7 +52,18 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write the row at once, so that a killed run loses none; what the same step logs later joins its row."""
+        """Write the row at once, so that a killed run loses none; what the same step logs later joins its row.
+
+        A disk that refuses costs rows, not the training: that is said once.
+        """
+        try:
+            self._write(metrics, step)
+        except OSError as problem:
+            if not self._told:
+                self._told = True
+                say(f"litlab: {shown(self._path)} could not be written ({problem.strerror}); training goes on.")
+
+    def _write(self, metrics: Mapping[str, float], step: int | None) -> None:
         values = {**{name: float(value) for name, value in metrics.items()}, "step": float(step or 0)}
         if self._row.get("step") == values["step"]:
             self._row.update(values)
@@ -79,6 +94,21 @@ class MetricsCSV(Logger):
         lines = [_line(self._columns), *(_line([row.get(name, "") for name in self._columns]) for row in old)]
         aside.write_text("".join(lines), encoding="utf-8")
         os.replace(aside, self._path)
+
+
+def cut_back(path: Path, steps: int) -> None:
+    """Drop what was logged at or after so many optimizer steps: a run that goes on from there logs it again."""
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if not rows or "step" not in rows[0]:
+        return
+    column = rows[0].index("step")
+    # A row that was cut short by a full disk or a kill has fewer cells.
+    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[column].isdigit() and int(row[column]) < steps]
+    with whole_file(path) as whole:
+        whole.write("".join(map(_line, [rows[0], *kept])).encode("utf-8"))
 
 
 def _line(cells: list[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import sys
 import traceback
 from contextlib import contextmanager
@@ -11,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from callbacks import TrainingFailed
+from callbacks import Stopped, TrainingFailed
 from experiments.cli import LitlabCLI
 from experiments.mistake import UserMistake
 from experiments.quiet import quiet_libraries
-from experiments.words import one_line, say
+from experiments.words import one_line, say, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +50,10 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         say(f"litlab: {failure}")
         _say_folder(cli)
         return FAILED
+    except Stopped as stop:
+        say(f"litlab: {stop}." + (" Everything is saved." if stop.saved else " Nothing was saved."))
+        _say_resume(cli, stop.saved)
+        return INTERRUPTED if stop.number == signal.SIGINT else TERMINATED
     except SIGTERMException:
         say("litlab: stopped by SIGTERM.")
         _say_folder(cli)
@@ -64,6 +70,12 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
         _say_folder(cli)
         return FAILED
+
+
+def _say_resume(cli: LitlabCLI | None, saved: bool) -> None:
+    folder = cli.plan.folder if cli is not None else None
+    if saved and folder is not None:
+        say(f"resume  litlab resume {shlex.quote(shown(folder.path))}")
 
 
 def _folder(cli: LitlabCLI | None) -> RunFolder | None:

@@ -93,6 +93,30 @@ class RunFolder:
                 self.path.parent.rmdir()
         return untrained
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Take the run for this process while it trains; refuses one that another process has.
+
+        A lock of the operating system, so that a killed process holds nothing.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        path = self.path / ".lock"
+        with path.open("w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise MisconfigurationException(
+                    f"run: {self.path} is being trained by another process. Wait for its end, or stop it first."
+                ) from error
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
     def add_result(self, record: Mapping[str, Any]) -> None:
         """Append one record to results.json; safe when two processes do it at once."""
         with _locked(self.path):

@@ -28,6 +28,8 @@ class FitSettings:
     patience: int | None = None
     min_delta: float = 0.0
     test_after_fit: bool = False
+    save_every_steps: int | None = None
+    save_every_minutes: float | None = None
     machine: Wishes = field(default_factory=Wishes)
 
 
@@ -44,6 +46,12 @@ def add_run_options(parser: LightningArgumentParser, experiment: str) -> None:
     )
     group.add_argument("--min_delta", type=float, default=0.0, help="The least change that counts as better.")
     group.add_argument("--test_after_fit", type=bool, default=False, help="Test the best weights when fit is done.")
+    group.add_argument(
+        "--save_every_steps", type=int | None, default=None, help="Write last.ckpt within an epoch after N steps."
+    )
+    group.add_argument(
+        "--save_every_minutes", type=float | None, default=None, help="Write last.ckpt within an epoch after N minutes."
+    )
     group.add_argument(
         "--channels_last",
         type=bool | None,
@@ -91,7 +99,15 @@ def read_settings(config: Any, model: LightningModule, has_validation: bool) -> 
         raise MisconfigurationException(f"min_delta: {config.min_delta} is negative; give 0 or more.")
     mode = _mode(monitor, config.mode)
     return FitSettings(
-        config.experiment, monitor, mode, patience, config.min_delta, config.test_after_fit, read_wishes(config)
+        config.experiment,
+        monitor,
+        mode,
+        patience,
+        config.min_delta,
+        config.test_after_fit,
+        config.save_every_steps,
+        config.save_every_minutes,
+        read_wishes(config),
     )
 
 

@@ -19,8 +19,10 @@ from experiments import environment, machine
 from experiments.catalogue import runs_dir
 from experiments.checkpoint import Weights
 from experiments.checks import check_interval
-from experiments.defaults import fit_callbacks, loggers, users_callbacks
+from experiments.defaults import fit_callbacks, loggers, users_callbacks, with_whole_checkpoints
 from experiments.evaluation import score
+from experiments.metrics_csv import cut_back
+from experiments.resuming import Resumed
 from experiments.run_folder import RunFolder
 from experiments.run_modes import several_steps
 from experiments.scored import ScoredSamples
@@ -41,6 +43,7 @@ class Plan:
     trainer: dict[str, Any]
     scored: ScoredSamples
     choice: machine.Choice
+    resumed: Resumed | None = None
     started: float = field(default_factory=time.monotonic)
 
 
@@ -59,31 +62,46 @@ def prepare(
     config_text: str,
     seed: int,
     options: dict[str, Any],
+    resumed: Resumed | None = None,
 ) -> Plan:
-    """Choose for the machine, claim the run folder, choose the Trainer's arguments; `options` are the user's."""
+    """Choose for the machine, claim the run folder, choose the Trainer's arguments; `options` are the user's.
+
+    A run that goes on keeps its folder and what was chosen for its machine.
+    """
     several_steps(settings.machine.steps_per_call, model, data, options)
     check_interval(options, data)
-    choice = machine.choose(model, data, options, settings.machine)
+    if resumed is None:
+        choice = machine.choose(model, data, options, settings.machine)
+    else:
+        resumed.check(config_text, model, data)
+        resumed.prepare_model(model)
+        choice = machine.of_run(resumed.folder.environment, options, settings.machine)
     machine.apply(choice, model)
     extra: dict[str, Any] = {} if choice.precision is None else {"precision": choice.precision}
     if options.get("max_epochs") is None and options.get("max_steps", -1) == -1 and options.get("max_time") is None:
         extra["max_epochs"] = _DEFAULT_EPOCHS
     scored = ScoredSamples()
     callbacks = [*users_callbacks(options), *fit_callbacks(settings, options, config_text), scored]
+    extra["plugins"] = with_whole_checkpoints(options.get("plugins"))
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
-    folder = _claim(settings.experiment, config_text, environment.describe(seed, data))
+    if resumed is None:
+        folder = _claim(settings.experiment, config_text, environment.describe(seed, data))
+    else:
+        folder = resumed.folder
+        callbacks += resumed.callbacks(config_text)
     return Plan(
         settings,
         folder,
         {
             **extra,
             "callbacks": callbacks,
-            "logger": loggers(folder, options.get("logger")),
+            "logger": loggers(folder, options.get("logger"), None if resumed is None else resumed.step),
             "default_root_dir": str(folder.path),
         },
         scored,
         choice,
+        resumed,
     )
 
 
@@ -102,14 +120,24 @@ def train(
     trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
 ) -> None:
     """Fit, then write down and print what came of it; with `test_after_fit` test the best weights too."""
-    with machine.settings(plan.choice, trainer.num_devices):
+    held = plan.folder.held() if plan.folder is not None and trainer.is_global_zero else nullcontext()
+    with machine.settings(plan.choice, trainer.num_devices), held:
         _train(trainer, model, data, plan, weights)
 
 
 def _train(
     trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
 ) -> None:
+    if plan.resumed is not None and plan.resumed.finished:
+        if trainer.is_global_zero:
+            print(
+                f"{shown(plan.resumed.folder.path)} has come to its end: {plan.resumed.words()}. Nothing to do; "
+                "--trainer.max_epochs N trains longer."
+            )
+        return
     if trainer.is_global_zero:
+        if plan.resumed is not None:
+            cut_back(plan.resumed.folder.metrics, plan.resumed.step)
         _say_start(trainer, data, plan)
     if weights is not None and weights.path is not None:
         trainer.fit(model, datamodule=data, ckpt_path=weights.path, weights_only=True)
@@ -142,7 +170,7 @@ def _say_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
         record = json.loads(plan.folder.environment.read_text(encoding="utf-8"))
         record["chosen"] = chosen
         plan.folder.environment.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"run     {shown(plan.folder.path)}")
+        print(f"run     {shown(plan.folder.path)}{f', {plan.resumed.words()}' if plan.resumed is not None else ''}")
     print(f"data    {type(data).__name__}{sizes_text(data)}")
     device = chosen["accelerator"].removesuffix("Accelerator").upper()
     number = f" x {chosen['devices']}" if chosen["devices"] > 1 else ""
@@ -166,6 +194,7 @@ def _say_end(trainer: Trainer, data: LightningDataModule, plan: Plan, folder: Ru
             "split": "validation" if validated else "train",
             "n": plan.scored.number if validated else _sizes(data).get("train"),
             "metrics": figures,
+            "steps": trainer.global_step,
             "seconds": round(seconds, 2),
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }

@@ -8,6 +8,7 @@ from lit_models.lstm import LitLSTM, RowLSTM
 from lit_models.mlp import MLP, LitMLP, LitMLPRegressor
 from lit_models.regressor import LitRegressor
 from lit_models.resnet import LitResNet, ResidualBlock, ResNet
+from lit_models.schedules import ends_with_run, plan_anew
 from lit_models.speed_net import LitSpeedNet, SpeedNet
 from lit_models.task import LitTask
 from lit_models.token_lstm import LitTokenLSTM, TokenLSTM
@@ -34,4 +35,6 @@ __all__ = [
     "RowLSTM",
     "SpeedNet",
     "TokenLSTM",
+    "ends_with_run",
+    "plan_anew",
 ]

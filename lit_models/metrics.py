@@ -131,7 +131,7 @@ class StageMetrics(nn.Module):
 
     A step only lays its loss, output and target aside, on their device, where a metric's update costs more than the
     Trainer itself. Once enough are held the metrics see them joined, as one batch; the rest at the epoch's end.
-    Nothing here is part of a checkpoint, and nothing is computed before the epoch ends.
+    Nothing is computed before the epoch ends, and no buffer here is part of a checkpoint's weights.
     """
 
     def __init__(self, stage: str, metrics: Mapping[str, Metric], means: Sequence[str] = ("loss",)) -> None:
@@ -145,6 +145,7 @@ class StageMetrics(nn.Module):
         self.held_means: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in means}
         self.held: list[tuple[Tensor, Tensor]] = []
         self.room = [_HELD_NUMBERS]  # a list: assigning a module's attribute takes as long as a small addition
+        self.example: list[Tensor] = []  # one sample's output and target, once the metrics have seen any
 
     def add_mean(self, name: str, value: Tensor, samples: int) -> None:
         """Count the mean `value` of a batch of `samples`."""
@@ -166,6 +167,7 @@ class StageMetrics(nn.Module):
         self.room[0] = _HELD_NUMBERS
         for _, alike in groupby(pairs, key=_form):
             outputs, targets = zip(*alike, strict=True)
+            self.example = [outputs[0][:1], targets[0][:1]]
             yield torch.cat(outputs), torch.cat(targets)
 
     def mean_loss(self) -> Tensor:
@@ -187,10 +189,38 @@ class StageMetrics(nn.Module):
     def reset(self) -> None:
         """Forget everything, before an epoch of this stage begins."""
         self.held_means = {name: [] for name in self.held_means}
-        self.held, self.room[0] = [], _HELD_NUMBERS
-        for metric in self.modules():
-            if isinstance(metric, Metric):
-                metric.reset()
+        self.held, self.room[0], self.example = [], _HELD_NUMBERS, []
+        for metric in self._metrics().values():
+            metric.reset()
+
+    def state(self) -> dict[str, Any]:
+        """What was counted since the last reset, as plain data: counting on from it gives the same figures."""
+        return {
+            "held": list(self.held),
+            "held_means": {name: list(held) for name, held in self.held_means.items()},
+            "example": list(self.example),
+            "metrics": {name: metric.metric_state for name, metric in self._metrics().items() if metric.update_count},
+        }
+
+    def load_state(self, state: Mapping[str, Any], observe: Callable[[Tensor, Tensor], None]) -> None:
+        """Go back to a `state`, whose tensors are on this device; `observe` shows the metrics outputs and targets."""
+        self.reset()
+        self.held = [(output, target) for output, target in state["held"]]
+        self.room[0] -= sum(output.numel() + target.numel() for output, target in self.held)
+        self.held_means = {name: [(v, n) for v, n in held] for name, held in state["held_means"].items()}
+        self.example = list(state["example"])
+        if self.example:
+            observe(*self.example)  # a metric that has seen nothing refuses to compute
+        for name, metric in self._metrics().items():
+            kept = state["metrics"].get(name, {})
+            if isinstance(metric, Mean) and kept:
+                metric.update(kept["total"], kept["count"])
+            elif kept:
+                for part, value in kept.items():
+                    setattr(metric, part, list(value) if isinstance(value, list) else value.clone())
+
+    def _metrics(self) -> dict[str, Metric]:
+        return {name: metric for name, metric in self.named_modules() if isinstance(metric, Metric)}
 
 
 def _sum(held: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, int]:

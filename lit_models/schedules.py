@@ -240,6 +240,30 @@ def check_schedule(spec: Spec, optimizer: Optimizer) -> None:
     specs.build(target, arguments, settings, "scheduler")
 
 
+def ends_with_run(spec: Spec | None) -> bool:
+    """Whether a schedule is planned over the run's length, so that a longer run would need another one."""
+    if spec is None:
+        return False
+    plain = specs.as_spec(spec, "scheduler")
+    name, given = plain["class_path"].lower(), plain["init_args"]
+    own = {"step": "step_size", "multistep": "milestones", "cosine_restarts": "T_0", "cyclic": "step_size_up"}
+    return name in SCHEDULES and name not in ("plateau", "exponential") and given.get(own.get(name, "")) is None
+
+
+def plan_anew(module: pl.LightningModule, trainer: pl.Trainer) -> None:
+    """Replace the schedule that a checkpoint brought by one for the trainer's present length, at the present step."""
+    (optimizer,) = trainer.optimizers
+    configured: Any = module.configure_optimizers()
+    fresh: Optimizer = configured["optimizer"]
+    for group, new in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+        group.update({name: value for name, value in new.items() if name != "params"})
+    (config,) = trainer.lr_scheduler_configs
+    schedule: LRScheduler = build_schedule(module.scheduler_spec, optimizer, trainer)["scheduler"]  # type: ignore[arg-type]
+    for _ in range(trainer.global_step):
+        schedule.step()
+    config.scheduler = schedule
+
+
 def build_schedule(spec: Spec, optimizer: Optimizer, trainer: pl.Trainer) -> dict[str, Any]:
     """Lightning's scheduler entry for `spec`, with interval and monitor set."""
     target, settings, monitor = _resolve(spec)

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lit_models.epoch_state import EpochState
 from lit_models.initialise import check_initialisation, initialise
 from lit_models.losses import build_loss
 from lit_models.metrics import StageMetrics, build_metrics
@@ -32,7 +33,7 @@ class _Pace:
     weight: Callable[[int], float] | None = None  # of a batch in its optimizer step, where that is not always 1
 
 
-class LitTask(LightningModule, ABC):
+class LitTask(EpochState, LightningModule, ABC):
     """Base of `LitClassifier` and `LitRegressor`; a child sets ``self.net = self.initialised(network)``.
 
     Logged per epoch: ``<stage>/loss`` (the data loss alone, mean over samples), ``<stage>/<metric>``, ``train/l1`` and
@@ -119,11 +120,7 @@ class LitTask(LightningModule, ABC):
         output: Tensor = self.net(x)
         return output
 
-    # What a task decides
-
-    @abstractmethod
-    def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
-        """Count outputs, of one batch or of several joined, without computing or synchronising anything."""
+    # What a task decides, beside `observe`
 
     @abstractmethod
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ _ALL = {
     "RegressionFigures": callbacks.RegressionFigures,
     "Weights": lambda: callbacks.Weights(1, 2),
     "BestCheckpoint": lambda: callbacks.BestCheckpoint("val/loss"),
+    "ExactState": callbacks.ExactState,
+    "StopSignals": callbacks.StopSignals,
     "FiniteLoss": callbacks.FiniteLoss,
     "GeneratedText": lambda: callbacks.GeneratedText(length=3),
     "HyperParameters": callbacks.HyperParameters,

@@ -1,0 +1,25 @@
+"""Tells another process what a run is doing, for `crash.py`: one word in the file that LITLAB_PHASE_FILE names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class Phases(Callback):
+    """Writes `step N` before each training step and `validation N` before each batch of a validation."""
+
+    def __init__(self) -> None:
+        self._path = Path(os.environ["LITLAB_PHASE_FILE"])
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._path.write_text(f"step {trainer.global_step}")
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if not trainer.sanity_checking:
+            self._path.write_text(f"validation {trainer.global_step} {batch_idx}")

@@ -1,0 +1,216 @@
+"""The verb `resume`: go on in a run's own folder from its newest checkpoint, with the settings that it began with."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks import NoStepHooks, whole_file
+from experiments import environment
+from experiments.checkpoint import Weights
+from experiments.run_folder import RunFolder, read_results
+from experiments.words import count, did_you_mean
+from lit_models import ends_with_run, plan_anew
+
+Extension = Literal["hold", "stretch"]
+EXTENSIONS: tuple[Extension, ...] = ("hold", "stretch")
+
+# What may differ when a run goes on: it changes nothing that is computed, or only when training ends.
+_FREE = (
+    "trainer.logger", "trainer.callbacks", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler",
+    "trainer.max_time", "trainer.min_", "trainer.num_sanity_val_steps", "trainer.limit_test_batches",
+    "trainer.limit_predict_batches", "trainer.detect_anomaly", "patience", "min_delta", "test_after_fit", "threads",
+    "save_every_", "data.init_args.num_workers", "data.init_args.data_dir", "data.init_args.download",
+    "data.init_args.holding",
+)  # fmt: skip
+# What may differ, but rounding then does too.
+_ROUNDING = ("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes", "compile")
+_LENGTH = ("trainer.max_epochs", "trainer.max_steps")
+_RATE = "model.init_args.optimizer.lr"
+
+
+@dataclass
+class Resumed:
+    """A run that goes on: its folder, its newest checkpoint (none if it was killed before the first), what changed."""
+
+    weights: Weights
+    extension: Extension | None = None
+    changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        assert self.weights.folder is not None
+        return self.weights.folder
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that the checkpoint holds."""
+        return int(self.weights.content.get("global_step", 0))
+
+    def check(self, config_text: str, model: LightningModule, data: LightningDataModule) -> None:
+        """Refuse settings and data other than those that the run began with, naming both values."""
+        old = yaml.safe_load(self.folder.config.read_text(encoding="utf-8"))
+        self.changes = differences(old, yaml.safe_load(config_text))
+        for name, (was, now) in self.changes.items():
+            if not name.startswith((*_FREE, *_ROUNDING, *_LENGTH)) and name != _RATE:
+                raise MisconfigurationException(
+                    f"resume: {_typed(name)} was {_text(was)} and is now {_text(now)}. A run goes on only with the "
+                    "settings that it began with; leave the option out, or start a new run by `litlab fit`."
+                )
+        self._check_length(old, model)
+        if _RATE in self.changes and old["model"]["init_args"].get("scheduler") is not None:
+            raise MisconfigurationException(
+                "resume: model.optimizer.lr cannot be changed while a schedule (model.scheduler) decides the rate. "
+                "Leave the option out, or start a new run from these weights: "
+                f"`litlab fit {self.folder.config} --ckpt_path ...`."
+            )
+        self._check_data(data)
+
+    def _check_length(self, old: Mapping[str, Any], model: LightningModule) -> None:
+        longer = [name for name in _LENGTH if name in self.changes]
+        if "trainer.max_steps" in longer:
+            was, now = self.changes["trainer.max_steps"]
+            if -1 in (was, now) or now < was:
+                raise MisconfigurationException(
+                    f"resume: trainer.max_steps was {_text(was)} and is now {_text(now)}; a run that goes on can have "
+                    "more steps, not fewer, and cannot change between steps and epochs."
+                )
+        if "trainer.max_epochs" in longer and self.weights.path is not None:
+            now = self.changes["trainer.max_epochs"][1]
+            done = self.weights.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            if now is not None and 0 <= now <= done:
+                raise MisconfigurationException(
+                    f"resume: the run has {count(done, 'epoch')} already; --trainer.max_epochs must be more, not {now}."
+                )
+        spec = old.get("model", {}).get("init_args", {}).get("scheduler")
+        if self.extension is not None and not longer:
+            raise MisconfigurationException(
+                "resume: --extend_schedule says how a longer run goes on; give --trainer.max_epochs too."
+            )
+        if longer and self.extension is None and ends_with_run(spec):
+            raise MisconfigurationException(
+                f"resume: the schedule of this run ends with it, so more of {longer[0]} needs your word. "
+                "--extend_schedule hold keeps the rate where it is now, --extend_schedule stretch plans the schedule "
+                "anew over the whole length and goes on at the present step."
+            )
+
+    def _check_data(self, data: LightningDataModule) -> None:
+        if not hasattr(data, "hashes"):
+            return
+        record = json.loads(self.folder.environment.read_text(encoding="utf-8")).get("data") or {}
+        kept, now = record.get("sha256") or {}, data.hashes()
+        for name, words in (("train_data", "training data"), ("split", "split")):
+            if kept.get(name, now.get(name)) != now.get(name):
+                raise MisconfigurationException(
+                    f"resume: the {words} differ from those of the run (SHA-256 {str(kept[name])[:12]}… then, "
+                    f"{str(now.get(name))[:12]}… now). Give the same files, or start a new run by `litlab fit`."
+                )
+
+    def callbacks(self, config_text: str) -> list[Callback]:
+        """What makes the changes, and writes them down once training has begun: until then nothing is touched."""
+        rate = self.changes.get(_RATE)
+        return [_Changes(None if rate is None else float(rate[1]), self.extension, lambda: self._write(config_text))]
+
+    def prepare_model(self, model: LightningModule) -> None:
+        """Take the schedule away where the rate is to stay."""
+        if self.extension == "hold":
+            model.scheduler_spec = None  # type: ignore[assignment]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end, and nothing that was changed makes it longer."""
+        ended = any(r["verb"] == "fit" and r.get("steps") == self.step for r in read_results(self.folder))
+        return ended and not any(name in (*_LENGTH, "patience", "min_delta") for name in self.changes)
+
+    def _write(self, config_text: str) -> None:
+        record = json.loads(self.folder.environment.read_text(encoding="utf-8"))
+        record.setdefault("resumed", []).append(
+            {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "from_step": self.step,
+                "changed": {_typed(name): list(values) for name, values in self.changes.items()},
+                "extend_schedule": self.extension,
+                "git": environment.git_state(),
+                "versions": environment.versions(),
+            }
+        )
+        _write(self.folder.environment, json.dumps(record, indent=2) + "\n")
+        if self.changes:
+            _write(self.folder.config, config_text)
+
+    def words(self) -> str:
+        """Where it goes on, and with what changes."""
+        if self.weights.path is None:
+            return "from the start: the run has no checkpoint yet"
+        place = f"from step {self.step:,} (epoch {self.weights.epoch_shown})"
+        changed = "; ".join(f"{_typed(n)} {_text(was)} -> {_text(now)}" for n, (was, now) in self.changes.items())
+        if any(name.startswith(_ROUNDING) for name in self.changes):
+            changed += "; the last digits may differ from an unbroken run's"
+        return f"{place}{', ' if changed else ''}{changed}"
+
+
+class _Changes(NoStepHooks, Callback):
+    """A new learning rate or a schedule planned anew, once the checkpoint has been loaded; `note` writes it down."""
+
+    def __init__(self, rate: float | None, extension: Extension | None, note: Callable[[], None]) -> None:
+        self.rate, self.extension, self.note = rate, extension, note
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.note()
+        if self.rate is not None:
+            for optimizer in trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = self.rate
+        if self.extension == "stretch":
+            plan_anew(pl_module, trainer)
+
+
+def take_extension(given: str | None) -> Extension | None:
+    """The value of --extend_schedule."""
+    for known in EXTENSIONS:
+        if given == known:
+            return known
+    if given is not None:
+        raise MisconfigurationException(
+            f"--extend_schedule: '{given}' is not known.{did_you_mean(given, EXTENSIONS)} Give hold or stretch."
+        )
+    return None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by dotted name, as (old, new); None where one side has none."""
+    was, now = dict(_flat(old)), dict(_flat(new))
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    return {name: (was.get(name), now.get(name)) for name in names}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _typed(name: str) -> str:
+    """As one types it: model.init_args.hidden is --model.hidden."""
+    return name.replace(".init_args.", ".").removesuffix(".class_path")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
