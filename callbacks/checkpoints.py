@@ -6,6 +6,8 @@ import time
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -74,23 +76,25 @@ class LastCheckpoint(_RunCheckpoint):
     holds that one's newest state.
     """
 
-    def __init__(
-        self, every_n_steps: int | None = None, every_n_minutes: float | None = None, signals: StopSignals | None = None
-    ) -> None:
+    #: tells `StopSignals` that it need not end the run itself
+    stops_for_signals = True
+
+    def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
         # A callback of its own: `save_last` of the best one would stand still at the best epoch.
         super().__init__("last", monitor=None, mode="min", on_train_epoch_end=True)
         for name, value in (("save_every_steps", every_n_steps), ("save_every_minutes", every_n_minutes)):
             if value is not None and not value > 0:
                 raise MisconfigurationException(f"{name}: {value} is not possible. Give a number above 0, or null.")
         self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
-        self._signals = signals or StopSignals()
-        self._signals.saved_for = True
-        self._stepped, self._saved_step, self._saved_time = 0, 0, time.monotonic()
+        self._signals = StopSignals()
+        self._stepped, self._saved_step, self._saved_time, self._agreed_step = 0, 0, time.monotonic(), 0
         self._by_steps = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._stepped = self._saved_step = trainer.global_step
+        found = [callback for callback in trainer.callbacks if isinstance(callback, StopSignals)]  # type: ignore[attr-defined]
+        self._signals = found[0] if found else self._signals
+        self._stepped = self._saved_step = self._agreed_step = trainer.global_step
         self._saved_time = time.monotonic()
         self._by_steps = trainer.max_steps != -1
 
@@ -102,39 +106,63 @@ class LastCheckpoint(_RunCheckpoint):
             return
         self._stepped = step
         ends = self._by_steps and step >= trainer.max_steps
-        if not ends and (trainer.is_last_batch or _validation_follows(trainer, batch_idx)):
+        follows = _validation_follows(trainer, batch_idx)
+        if not ends and (trainer.is_last_batch or follows) and not (self._by_steps and _everywhere(trainer)):
             return
         asked = self._signals.asked
-        due = ends or asked is not None or self._due(trainer, step, batch_idx)
-        if trainer.world_size > 1:
-            # All processes ask together, and no more often than at every tenth step: they wait for each other.
-            if step % 10 and not ends:
+        first = self._by_steps and trainer.current_epoch > 0 and batch_idx == 0
+        due = ends or first or asked is not None or self._due(step)
+        if trainer.world_size > 1 and not (ends or first):
+            # All processes ask together, and not at every step: they wait for each other.
+            if step - self._agreed_step < 10:
                 return
+            self._agreed_step = step
             due = bool(trainer.strategy.reduce_boolean_decision(due, all=False))
-            asked = agreed(trainer, asked)
-        if due:
-            self._save(trainer, step)
+        asked = agreed(trainer, asked) if due else None
+        saved = self._save(trainer, step) if due else False
         if asked is not None and not ends:
-            raise Stopped(asked, step, trainer.current_epoch, saved=True)
+            stop = Stopped(asked, step, trainer.current_epoch, saved)
+            if trainer.is_last_batch:
+                raise stop
+            self.on_train_batch_start = partial(_leave, stop)  # not here: the step's figures are not logged yet
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._by_steps:
             super().on_train_epoch_end(trainer, pl_module)
             self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
-    def _due(self, trainer: Trainer, step: int, batch_idx: int) -> bool:
-        if self._by_steps and trainer.current_epoch and batch_idx == 0:
-            return True
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.finish(trainer)
+        super().on_train_end(trainer, pl_module)
+
+    def finish(self, trainer: Trainer) -> None:
+        """Save the state of a run that `max_steps` could have ended, but something else did."""
+        self.on_train_batch_start = None
+        if self._by_steps and self._saved_step != trainer.global_step and not is_dry_run(trainer):
+            self._save(trainer, trainer.global_step)
+
+    def _due(self, step: int) -> bool:
         if self._every_n_steps is not None and step - self._saved_step >= self._every_n_steps:
             return True
         minutes = (time.monotonic() - self._saved_time) / 60
         return self._every_n_minutes is not None and minutes >= self._every_n_minutes
 
-    def _save(self, trainer: Trainer, step: int) -> None:
+    def _save(self, trainer: Trainer, step: int) -> bool:
+        """Write the state; whether the disk took it."""
         path = self.format_checkpoint_name({})
         trainer.save_checkpoint(path, weights_only=False)
         self.best_model_path = path
         self._saved_step, self._saved_time = step, time.monotonic()
+        return Path(path) not in getattr(trainer.strategy.checkpoint_io, "failed", {})
+
+
+def _leave(stop: Stopped, *_: Any) -> None:
+    raise stop
+
+
+def _everywhere(trainer: Trainer) -> bool:
+    """Whether every step is the last of its epoch or has a validation after it: then there is no better place."""
+    return trainer.num_training_batches == 1 or trainer.val_check_batch == 1
 
 
 class BestCheckpoint(_RunCheckpoint):
@@ -201,6 +229,9 @@ class BestCheckpoint(_RunCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, LastCheckpoint):
+                callback.finish(trainer)  # it may be copied below
         super().on_train_end(trainer, pl_module)
         if self.best_model_path or is_dry_run(trainer) or trainer.global_step == 0:
             return
@@ -262,4 +293,7 @@ def _copy_whole(source: str, target: str) -> None:
 def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
     """Whether the trainer may validate right after this batch; a run that goes on from here would leave it out."""
     every = trainer.val_check_batch
-    return isinstance(every, int) and sum(trainer.num_val_batches) > 0 and (batch_idx + 1) % every == 0
+    if not isinstance(every, int) or sum(trainer.num_val_batches) == 0:
+        return False
+    batches = batch_idx if trainer.check_val_every_n_epoch is not None else trainer.fit_loop.total_batch_idx
+    return (batches + 1) % every == 0

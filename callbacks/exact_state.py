@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from callbacks.step_hooks import NoStepHooks
 from callbacks.walk import from_all
 
-KEY = "exact_state"
+KEY, CONFIG = "exact_state", "config"
 
 
 class ExactState(NoStepHooks, Callback):
@@ -26,11 +26,12 @@ class ExactState(NoStepHooks, Callback):
     | epoch            | `epoch_state()` of the module, within an epoch  | before the first epoch       |
     | plateau          | metrics that `plateau` schedules still wait for | before the first epoch       |
 
-    Stands first in the callback list. Lightning itself keeps weights, optimizers, schedules, loss scale, loops, the
-    loader's place and the other callbacks' states.
+    Beside it stands `config`, the settings that the state was trained with. Lightning itself keeps weights, optimizers,
+    schedules, loss scale, loops, the loader's place and the other callbacks' states. First in the callback list.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: str = "") -> None:
+        self._config = config
         self._saved: dict[str, Any] | None = None
         self._waiting: dict[int, int] = {}
 
@@ -43,6 +44,7 @@ class ExactState(NoStepHooks, Callback):
             logged = trainer.callback_metrics
             own["plateau"] = {i: float(logged[name]) for i, name in _due(trainer).items() if name in logged}
         checkpoint[KEY] = from_all(trainer, own)
+        checkpoint[CONFIG] = self._config
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         every = checkpoint.get(KEY)

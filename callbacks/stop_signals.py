@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.step_hooks import NoStepHooks
+from callbacks.support import is_dry_run
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 
@@ -36,12 +37,18 @@ class StopSignals(NoStepHooks, Callback):
 
     def __init__(self) -> None:
         self.asked: int | None = None
-        self.saved_for = False  # whether a LastCheckpoint saves and stops the run
+        self._saved_for = False
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.asked = None
-        self.on_train_batch_end = None if self.saved_for else self._leave
+        # Whether a LastCheckpoint is there to save and to stop the run.
+        self._saved_for = any(
+            getattr(callback, "stops_for_signals", False) for callback in trainer.checkpoint_callbacks
+        )
+        self.on_train_batch_end = None if self._saved_for else self._leave
+        if is_dry_run(trainer):
+            return
         if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
             return
         # Not before: the trainer sets handlers of its own, which would save nothing.
@@ -50,7 +57,7 @@ class StopSignals(NoStepHooks, Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Between two epochs, where last.ckpt was just written; not where `max_steps` ends the run."""
         asked = agreed(trainer, self.asked)
-        if asked is not None and self.saved_for and trainer.current_epoch and trainer.max_steps == -1:
+        if asked is not None and self._saved_for and trainer.current_epoch and trainer.max_steps == -1:
             raise Stopped(asked, trainer.global_step, trainer.current_epoch - 1, saved=True)
 
     def _leave(self, trainer: Trainer, *_: Any) -> None:
@@ -73,7 +80,7 @@ class StopSignals(NoStepHooks, Callback):
         if again:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
-            sys.stderr.write("\nStopping after this step; Ctrl-C again leaves at once.\n")
+            os.write(2, b"\nStopping after this step; Ctrl-C again leaves at once.\n")  # safe within a handler
 
     def _put_back(self) -> None:
         for number, handler in self._before.items():

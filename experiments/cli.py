@@ -51,6 +51,7 @@ class LitlabCLI(LightningCLI):
         words, extension = evaluation.take(words, "--extend_schedule") if verb == "resume" else (words, None)
         self.extension = take_extension(extension)
         words, self.config_files = arrange(words)
+        self.given = tuple(word.partition("=")[0].removeprefix("--").removesuffix("+") for word in words)
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -116,7 +117,7 @@ class LitlabCLI(LightningCLI):
             check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)
             settings = read_settings(self.config, self.model, has_validation)
-            resumed = Resumed(self.weights, self.extension) if self.verb == "resume" else None
+            resumed = Resumed(self.weights, self.extension, self.given) if self.verb == "resume" else None
             seed = self.config.seed_everything
             self.plan = training.prepare(
                 settings, self.model, self.datamodule, self.config_text(), seed, options, resumed

@@ -73,12 +73,11 @@ def with_whole_checkpoints(asked: Any) -> list[Any]:
 
 def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: str) -> list[Callback]:
     """Default callbacks of a fit; `trainer` holds the Trainer's arguments, the user's callbacks among them."""
-    signals = StopSignals()
     found: list[Callback] = [
-        ExactState(),
-        signals,
+        ExactState(config_text),
+        StopSignals(),
         BestCheckpoint(settings.monitor, settings.mode),
-        LastCheckpoint(settings.save_every_steps, settings.save_every_minutes, signals),
+        LastCheckpoint(settings.save_every_steps, settings.save_every_minutes),
         FiniteLoss(),
         HyperParameters(settings.monitor, settings.mode),
         *everyday_callbacks(trainer),

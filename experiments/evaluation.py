@@ -37,8 +37,10 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
         return words, Weights(_file_of(Path(given)) if given else None)
     folder = RunFolder(source.resolve()) if source is not None else None
     if verb == "resume":
-        if folder is None:  # --help-all
+        if folder is None and not given and any(word in ("--help", "--help-all") or ".help" in word for word in words):
             return words, Weights(None)
+        if folder is None or untrained:
+            raise MisconfigurationException("resume: give the run: `litlab resume RUN`; `litlab list runs` shows all.")
         if given:
             raise MisconfigurationException(
                 "resume: a run goes on from its newest checkpoint; to start a new run from another one give it to "

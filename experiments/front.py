@@ -83,7 +83,7 @@ def _start(verb: str, words: list[str]) -> int:
             raise UserMistake(f"{verb}: give one run, not {len(leading)}: {' '.join(leading)}.")
         if leading[0].endswith(".ckpt"):
             words = [f"--ckpt_path={leading[0]}", *words]
-        elif "--untrained" in words:
+        elif "--untrained" in words and verb != "resume":
             words = [f"--config={find_config(leading[0])}", *words]
         else:
             run = find_run(leading[0], trained=verb != "resume")

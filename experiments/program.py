@@ -51,8 +51,9 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         _say_folder(cli)
         return FAILED
     except Stopped as stop:
-        say(f"litlab: {stop}." + (" Everything is saved." if stop.saved else " Nothing was saved."))
-        _say_resume(cli, stop.saved)
+        if cli is None or cli.trainer.is_global_zero:
+            say(f"litlab: {stop}." + (" Everything is saved." if stop.saved else " Its state was not saved."))
+            _say_resume(cli)
         return INTERRUPTED if stop.number == signal.SIGINT else TERMINATED
     except SIGTERMException:
         say("litlab: stopped by SIGTERM.")
@@ -72,9 +73,9 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         return FAILED
 
 
-def _say_resume(cli: LitlabCLI | None, saved: bool) -> None:
+def _say_resume(cli: LitlabCLI | None) -> None:
     folder = cli.plan.folder if cli is not None else None
-    if saved and folder is not None:
+    if folder is not None and folder.last.is_file():
         say(f"resume  litlab resume {shlex.quote(shown(folder.path))}")
 
 

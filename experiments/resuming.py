@@ -25,14 +25,21 @@ EXTENSIONS: tuple[Extension, ...] = ("hold", "stretch")
 
 # What may differ when a run goes on: it changes nothing that is computed, or only when training ends.
 _FREE = (
-    "trainer.logger", "trainer.callbacks", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler",
+    "trainer.logger", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler",
     "trainer.max_time", "trainer.min_", "trainer.num_sanity_val_steps", "trainer.limit_test_batches",
-    "trainer.limit_predict_batches", "trainer.detect_anomaly", "patience", "min_delta", "test_after_fit", "threads",
+    "trainer.limit_predict_batches", "trainer.detect_anomaly", "patience", "min_delta", "test_after_fit",
     "save_every_", "data.init_args.num_workers", "data.init_args.data_dir", "data.init_args.download",
     "data.init_args.holding",
 )  # fmt: skip
 # What may differ, but rounding then does too.
-_ROUNDING = ("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes", "compile")
+_ROUNDING = ("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes", "compile", "threads")
+# Callbacks that look and change nothing may come and go.
+_LOOKING = {
+    "Activations", "ClassificationEvidence", "DecisionRegions", "DeviceStatsMonitor", "Embeddings", "FeatureMaps",
+    "GeneratedText", "Gradients", "LearningRateMonitor", "RegressionFigures", "RichProgressBar", "Timer",
+    "TQDMProgressBar", "Weights",
+}  # fmt: skip
+_SCHEDULE = "model.init_args.scheduler"
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 _RATE = "model.init_args.optimizer.lr"
 
@@ -43,6 +50,7 @@ class Resumed:
 
     weights: Weights
     extension: Extension | None = None
+    given: tuple[str, ...] = ()  # the options that were typed
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
@@ -56,24 +64,55 @@ class Resumed:
         """Optimizer steps that the checkpoint holds."""
         return int(self.weights.content.get("global_step", 0))
 
-    def check(self, config_text: str, model: LightningModule, data: LightningDataModule) -> None:
-        """Refuse settings and data other than those that the run began with, naming both values."""
-        old = yaml.safe_load(self.folder.config.read_text(encoding="utf-8"))
-        self.changes = differences(old, yaml.safe_load(config_text))
+    def check(self, config_text: str, model: LightningModule, data: LightningDataModule) -> str:
+        """Refuse settings and data other than those of the checkpoint, naming both values; the config from here on."""
+        record = self._record()
+        # What the state was trained with: a change that reached config.yaml but no checkpoint is made again.
+        old = yaml.safe_load(self.weights.content.get("config") or self.folder.config.read_text(encoding="utf-8"))
+        new = yaml.safe_load(config_text)
+        held = self.extension == "hold" or (record.get("resumed") or [{}])[-1].get("extend_schedule") == "hold"
+        if self.extension == "hold":
+            new["model"]["init_args"]["scheduler"] = None
+        self.changes = {
+            name: values for name, values in differences(old, new).items() if values[0] is not None or self._typed(name)
+        }
         for name, (was, now) in self.changes.items():
-            if not name.startswith((*_FREE, *_ROUNDING, *_LENGTH)) and name != _RATE:
+            free = name.startswith((*_FREE, *_ROUNDING, *_LENGTH)) or name == _RATE
+            free |= name == "trainer.callbacks" and _that_change(was) == _that_change(now)
+            free |= name.startswith(_SCHEDULE) and held and now is None
+            if not free:
                 raise MisconfigurationException(
                     f"resume: {_typed(name)} was {_text(was)} and is now {_text(now)}. A run goes on only with the "
                     "settings that it began with; leave the option out, or start a new run by `litlab fit`."
                 )
         self._check_length(old, model)
-        if _RATE in self.changes and old["model"]["init_args"].get("scheduler") is not None:
+        if _RATE in self.changes and getattr(model, "scheduler_spec", None) is not None:
             raise MisconfigurationException(
                 "resume: model.optimizer.lr cannot be changed while a schedule (model.scheduler) decides the rate. "
                 "Leave the option out, or start a new run from these weights: "
                 f"`litlab fit {self.folder.config} --ckpt_path ...`."
             )
-        self._check_data(data)
+        self._check_data(data, record)
+        if self.extension == "hold":
+            config_text = yaml.safe_dump(new, sort_keys=False, allow_unicode=True)
+        return config_text
+
+    def _typed(self, name: str) -> bool:
+        return _typed(name).startswith(self.given) if self.given else False
+
+    def _record(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(self.folder.environment.read_text(encoding="utf-8"))
+            found["versions"], found["chosen"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if self.weights.path is None and self.folder.environment.is_file() and not isinstance(error, ValueError):
+                return found  # killed before anything was chosen
+            raise MisconfigurationException(
+                f"resume: {self.folder.environment} is missing or damaged; it says with which data and in what "
+                "precision the run was trained. Put it back, or start a new run: "
+                f"`litlab fit {self.folder.config} --ckpt_path {self.folder.last}`."
+            ) from error
+        return found
 
     def _check_length(self, old: Mapping[str, Any], model: LightningModule) -> None:
         longer = [name for name in _LENGTH if name in self.changes]
@@ -91,7 +130,7 @@ class Resumed:
                 raise MisconfigurationException(
                     f"resume: the run has {count(done, 'epoch')} already; --trainer.max_epochs must be more, not {now}."
                 )
-        spec = old.get("model", {}).get("init_args", {}).get("scheduler")
+        spec = getattr(model, "scheduler_spec", None)
         if self.extension is not None and not longer:
             raise MisconfigurationException(
                 "resume: --extend_schedule says how a longer run goes on; give --trainer.max_epochs too."
@@ -103,11 +142,10 @@ class Resumed:
                 "anew over the whole length and goes on at the present step."
             )
 
-    def _check_data(self, data: LightningDataModule) -> None:
+    def _check_data(self, data: LightningDataModule, record: Mapping[str, Any]) -> None:
         if not hasattr(data, "hashes"):
             return
-        record = json.loads(self.folder.environment.read_text(encoding="utf-8")).get("data") or {}
-        kept, now = record.get("sha256") or {}, data.hashes()
+        kept, now = (record.get("data") or {}).get("sha256") or {}, data.hashes()
         for name, words in (("train_data", "training data"), ("split", "split")):
             if kept.get(name, now.get(name)) != now.get(name):
                 raise MisconfigurationException(
@@ -129,7 +167,8 @@ class Resumed:
     def finished(self) -> bool:
         """Whether the run came to its end, and nothing that was changed makes it longer."""
         ended = any(r["verb"] == "fit" and r.get("steps") == self.step for r in read_results(self.folder))
-        return ended and not any(name in (*_LENGTH, "patience", "min_delta") for name in self.changes)
+        longer = (*_LENGTH, "patience", "min_delta", "trainer.max_time")
+        return ended and not any(name in longer for name in self.changes)
 
     def _write(self, config_text: str) -> None:
         record = json.loads(self.folder.environment.read_text(encoding="utf-8"))
@@ -200,6 +239,12 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _that_change(callbacks: Any) -> list[Any]:
+    """Those of a config's callbacks that may change what is learnt."""
+    entries = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+    return [entry for entry in entries if str(entry.get("class_path")).rpartition(".")[2] not in _LOOKING]
 
 
 def _typed(name: str) -> str:

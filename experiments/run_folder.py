@@ -112,10 +112,7 @@ class RunFolder:
                 raise MisconfigurationException(
                     f"run: {self.path} is being trained by another process. Wait for its end, or stop it first."
                 ) from error
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+            yield
 
     def add_result(self, record: Mapping[str, Any]) -> None:
         """Append one record to results.json; safe when two processes do it at once."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from callbacks import HyperParameters
+from callbacks import ExactState, HyperParameters, Stopped, StopSignals, whole_file
 from experiments import environment, machine
 from experiments.catalogue import runs_dir
 from experiments.checkpoint import Weights
@@ -73,7 +73,7 @@ def prepare(
     if resumed is None:
         choice = machine.choose(model, data, options, settings.machine)
     else:
-        resumed.check(config_text, model, data)
+        config_text = resumed.check(config_text, model, data)
         resumed.prepare_model(model)
         choice = machine.of_run(resumed.folder.environment, options, settings.machine)
     machine.apply(choice, model)
@@ -81,7 +81,9 @@ def prepare(
     if options.get("max_epochs") is None and options.get("max_steps", -1) == -1 and options.get("max_time") is None:
         extra["max_epochs"] = _DEFAULT_EPOCHS
     scored = ScoredSamples()
-    callbacks = [*users_callbacks(options), *fit_callbacks(settings, options, config_text), scored]
+    own = fit_callbacks(settings, options, config_text)
+    first = [callback for callback in own if isinstance(callback, ExactState)]  # before anything that draws
+    callbacks = [*first, *users_callbacks(options), *(callback for callback in own if callback not in first), scored]
     extra["plugins"] = with_whole_checkpoints(options.get("plugins"))
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
@@ -138,6 +140,8 @@ def _train(
     if trainer.is_global_zero:
         if plan.resumed is not None:
             cut_back(plan.resumed.folder.metrics, plan.resumed.step)
+            for left in plan.resumed.folder.last.parent.glob("*.part"):  # of a save that was killed
+                left.unlink(missing_ok=True)
         _say_start(trainer, data, plan)
     if weights is not None and weights.path is not None:
         trainer.fit(model, datamodule=data, ckpt_path=weights.path, weights_only=True)
@@ -155,6 +159,9 @@ def _train(
         return
     if trainer.is_global_zero:
         _say_end(trainer, data, plan, plan.folder)
+    signals = next((c for c in plan.trainer["callbacks"] if isinstance(c, StopSignals)), None)
+    if signals is not None and signals.asked is not None:  # it came when the last step was done
+        raise Stopped(signals.asked, trainer.global_step, max(trainer.current_epoch - 1, 0), plan.folder.last.is_file())
     tested = plan.settings.test_after_fit and plan.folder.best.is_file()
     if tested:
         # Not compiled, as `litlab test` will do it.
@@ -169,7 +176,8 @@ def _say_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
     if plan.folder is not None:
         record = json.loads(plan.folder.environment.read_text(encoding="utf-8"))
         record["chosen"] = chosen
-        plan.folder.environment.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        with whole_file(plan.folder.environment) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode("utf-8"))
         print(f"run     {shown(plan.folder.path)}{f', {plan.resumed.words()}' if plan.resumed is not None else ''}")
     print(f"data    {type(data).__name__}{sizes_text(data)}")
     device = chosen["accelerator"].removesuffix("Accelerator").upper()
