@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import load_run
 from experiments.run_folder import RunFolder
@@ -67,3 +68,30 @@ def test_sigterm_ends_with_code_143(workshop: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
+
+
+@pytest.mark.slow
+def test_sigterm_to_all_of_two_processes_saves_and_the_run_goes_on(workshop: Path) -> None:
+    words = ["fit", "mlp_digits", "cpu_two_processes", "--trainer.max_epochs=6", "--model.dropout=0.2"]
+    command, environment = [sys.executable, "-m", "experiments"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        [*command, *words], cwd=workshop, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    printed = ""
+    with child.stdout:
+        for line in child.stdout:
+            printed += line
+            if line.startswith("epoch 2/"):
+                os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait(30) == 143, printed
+    assert printed.count("Everything is saved.") == 1, printed
+    resume = [*command, "resume", "mlp_digits"]
+    done = subprocess.run(resume, cwd=workshop, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole = subprocess.run([*command, *words], cwd=workshop, env=environment, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    runs = [workshop / f"runs/mlp_digits/{number}/checkpoints/last.ckpt" for number in (0, 1)]
+    one, other = (torch.load(run, weights_only=True)["state_dict"] for run in runs)
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
