@@ -23,7 +23,7 @@ def test_the_run_folder_holds_everything(litlab: Command, workshop: Path) -> Non
     run = load_run("mlp_digits")
     names = sorted(path.name for path in run.path.iterdir())
     assert [name for name in names if not name.startswith("events")] == [
-        "checkpoints", "config.yaml", "environment.json", "metrics.csv", "results.json",
+        ".lock", "checkpoints", "config.yaml", "environment.json", "metrics.csv", "results.json",
     ]  # fmt: skip
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
