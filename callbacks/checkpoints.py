@@ -1,13 +1,11 @@
 """The two checkpoints of a run: `best.ckpt` and `last.ckpt`."""
 
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,9 +14,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
 from callbacks.step_hooks import NoStepHooks
-from callbacks.stop_signals import Stopped, StopSignals, agreed
+from callbacks.stop_signals import Stopped, StopSignals, agreed, was_saved
 from callbacks.support import is_dry_run, is_fitting
-from callbacks.whole_files import whole_file
+from callbacks.whole_files import copy_whole
 
 _VALIDATION = "val"
 _SCHEDULER = "scheduler.monitor"
@@ -88,7 +86,7 @@ class LastCheckpoint(_RunCheckpoint):
         self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
         self._signals = StopSignals()
         self._stepped, self._saved_step, self._saved_time, self._agreed_step = 0, 0, time.monotonic(), 0
-        self._by_steps = False
+        self._by_steps = self._watching = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -97,14 +95,20 @@ class LastCheckpoint(_RunCheckpoint):
         self._stepped = self._saved_step = self._agreed_step = trainer.global_step
         self._saved_time = time.monotonic()
         self._by_steps = trainer.max_steps != -1
+        periodic = self._every_n_steps is not None or self._every_n_minutes is not None
+        self._watching = self._by_steps or periodic or trainer.world_size > 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self._signals.asked is None and not self._watching:
+            return  # nearly every step of nearly every run
         step = trainer.global_step
-        if step == self._stepped or is_dry_run(trainer):  # gradients that are being gathered are in no checkpoint
+        if step == self._stepped or is_dry_run(trainer):
             return
         self._stepped = step
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return  # gradients that are being gathered are in no checkpoint
         ends = self._by_steps and step >= trainer.max_steps
         follows = _validation_follows(trainer, batch_idx)
         if not ends and (trainer.is_last_batch or follows) and not (self._by_steps and _everywhere(trainer)):
@@ -153,7 +157,7 @@ class LastCheckpoint(_RunCheckpoint):
         trainer.save_checkpoint(path, weights_only=False)
         self.best_model_path = path
         self._saved_step, self._saved_time = step, time.monotonic()
-        return Path(path) not in getattr(trainer.strategy.checkpoint_io, "failed", {})
+        return was_saved(trainer)
 
 
 def _leave(stop: Stopped, *_: Any) -> None:
@@ -244,7 +248,7 @@ class BestCheckpoint(_RunCheckpoint):
             return
         # A copy: by now the trainer counts the epoch as over, and a state saved here would name the next one.
         if trainer.is_global_zero:
-            _copy_whole(last, self.best_model_path)
+            copy_whole(last, self.best_model_path)
         trainer.strategy.barrier("best.ckpt")
 
     def _require(self, trainer: Trainer) -> None:
@@ -282,12 +286,6 @@ def _moved(value: Any, old: str, new: str) -> Any:
     if isinstance(value, dict):
         return {_moved(name, old, new): _moved(inner, old, new) for name, inner in value.items()}
     return value
-
-
-def _copy_whole(source: str, target: str) -> None:
-    """The target appears whole or not at all."""
-    with open(source, "rb") as read, whole_file(target) as written:
-        shutil.copyfileobj(read, written)
 
 
 def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -58,7 +59,7 @@ class StopSignals(NoStepHooks, Callback):
         """Between two epochs, where last.ckpt was just written; not where `max_steps` ends the run."""
         asked = agreed(trainer, self.asked)
         if asked is not None and self._saved_for and trainer.current_epoch and trainer.max_steps == -1:
-            raise Stopped(asked, trainer.global_step, trainer.current_epoch - 1, saved=True)
+            raise Stopped(asked, trainer.global_step, trainer.current_epoch - 1, was_saved(trainer))
 
     def _leave(self, trainer: Trainer, *_: Any) -> None:
         asked = agreed(trainer, self.asked)
@@ -86,6 +87,12 @@ class StopSignals(NoStepHooks, Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def was_saved(trainer: Trainer) -> bool:
+    """Whether the disk took last.ckpt the last time that it was written."""
+    failed: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "failed", {})
+    return not any(path.name == "last.ckpt" for path in failed)
 
 
 def agreed(trainer: Trainer, asked: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,12 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             unfinished.unlink(missing_ok=True)
         raise
     _keep_name(target.parent)
+
+
+def copy_whole(source: str | Path, target: str | Path) -> None:
+    """The target appears whole or not at all."""
+    with open(source, "rb") as read, whole_file(target) as written:
+        shutil.copyfileobj(read, written)
 
 
 def _keep_name(folder: Path) -> None:

@@ -105,7 +105,7 @@ def trainer_options(verb: str, options: dict[str, Any], folder: RunFolder | None
     """Trainer arguments for a verb that trains nothing: no logger, no checkpoints, the user's other callbacks."""
     kept = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
     everyday = everyday_callbacks({**options, "enable_model_summary": False})
-    # Figures go to the run's TensorBoard too; figures of speech stay in results.json.
+    # Without callbacks that draw there is nothing to log: the metrics stand in results.json.
     draws = (
         folder is not None and options.get("logger") in (None, True) and any(isinstance(c, EndFigures) for c in kept)
     )
