@@ -20,6 +20,7 @@ from callbacks.predictions import PredictionWriter
 from callbacks.progress import PlainProgress, TerminalProgress, progress_bar
 from callbacks.regression_figures import RegressionFigures
 from callbacks.run_settings import RunSettings
+from callbacks.skip_not_finite import SkipNotFinite
 from callbacks.step_hooks import NoStepHooks
 from callbacks.stop_signals import Stopped, StopSignals
 from callbacks.summary import ModelTable
@@ -50,6 +51,7 @@ __all__ = [
     "PredictionWriter",
     "RegressionFigures",
     "RunSettings",
+    "SkipNotFinite",
     "StopSignals",
     "Stopped",
     "TerminalProgress",

@@ -85,14 +85,14 @@ class LastCheckpoint(_RunCheckpoint):
                 raise MisconfigurationException(f"{name}: {value} is not possible. Give a number above 0, or null.")
         self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
         self._signals = StopSignals()
-        self._stepped, self._saved_step, self._saved_time, self._agreed_step = 0, 0, time.monotonic(), 0
+        self._stepped, self.saved_step, self._saved_time, self._agreed_step = 0, 0, time.monotonic(), 0
         self._by_steps = self._watching = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         found = [callback for callback in trainer.callbacks if isinstance(callback, StopSignals)]  # type: ignore[attr-defined]
         self._signals = found[0] if found else self._signals
-        self._stepped = self._saved_step = self._agreed_step = trainer.global_step
+        self._stepped = self.saved_step = self._agreed_step = trainer.global_step
         self._saved_time = time.monotonic()
         self._by_steps = trainer.max_steps != -1
         periodic = self._every_n_steps is not None or self._every_n_minutes is not None
@@ -133,7 +133,7 @@ class LastCheckpoint(_RunCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._by_steps:
             super().on_train_epoch_end(trainer, pl_module)
-            self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+            self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.finish(trainer)
@@ -142,11 +142,11 @@ class LastCheckpoint(_RunCheckpoint):
     def finish(self, trainer: Trainer) -> None:
         """Save the state of a run that `max_steps` could have ended, but something else did."""
         self.on_train_batch_start = None
-        if self._by_steps and self._saved_step != trainer.global_step and not is_dry_run(trainer):
+        if self._by_steps and self.saved_step != trainer.global_step and not is_dry_run(trainer):
             self._save(trainer, trainer.global_step)
 
     def _due(self, step: int) -> bool:
-        if self._every_n_steps is not None and step - self._saved_step >= self._every_n_steps:
+        if self._every_n_steps is not None and step - self.saved_step >= self._every_n_steps:
             return True
         minutes = (time.monotonic() - self._saved_time) / 60
         return self._every_n_minutes is not None and minutes >= self._every_n_minutes
@@ -156,7 +156,7 @@ class LastCheckpoint(_RunCheckpoint):
         path = self.format_checkpoint_name({})
         trainer.save_checkpoint(path, weights_only=False)
         self.best_model_path = path
-        self._saved_step, self._saved_time = step, time.monotonic()
+        self.saved_step, self._saved_time = step, time.monotonic()
         return was_saved(trainer)
 
 

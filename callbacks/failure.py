@@ -1,6 +1,7 @@
 """A training that can no longer succeed stops, in words."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,38 +18,68 @@ class TrainingFailed(RuntimeError):  # noqa: N818 - says what happened
 class FiniteLoss(NoStepHooks, Callback):
     """Stops a run whose loss or weights are NaN or infinite, before its checkpoints are overwritten.
 
-    | raises         | what is looked at          | when                                                       |
-    |----------------|----------------------------|------------------------------------------------------------|
-    | TrainingFailed | loss of the training batch | first step, every `log_every_n_steps`, last of each epoch  |
-    | TrainingFailed | validation loss            | every validation, the sanity check included                |
-    | TrainingFailed | all trainable weights      | end of each epoch                                          |
+    | raises         | what is looked at              | when                                                        |
+    |----------------|--------------------------------|-------------------------------------------------------------|
+    | TrainingFailed | losses of all training batches | first step, every `log_every_n_steps`, end of epoch, saving |
+    | TrainingFailed | validation loss                | every validation, the sanity check included                 |
+    | TrainingFailed | all trainable weights          | end of each epoch, before a checkpoint is written           |
 
-    Other steps are not looked at: reading a number waits for the device.
+    Reading a number waits for the device, so that losses are kept there and read together; the message names the step
+    where it began, and the samples of its batch as far as the loader knows them (`samples`, `not_finite`).
     """
 
     def __init__(self) -> None:
         self._next = 0
+        self._unread: list[tuple[int, int, torch.Tensor]] = []  # optimizer step, batch, loss
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._next = 0
+        self._unread = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, torch.Tensor):
+            self._unread.append((step, batch_idx, loss.detach()))
         if step < self._next and not trainer.is_last_batch:
             return
         interval = max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
         self._next = step - step % interval + interval  # where a call takes several steps, the first call beyond it
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, torch.Tensor) and _any_process(trainer, not bool(torch.isfinite(loss).all())):
-            raise TrainingFailed(f"The training loss was {_word(loss)} {_place(trainer)}. {_advice(trainer)}")
+        self._read_losses(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._read_losses(trainer)
+        self._read_weights(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if is_fitting(trainer):
+            self._read_losses(trainer)
+            self._read_weights(trainer, pl_module)
+
+    def _read_losses(self, trainer: Trainer) -> None:
+        kept, self._unread = self._unread, []
+        finite = torch.stack([torch.isfinite(loss).all() for *_, loss in kept]).tolist() if kept else []
+        bad = finite.index(False) if not all(finite) else None
+        if not _any_process(trainer, bad is not None):
+            return
+        step, batch, loss = kept[bad if bad is not None else -1]
+        if trainer.world_size > 1:  # the first one of all processes
+            here = torch.tensor(step if bad is not None else 2**62, device=trainer.strategy.root_device)
+            first = int(trainer.strategy.reduce(here, reduce_op="min"))
+            step, batch, loss = next((entry for entry in kept if entry[0] == first), (step, batch, loss))
+        raise TrainingFailed(
+            f"The training loss was {_word(loss)} {_place(trainer, step)}. {samples_words(trainer, batch)}"
+            f"{_last_good(trainer)}{_advice(trainer)}"
+        )
+
+    def _read_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         finite = [torch.isfinite(weight.detach()).all() for weight in pl_module.parameters() if weight.requires_grad]
         bad = bool(finite) and not all(torch.stack([flag.cpu() for flag in finite]).tolist())
         if _any_process(trainer, bad):
-            raise TrainingFailed(f"The weights were NaN or infinite {_place(trainer)}. {_advice(trainer)}")
+            place = _place(trainer, trainer.global_step)
+            raise TrainingFailed(f"The weights were NaN or infinite {place}. {_last_good(trainer)}{_advice(trainer)}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not is_fitting(trainer):
@@ -64,7 +95,9 @@ class FiniteLoss(NoStepHooks, Callback):
                 f"{name} was {value} before the first step. Look for NaN in the data, for inputs that are not "
                 "scaled, or for a loss that divides by zero or takes the logarithm of 0."
             )
-        raise TrainingFailed(f"{name} was {value} {_place(trainer)}. {_advice(trainer)}")
+        raise TrainingFailed(
+            f"{name} was {value} {_place(trainer, trainer.global_step)}. {_last_good(trainer)}{_advice(trainer)}"
+        )
 
 
 def _is_validation_loss(name: str) -> bool:
@@ -82,8 +115,36 @@ def _word(value: torch.Tensor) -> str:
     return "NaN or infinite on another process"
 
 
-def _place(trainer: Trainer) -> str:
-    return f"at optimizer step {trainer.global_step} (epoch {trainer.current_epoch + 1})"
+def _place(trainer: Trainer, step: int) -> str:
+    return f"at optimizer step {step} (epoch {trainer.current_epoch + 1})"
+
+
+def samples_words(trainer: Trainer, batch: int) -> str:
+    """The batch's samples, by their place in the training files, or those of them that hold NaN themselves."""
+    loader: Any = trainer.train_dataloader
+    known = getattr(loader, "samples", None)
+    if known is None:
+        return ""
+    samples: list[int] = known(batch)
+    bad: list[int] = loader.not_finite(samples)
+    if bad:
+        return f"The training data itself holds NaN or infinite numbers, in {_listed(bad)}. "
+    return f"Its batch was {_listed(samples)} of the training data. "
+
+
+def _listed(samples: Sequence[int], most: int = 12) -> str:
+    shown = ", ".join(str(sample) for sample in samples[:most])
+    more = f" and {len(samples) - most} more" if len(samples) > most else ""
+    return f"sample{'' if len(samples) == 1 else 's'} {shown}{more}"
+
+
+def _last_good(trainer: Trainer) -> str:
+    """The newest checkpoint, which was finite when it was written."""
+    for callback in trainer.checkpoint_callbacks:
+        path, step = getattr(callback, "best_model_path", ""), getattr(callback, "saved_step", None)
+        if path and step is not None and os.path.isfile(path):
+            return f"The last good state is {os.path.relpath(path)} (optimizer step {step}). "
+    return ""
 
 
 def _advice(trainer: Trainer) -> str:

@@ -130,6 +130,25 @@ class InMemoryLoader:
         group = self.batches.bounds[last - 1][1] - self.batches.bounds[first][0]
         return self.batches.share(index) * self.batches.world_size * self.accumulate / group
 
+    def samples(self, index: int) -> list[int]:
+        """The samples of a batch of the running epoch, on all ranks together, by their place in the data's files."""
+        if self.batches_per_call > 1:
+            first, last = index * self.batches_per_call, min((index + 1) * self.batches_per_call, len(self.batches))
+        else:
+            first, last = index, index + 1
+        bounds = self.batches.bounds[first][0], self.batches.bounds[last - 1][1]
+        chosen: list[int] = self.batches.order(self._place[0])[slice(*bounds)].tolist()
+        return chosen
+
+    def not_finite(self, samples: list[int]) -> list[int]:
+        """Those of the samples whose stored input or target holds NaN or an infinite number."""
+        rows = torch.tensor(samples, device=self.batches.inputs.device)
+        bad = torch.zeros(len(samples), dtype=torch.bool)
+        for store in (self.batches.inputs, self.batches.targets):
+            if store.is_floating_point():
+                bad |= ~torch.isfinite(store.index_select(0, rows)).flatten(1).all(1).cpu()
+        return [sample for sample, wrong in zip(samples, bad.tolist(), strict=True) if wrong]
+
     def state_dict(self) -> dict[str, Any]:
         """The place as plain data: that of the next batch, so an exhausted epoch is the start of the next one."""
         epoch, done = self._place

@@ -19,6 +19,7 @@ from experiments.catalogue import find_config, find_run
 from experiments.checkpoint import Weights
 from experiments.checks import check_plain, check_trainer
 from experiments.cli import LitlabCLI
+from experiments.launch import check_launch, launch_options
 from experiments.machine import Wishes
 from experiments.mistake import UserMistake
 from experiments.program import working_folder_importable
@@ -179,6 +180,7 @@ class _Options:
 
     min_delta = 0.0
     test_after_fit = False
+    not_finite = "stop"
     save_every_steps = save_every_minutes = None
 
     def __init__(
@@ -195,7 +197,9 @@ def _fit_objects(
     """Train a model that exists already; its config.yaml is written from the hyper-parameters it keeps."""
     seed_everything(seed, workers=True, verbose=False)
     plain = {name: value for name, value in trainer.items() if _is_plain(value)}
+    check_launch("fit")
     check_trainer(trainer)
+    trainer |= launch_options(trainer)
     check_plain(model)
     check_plain(data)
     document = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from experiments.launch import launched
 
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "log_every_n_steps")
 
@@ -34,17 +35,12 @@ def check_trainer(options: dict[str, Any]) -> None:
         raise MisconfigurationException(
             f"trainer.precision: {options['precision']} gives NaN on a CPU. Take bf16-mixed or 32-true."
         )
-    if "TORCHELASTIC_RUN_ID" in os.environ or _slurm_tasks() > 1:
-        launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else "several SLURM tasks"
+    nodes = options.get("num_nodes")
+    if isinstance(nodes, int) and nodes > 1 and launched() is None:
         raise MisconfigurationException(
-            f"litlab does not run under {launcher} yet: every process would be a run of its own. "
-            "Start it once, with --trainer.devices N --trainer.strategy ddp."
+            f"trainer.num_nodes: {nodes} machines need a launcher that starts litlab on each, torchrun or srun; "
+            "docs/scaling.md has the commands."
         )
-
-
-def _slurm_tasks() -> int:
-    count = os.environ.get("SLURM_NTASKS", "1")
-    return int(count) if count.isdigit() and "SLURM_STEP_ID" in os.environ else 1
 
 
 def check_interval(options: dict[str, Any], data: LightningDataModule) -> None:

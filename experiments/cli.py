@@ -19,6 +19,8 @@ from experiments.catalogue import runs_dir
 from experiments.checks import check_plain, check_trainer
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
+from experiments.launch import check_launch, launch_options, open_exchange
+from experiments.machine_facts import processes
 from experiments.mistake import mistake_within
 from experiments.parser import LitlabParser
 from experiments.resuming import Resumed, take_extension
@@ -40,6 +42,7 @@ class LitlabCLI(LightningCLI):
     def __init__(
         self, verb: str, words: list[str], source: Path | None = None, objects: dict[str, Any] | None = None
     ) -> None:
+        check_launch(verb)
         self.verb = verb
         self.objects = objects or {}  # Trainer arguments from Python that no words can stand for
         self.scored = ScoredSamples()
@@ -111,7 +114,10 @@ class LitlabCLI(LightningCLI):
         options = {**dict(self.config_init.trainer.items()), **self.objects}
         check_trainer(options)
         self.weights.check(self.model)
-        kwargs = {**self.objects, **kwargs}
+        follows = launch_options(options)
+        options |= follows
+        open_exchange(processes(options))
+        kwargs = {**self.objects, **kwargs, **follows}
         if self.verb in ("fit", "resume"):
             check_plain(self.model)
             check_plain(self.datamodule)

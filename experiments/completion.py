@@ -21,6 +21,7 @@ _RUN = (
     "patience",
     "min_delta",
     "test_after_fit",
+    "not_finite",
     "save_every_steps",
     "save_every_minutes",
     "channels_last",

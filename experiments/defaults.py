@@ -6,9 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks import (
     BestCheckpoint,
@@ -20,6 +19,7 @@ from callbacks import (
     ModelGraph,
     ModelTable,
     RunSettings,
+    SkipNotFinite,
     StopSignals,
     progress_bar,
 )
@@ -27,6 +27,7 @@ from experiments.checkpoint_io import WholeCheckpoints
 from experiments.metrics_csv import MetricsCSV
 from experiments.run_folder import RunFolder
 from experiments.run_modes import CompiledNetwork
+from experiments.run_tensorboard import RunTensorBoard
 from experiments.settings import FitSettings
 
 
@@ -35,20 +36,6 @@ class Patience(EarlyStopping):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})
-
-
-class RunTensorBoard(TensorBoardLogger):
-    """TensorBoard events right in the run folder, without the copy of the settings (they stand in config.yaml).
-
-    A run that goes on after `steps` optimizer steps takes back what was logged later, so that its curves have no fold.
-    """
-
-    def __init__(self, folder: RunFolder, steps: int | None = None) -> None:
-        super().__init__(save_dir=folder.path, name="", version="", default_hp_metric=False, purge_step=steps)
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Lightning calls this after every logging; the writer flushes by itself every two minutes and at the end."""
 
 
 def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Logger] | bool:
@@ -78,7 +65,7 @@ def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: s
         StopSignals(),
         BestCheckpoint(settings.monitor, settings.mode),
         LastCheckpoint(settings.save_every_steps, settings.save_every_minutes),
-        FiniteLoss(),
+        SkipNotFinite() if settings.not_finite == "skip" else FiniteLoss(),
         HyperParameters(settings.monitor, settings.mode),
         *everyday_callbacks(trainer),
     ]

@@ -16,9 +16,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import EndFigures, PredictionWriter
 from experiments.checkpoint import Weights
-from experiments.defaults import RunTensorBoard, everyday_callbacks, users_callbacks
+from experiments.defaults import everyday_callbacks, users_callbacks
 from experiments.machine import Choice
 from experiments.run_folder import RunFolder
+from experiments.run_tensorboard import RunTensorBoard
 from experiments.scored import ScoredSamples
 from experiments.words import count, shown, sizes_text
 

@@ -52,6 +52,7 @@ run
   --seed_everything 42             seed of initialisation, order of samples and Dropout
   --ckpt_path FILE                 start a new run from a checkpoint; `litlab resume RUN` goes on with a run
   --save_every_minutes 10          write last.ckpt within an epoch too; --save_every_steps N
+  --not_finite skip                leave out steps whose gradients are NaN or infinite; stop (default) ends the run
 data
   --data NAME                      {data}
   --data.batch_size 128            samples per optimizer step, over all devices

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from experiments import machine_facts
+from experiments.launch import hand_on
 from experiments.machine_kept import decide_once, key_of
 from experiments.machine_probe import speed_up
 
@@ -28,8 +29,6 @@ CLEARLY = 1.3  # times faster that bf16 must be; the optimizer, which is not tim
 _TINY = 64_000_000  # multiplications a step of a dense network up to which bf16 gains nothing (MLP 256-128, batch 256)
 _ONE_THREAD = 4_000_000  # and up to which a second thread costs more than it does (softmax regression, the demo)
 _SCORED_IN = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true")
-# Set by the process that decides, read by those that Lightning starts beside it.
-_HANDED_ON = "LITLAB_MACHINE_CHOICE"
 
 Probe = Callable[[LightningModule, Tensor, int, bool], float]
 Ruling = Literal["float32", "bf16", "time it"]
@@ -78,17 +77,13 @@ def choose(
     wishes: Wishes,
     probe: Probe = speed_up,
 ) -> Choice:
-    """The choice for a fit; `options` are the Trainer's arguments as given. Other processes take the first one's."""
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    handed = os.environ.pop(_HANDED_ON, None)  # for this fit alone: a later one is of another model
-    if handed and not first:
-        return Choice(**json.loads(handed))
-    precision, layout, reason, gain = _precision(model, data, options, wishes, probe)
-    threads = _threads(model, data, options, wishes)
-    choice = Choice(precision, layout, threads, reason, gain)
-    if first:
-        os.environ[_HANDED_ON] = json.dumps(asdict(choice))
-    return choice
+    """The choice for a fit; `options` are the Trainer's arguments as given. All processes take the first one's."""
+
+    def decide() -> str:
+        precision, layout, reason, gain = _precision(model, data, options, wishes, probe)
+        return json.dumps(asdict(Choice(precision, layout, _threads(model, data, options, wishes), reason, gain)))
+
+    return Choice(**json.loads(hand_on("machine_choice", decide)))
 
 
 def rule(device: str, flags: tuple[str, ...] | None, kind: str | None, exact: bool, tiny: bool) -> tuple[Ruling, str]:

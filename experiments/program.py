@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
+import subprocess
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from callbacks import Stopped, TrainingFailed
 from experiments.cli import LitlabCLI
+from experiments.launch import FailedElsewhere, first_to_say
+from experiments.memory import advice, lack_within
 from experiments.mistake import UserMistake
 from experiments.quiet import quiet_libraries
 from experiments.words import one_line, say, shown
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from experiments.run_folder import RunFolder
 
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_GRACE = 5.0  # seconds for other processes to end by themselves
 
 
 def run_verb(verb: str, words: list[str], run: Path | None) -> int:
@@ -40,15 +47,20 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         return DONE
     except (MisconfigurationException, UserMistake) as mistake:
         _forget_empty_run(cli)
-        if debug:
-            traceback.print_exc()
-        say(f"litlab: {one_line(str(mistake), 1000)}")
+        sentence = f"litlab: {one_line(str(mistake), 1000)}"
+        if first_to_say(sentence):
+            if debug:
+                traceback.print_exc()
+            say(sentence)
         return MISTAKE
+    except FailedElsewhere:
+        return FAILED
     except TrainingFailed as failure:
-        if debug:
-            traceback.print_exc()
-        say(f"litlab: {failure}")
-        _say_folder(cli)
+        if first_to_say("failure"):
+            if debug:
+                traceback.print_exc()
+            say(f"litlab: {failure}")
+            _say_folder(cli)
         return FAILED
     except Stopped as stop:
         if cli is None or cli.trainer.is_global_zero:
@@ -56,25 +68,64 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
             _say_resume(cli)
         return INTERRUPTED if stop.number == signal.SIGINT else TERMINATED
     except SIGTERMException:
-        say("litlab: stopped by SIGTERM.")
-        _say_folder(cli)
+        if first_to_say("stop"):
+            say("litlab: stopped by SIGTERM.")
+            _say_folder(cli)
         return TERMINATED
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C during a fit into SystemExit(1); jsonargparse ends --help and --print_config with 0.
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
-        say("litlab: stopped by Ctrl-C.")
-        _say_folder(cli)
+        if first_to_say("stop"):
+            say("litlab: stopped by Ctrl-C.")
+            _say_folder(cli)
         return INTERRUPTED
-    except Exception:  # whatever is left is a fault: it keeps its traceback
+    except OSError as refused:
+        if refused.errno not in _DISK or debug:
+            return _fault(cli, debug)
+        if first_to_say("failure"):
+            where = f" ({refused.filename})" if refused.filename else ""
+            say(
+                f"litlab: the disk refuses: {refused.strerror}{where}. Free some space or make it writable, then go on."
+            )
+            _say_resume(cli)
+        return FAILED
+    except Exception as error:
+        lack = lack_within(error)
+        if debug or lack is None:
+            return _fault(cli, debug)
+        if first_to_say("failure"):
+            say(f"litlab: {advice(lack, getattr(cli, 'trainer', None), getattr(cli, 'datamodule', None))}")
+            _say_folder(cli)
+        return FAILED
+    finally:
+        _end_others(cli)
+
+
+def _fault(cli: LitlabCLI | None, debug: bool) -> int:
+    """Whatever is nobody's known mistake keeps its traceback; call within `except`."""
+    if debug or first_to_say("failure"):  # where one process fails, the others lose their connection to it
         traceback.print_exc()
         say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
         _say_folder(cli)
-        return FAILED
+    return FAILED
+
+
+def _end_others(cli: LitlabCLI | None) -> None:
+    """Processes that Lightning started beside this one end with it; after a failure they may wait for it in vain."""
+    strategy = getattr(getattr(cli, "trainer", None), "strategy", None)
+    until = time.monotonic() + _GRACE
+    for process in getattr(getattr(strategy, "launcher", None), "procs", []):
+        if isinstance(process, subprocess.Popen):
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _say_resume(cli: LitlabCLI | None) -> None:
-    folder = cli.plan.folder if cli is not None else None
+    plan = getattr(cli, "plan", None)
+    folder = plan.folder if plan is not None else None
     if folder is not None and folder.last.is_file():
         say(f"resume  litlab resume {shlex.quote(shown(folder.path))}")
 

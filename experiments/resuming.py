@@ -28,7 +28,7 @@ _FREE = (
     "trainer.logger", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler",
     "trainer.max_time", "trainer.min_", "trainer.num_sanity_val_steps", "trainer.limit_test_batches",
     "trainer.limit_predict_batches", "trainer.detect_anomaly", "patience", "min_delta", "test_after_fit",
-    "save_every_", "data.init_args.num_workers", "data.init_args.data_dir", "data.init_args.download",
+    "save_every_", "not_finite", "data.init_args.num_workers", "data.init_args.data_dir", "data.init_args.download",
     "data.init_args.holding",
 )  # fmt: skip
 # What may differ, but rounding then does too.

@@ -114,6 +114,14 @@ class RunFolder:
                 ) from error
             yield
 
+    def restore(self, files: Mapping[str, bytes]) -> bool:
+        """Make the folder and those of the files anew that somebody has deleted; whether any was missing."""
+        missing = [name for name in files if not (self.path / name).is_file()]
+        for name in missing:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / name).write_bytes(files[name])
+        return bool(missing)
+
     def add_result(self, record: Mapping[str, Any]) -> None:
         """Append one record to results.json; safe when two processes do it at once."""
         with _locked(self.path):

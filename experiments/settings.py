@@ -28,6 +28,7 @@ class FitSettings:
     patience: int | None = None
     min_delta: float = 0.0
     test_after_fit: bool = False
+    not_finite: Literal["stop", "skip"] = "stop"
     save_every_steps: int | None = None
     save_every_minutes: float | None = None
     machine: Wishes = field(default_factory=Wishes)
@@ -46,6 +47,12 @@ def add_run_options(parser: LightningArgumentParser, experiment: str) -> None:
     )
     group.add_argument("--min_delta", type=float, default=0.0, help="The least change that counts as better.")
     group.add_argument("--test_after_fit", type=bool, default=False, help="Test the best weights when fit is done.")
+    group.add_argument(
+        "--not_finite",
+        type=Literal["stop", "skip"],
+        default="stop",
+        help="Where a loss is NaN or infinite: stop, or skip the optimizer step.",
+    )
     group.add_argument(
         "--save_every_steps", type=int | None, default=None, help="Write last.ckpt within an epoch after N steps."
     )
@@ -105,6 +112,7 @@ def read_settings(config: Any, model: LightningModule, has_validation: bool) -> 
         patience,
         config.min_delta,
         config.test_after_fit,
+        config.not_finite,
         config.save_every_steps,
         config.save_every_minutes,
         read_wishes(config),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,15 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from callbacks import ExactState, HyperParameters, Stopped, StopSignals, whole_file
+from datamodules import LitDataModule
 from experiments import environment, machine
 from experiments.catalogue import runs_dir
 from experiments.checkpoint import Weights
 from experiments.checks import check_interval
 from experiments.defaults import fit_callbacks, loggers, users_callbacks, with_whole_checkpoints
 from experiments.evaluation import score
+from experiments.kept_folder import KeptFolder
+from experiments.launch import hand_on, one_first
 from experiments.metrics_csv import cut_back
 from experiments.resuming import Resumed
 from experiments.run_folder import RunFolder
@@ -29,8 +32,6 @@ from experiments.scored import ScoredSamples
 from experiments.settings import FitSettings
 from experiments.words import count, shown, sizes_text
 
-# Set by the process that claims the folder, read by those that Lightning starts beside it.
-_HANDED_ON = "LITLAB_RUN_FOLDER"
 _DEFAULT_EPOCHS = 10
 
 
@@ -49,9 +50,13 @@ class Plan:
 
 def prepare_data(data: LightningDataModule) -> bool:
     """Load and split the training data of litlab's own datamodules; whether there is a validation part."""
-    if hasattr(data, "hashes"):
+
+    def load() -> None:
         data.prepare_data()
         data.setup("fit")
+
+    if hasattr(data, "hashes"):
+        one_first("data", load)
     return bool(getattr(data, "has_validation", True))
 
 
@@ -88,10 +93,11 @@ def prepare(
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     if resumed is None:
-        folder = _claim(settings.experiment, config_text, environment.describe(seed, data))
+        folder = _claim(settings.experiment, config_text, lambda: environment.describe(seed, data))
     else:
         folder = resumed.folder
         callbacks += resumed.callbacks(config_text)
+    callbacks.append(KeptFolder(folder))
     return Plan(
         settings,
         folder,
@@ -107,15 +113,14 @@ def prepare(
     )
 
 
-def _claim(experiment: str, config_text: str, facts: dict[str, Any]) -> RunFolder:
-    """One process claims the folder; those that Lightning starts for further devices are handed it."""
-    handed = os.environ.get(_HANDED_ON)
-    if handed and os.environ.get("LOCAL_RANK", "0") != "0":
-        return RunFolder(Path(handed))
-    files = {"config.yaml": config_text, "environment.json": json.dumps(facts, indent=2) + "\n"}
-    folder = RunFolder.claim(runs_dir(), experiment, files)
-    os.environ[_HANDED_ON] = str(folder.path)
-    return folder
+def _claim(experiment: str, config_text: str, facts: Callable[[], dict[str, Any]]) -> RunFolder:
+    """One process claims the folder, the others are handed it."""
+
+    def claim() -> str:
+        files = {"config.yaml": config_text, "environment.json": json.dumps(facts(), indent=2) + "\n"}
+        return str(RunFolder.claim(runs_dir(), experiment, files).path)
+
+    return RunFolder(Path(hand_on("run_folder", claim)))
 
 
 def train(
@@ -182,7 +187,21 @@ def _say_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
     print(f"data    {type(data).__name__}{sizes_text(data)}")
     device = chosen["accelerator"].removesuffix("Accelerator").upper()
     number = f" x {chosen['devices']}" if chosen["devices"] > 1 else ""
+    number += f" on each of {chosen['nodes']} machines" if chosen["nodes"] > 1 else ""
     print(f"device  {device}{number}, {plan.choice.words(chosen['precision'])}", flush=True)
+    if trainer.world_size > 1:
+        print(f"batch   {_batch_words(trainer.world_size, data)}", flush=True)
+
+
+def _batch_words(processes: int, data: LightningDataModule) -> str:
+    if not isinstance(data, LitDataModule):
+        return (
+            f"each of {processes} devices takes batches of its own from {type(data).__name__}: a step sees "
+            f"{processes} times the samples that it does on one device"
+        )
+    size, more = divmod(data.batch_size, processes)
+    share = f"{size} to {size + 1}" if more else f"{size}"
+    return f"{count(data.batch_size)} samples a step, {share} on each of {processes} devices; the same as on one device"
 
 
 def _say_end(trainer: Trainer, data: LightningDataModule, plan: Plan, folder: RunFolder) -> None:

@@ -145,6 +145,7 @@ class StageMetrics(nn.Module):
         self.held_means: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in means}
         self.held: list[tuple[Tensor, Tensor]] = []
         self.room = [_HELD_NUMBERS]  # a list: assigning a module's attribute takes as long as a small addition
+        self.finite_only = False  # leave out batches whose loss, and samples whose output, is NaN or infinite
         self.example: list[Tensor] = []  # one sample's output and target, once the metrics have seen any
 
     def add_mean(self, name: str, value: Tensor, samples: int) -> None:
@@ -161,14 +162,21 @@ class StageMetrics(nn.Module):
         """Outputs and targets that were held, joined where their shapes allow; the means are counted on the way."""
         for name, held in self.held_means.items():
             if held:
-                self.means[name].update(*_sum(held))  # type: ignore[operator]
+                counted = [entry for entry in held if torch.isfinite(entry[0])] if self.finite_only else held
+                if counted:
+                    self.means[name].update(*_sum(counted))  # type: ignore[operator]
                 held.clear()
         pairs, self.held = self.held, []
         self.room[0] = _HELD_NUMBERS
         for _, alike in groupby(pairs, key=_form):
             outputs, targets = zip(*alike, strict=True)
-            self.example = [outputs[0][:1], targets[0][:1]]
-            yield torch.cat(outputs), torch.cat(targets)
+            output, target = torch.cat(outputs), torch.cat(targets)
+            if self.finite_only:
+                finite = torch.isfinite(output).flatten(1).all(1) if output.dim() > 1 else torch.isfinite(output)
+                output, target = output[finite], target[finite]
+            if len(output):
+                self.example = [output[:1], target[:1]]
+                yield output, target
 
     def mean_loss(self) -> Tensor:
         """Mean of the losses that were taken, over all devices.

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback
 from callbacks import BestCheckpoint, FiniteLoss, LastCheckpoint, TrainingFailed
 
 
-@pytest.mark.parametrize(("poison", "every", "found"), [(1, 50, 1), (3, 2, 4), (4, 50, 6)])
+@pytest.mark.parametrize(("poison", "every", "found"), [(1, 50, 1), (3, 2, 3), (4, 50, 4)])
 def test_nan_stops_the_run(make_trainer, small, blobs, poison, every, found) -> None:
     trainer = make_trainer([FiniteLoss()], log_every_n_steps=every)
     with pytest.raises(TrainingFailed, match=rf"training loss was NaN at optimizer step {found} \(epoch 1\)\."):

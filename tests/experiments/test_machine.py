@@ -26,10 +26,10 @@ def xeon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(machine_facts, "bf16_flags", lambda: ("amx_bf16",))
     monkeypatch.setattr(machine_facts, "device_of", lambda _: "cpu")
     monkeypatch.setenv("LITLAB_CACHE_DIR", str(tmp_path / "cache"))
-    for name in ("LITLAB_MACHINE_CHOICE", "OMP_NUM_THREADS", "LOCAL_RANK"):
+    for name in ("LITLAB_HANDED_MACHINE_CHOICE", "OMP_NUM_THREADS", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     yield
-    os.environ.pop("LITLAB_MACHINE_CHOICE", None)
+    os.environ.pop("LITLAB_HANDED_MACHINE_CHOICE", None)
 
 
 def chosen(model: LightningModule, gain: float | None = None, wishes: Wishes | None = None, **options: Any) -> Choice:

@@ -1,0 +1,223 @@
+"""How this process was started: on its own, by Lightning beside a first one, or as one of many by torchrun or srun.
+
+What one process decides for all of a run, such as its folder, it hands on to the others by `hand_on`: through the
+environment where Lightning starts them, through a store of torch.distributed where a launcher has.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, unlisted
+
+_PATIENCE = timedelta(hours=6)  # the first process may have images to decode before the others go on
+_FAILED = "failed"
+
+
+class FailedElsewhere(Exception):  # noqa: N818 - says what happened
+    """The process that decides for all has failed, and has said why."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One process of several that `by` ("torchrun" or "srun") has started; ranks count from 0."""
+
+    by: str
+    rank: int
+    local_rank: int
+    size: int
+    nodes: int
+
+    @property
+    def devices(self) -> int:
+        """Processes on each machine."""
+        return self.size // self.nodes
+
+    @property
+    def node(self) -> int:
+        """The machine's number."""
+        return self.rank // self.devices
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Trainer arguments that fit the launch, where the user left them open; a contradiction is refused."""
+        own: dict[str, Any] = {"devices": self.devices, "num_nodes": self.nodes}
+        for name, right in own.items():
+            value = given.get(name)
+            number = len(value) if isinstance(value, (list, tuple)) else value
+            left_open = value in (None, "auto", -1, "-1") or (name == "num_nodes" and value == 1)
+            if not left_open and str(number) != str(right):
+                raise MisconfigurationException(
+                    f"trainer.{name}: {value} does not fit {self.by}, which started {self.size} processes on "
+                    f"{self.nodes} machine{'' if self.nodes == 1 else 's'}. Leave it out, or give {right}."
+                )
+        if given.get("strategy") in (None, "auto"):
+            own["strategy"] = "ddp"
+        return own
+
+
+def launched() -> Launch | None:
+    """The launch that this process is part of; None where no launcher started several."""
+    facts = os.environ
+    try:
+        if "TORCHELASTIC_RUN_ID" in facts:
+            size, here = int(facts["WORLD_SIZE"]), int(facts["LOCAL_WORLD_SIZE"])
+            found = Launch("torchrun", int(facts["RANK"]), int(facts["LOCAL_RANK"]), size, size // here)
+        elif "SLURM_STEP_ID" in facts and not _interactive():
+            size, nodes = int(facts.get("SLURM_NTASKS", "1")), int(facts.get("SLURM_NNODES", "1"))
+            found = Launch("srun", int(facts["SLURM_PROCID"]), int(facts["SLURM_LOCALID"]), size, nodes)
+        else:
+            return None
+    except (KeyError, ValueError, ZeroDivisionError) as error:
+        raise MisconfigurationException(
+            f"The launcher's environment variables are not whole ({error}). Start litlab by torchrun or srun itself, "
+            "or take their variables (TORCHELASTIC_RUN_ID, SLURM_STEP_ID) away for a single process."
+        ) from error
+    return found if found.size > 1 else None
+
+
+def check_launch(verb: str) -> None:
+    """Refuse what would become several runs, or wait for processes that nobody starts."""
+    launch, facts = launched(), os.environ
+    if launch is not None and launch.size % launch.nodes:
+        raise MisconfigurationException(
+            f"{launch.by}: {launch.size} processes on {launch.nodes} machines are not the same number on each. "
+            "Start as many on every machine."
+        )
+    if launch is not None and launch.by == "srun" and "SLURM_NTASKS_PER_NODE" not in facts:
+        raise MisconfigurationException(
+            f"srun: give the processes by --ntasks-per-node={launch.devices} instead of --ntasks; Lightning needs it."
+        )
+    if launch is not None and verb in ("predict", "data"):
+        raise MisconfigurationException(
+            f"{verb}: one process writes its result. Start `litlab {verb}` without {launch.by}."
+        )
+    if launch is not None:
+        return
+    tasks = facts.get("SLURM_NTASKS", "1")
+    if tasks.isdigit() and int(tasks) > 1 and "SLURM_STEP_ID" not in facts and not _interactive():
+        raise MisconfigurationException(
+            f"SLURM has {tasks} tasks for this job, but litlab was not started by srun and would wait for the others. "
+            "Start `srun litlab ...` (docs/scaling.md), or unset SLURM_NTASKS for a single process."
+        )
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if facts.get(name, "1").isdigit() and int(facts.get(name, "1")) > 1:
+            raise MisconfigurationException(
+                f"mpirun started {facts[name]} processes, and each would be a run of its own. Start them by torchrun "
+                "or srun (docs/scaling.md)."
+            )
+    beside = [name for name in ("LOCAL_RANK", "RANK", "NODE_RANK") if facts.get(name, "0") != "0"]
+    if beside and not any(name.startswith(_HANDED) for name in facts):
+        raise MisconfigurationException(
+            f"{beside[0]}={facts[beside[0]]} says that this is one process of several, but neither torchrun nor srun "
+            f"nor litlab started it. Use torchrun (docs/scaling.md), or unset {beside[0]} for a single process."
+        )
+
+
+def _interactive() -> bool:
+    """Whether SLURM gave a shell, in which commands are typed: then its tasks are not litlab's processes."""
+    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+
+
+# Before the name of a value in the environment of processes that Lightning starts.
+_HANDED = "LITLAB_HANDED_"
+_times: Counter[str] = Counter()
+_served: list[TCPStore] = []
+
+
+def launch_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Trainer arguments that follow from a launcher; none without one."""
+    launch = launched()
+    return {} if launch is None else launch.options(given)
+
+
+def one_first(name: str, work: Callable[[], None]) -> None:
+    """Run `work` in every process, on each machine in one of them before the others: it may download or decode."""
+    launch = launched()
+    if launch is None:  # processes that Lightning starts come later
+        work()
+        return
+
+    def make() -> str:
+        work()
+        return ""
+
+    hand_on(f"{name} on machine {launch.node}", make, first=launch.local_rank == 0)
+    if launch.local_rank != 0:
+        work()
+
+
+def hand_on(name: str, make: Callable[[], str], first: bool | None = None) -> str:
+    """What the run's first process makes, in all of its processes.
+
+    All processes must come here, in the same order. Raises FailedElsewhere where `make` has failed in another one.
+    """
+    launch, variable = launched(), f"{_HANDED}{name.upper()}"
+    if launch is None:
+        if os.environ.get("LOCAL_RANK", "0") != "0" and variable in os.environ:
+            return os.environ[variable]
+        os.environ[variable] = made = make()
+        return made
+    store = _store(launch)
+    _times[name] += 1  # a script may fit several times
+    key = f"{name} {_times[name]}"
+    if launch.rank == 0 if first is None else first:
+        try:
+            made = make()
+        except BaseException:
+            store.set(key, _FAILED)
+            raise
+        store.set(key, f"made {made}")
+        return made
+    found = store.get(key).decode()
+    if found == _FAILED:
+        raise FailedElsewhere(name)
+    return found.removeprefix("made ")
+
+
+def open_exchange(processes: int) -> None:
+    """Serve a store for processes that Lightning will start beside this one."""
+    if processes > 1 and launched() is None and os.environ.get("LOCAL_RANK", "0") == "0":
+        _served.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+        os.environ[f"{_HANDED}PORT"] = str(_served[-1].port)
+
+
+def first_to_say(sentence: str) -> bool:
+    """Whether no other process of the run has said this yet: all of them may find the same mistake."""
+    launch = launched()
+    try:
+        if launch is not None:
+            return bool(_store(launch).add(f"said {sentence}", 1) == 1)
+        if _served:
+            return bool(_served[-1].add(sentence, 1) == 1)
+        port = os.environ.get(f"{_HANDED}PORT")
+        if port is None or os.environ.get("LOCAL_RANK", "0") == "0":
+            return True
+        return bool(TCPStore("127.0.0.1", int(port), timeout=timedelta(seconds=10)).add(sentence, 1) == 1)
+    except DistError:  # the first process is gone, and has said it
+        return launch is not None and launch.rank == 0
+
+
+@cache
+def _store(launch: Launch) -> Store:
+    """Where the processes of a launch leave each other values; the first one serves it, or torchrun's agent does."""
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if launch.by == "torchrun":
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    else:
+        from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+        cluster = SLURMEnvironment(auto_requeue=False)
+        address, port = cluster.main_address, cluster.main_port
+    if not agent:  # training has a store of its own at this port
+        port += 10_000 if port < 50_000 else -10_000
+    serves = launch.rank == 0 and not agent
+    store = TCPStore(address, port, is_master=serves, wait_for_workers=False, timeout=timedelta(minutes=2))
+    store.set_timeout(_PATIENCE)
+    return PrefixStore(f"litlab {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
