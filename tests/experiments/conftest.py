@@ -14,7 +14,7 @@ import torch
 from tests.data import makers
 
 ROOT = Path(__file__).parents[2]
-HANDED_ON = ("LITLAB_RUN_FOLDER", "LITLAB_MACHINE_CHOICE")  # to the processes of one run
+HANDED_ON = ("LITLAB_RUN_FOLDER", "LITLAB_MACHINE_CHOICE", "LITLAB_RERUN_OF")  # to the processes of one run
 
 
 @dataclass
