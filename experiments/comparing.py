@@ -1,9 +1,8 @@
-"""Whether two runs have the same numbers, and what differs of all that numbers depend on."""
+"""Whether two runs have the same numbers."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -12,21 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from experiments.checkpoint import read
-from experiments.resuming import as_typed, differences
+from experiments.circumstances import KINDS, Differs, circumstances, differs_words, value_text
 from experiments.run_folder import RunFolder, read_results
 from experiments.words import count, shown
 
-Differs = dict[str, dict[str, list[Any]]]  # kind -> name -> [there, here]
-KINDS = ("code", "versions", "data", "hardware", "settings")
 # Words in the name of a metric that make it a time or a rate, which no two runs have in common.
 _CLOCK = {"time", "seconds", "second", "sec", "ms", "duration", "throughput"}
 _FIT = ("epoch", "step", "steps", "split", "n")
-_MACHINE = ("accelerator", "devices", "nodes", "strategy", "threads")
-_ARITHMETIC = ("precision", "channels_last")
-_ONLY_LONGER = {"trainer.max_epochs", "trainer.max_steps"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Difference:
         if self.there is None and self.here is None:
             return f"{self.place}: {self.name} by {self.apart:.2g} of its largest weight"
         by = "" if self.apart is None else f" ({self.apart:.2g} of it)"
-        return f"{self.place}: {self.name} was {_text(self.there)} and is now {_text(self.here)}{by}"
+        return f"{self.place}: {self.name} was {value_text(self.there)} and is now {value_text(self.here)}{by}"
 
 
 @dataclass
@@ -104,14 +97,6 @@ class Comparison:
         return lines
 
 
-def differs_words(differs: Differs) -> list[str]:
-    """A line for each kind of thing that differs."""
-    return [
-        f"differs {kind}: {'; '.join(f'{name} {_text(was)} -> {_text(now)}' for name, (was, now) in names.items())}"
-        for kind, names in differs.items()
-    ]
-
-
 def compare(there: RunFolder, here: RunFolder) -> Comparison:
     """All rows of metrics.csv, the results of fit (and of the test that followed it), and both checkpoints."""
     found = Comparison(shown(there.path))
@@ -129,66 +114,6 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
             found.weights[name] = _weights(name, *files)
     found.first = next(iter([*differing, *filter(None, found.weights.values())]), None)
     return found
-
-
-def circumstances(there: RunFolder, here: RunFolder) -> tuple[Differs, list[str]]:
-    """What differs between two runs beside their numbers, and what kinds were not written down."""
-    old, new = _json(there.environment), _json(here.environment)
-    code = _unequal(_code(old), _code(new))
-    data = _unequal(_part(old, "data", "sha256"), _part(new, "data", "sha256"))
-    hardware = _unequal(_part(old, "hardware"), _part(new, "hardware"), ("system", "processor", "cores", "gpus"))
-    chosen = _part(old, "chosen"), _part(new, "chosen")
-    documents = [yaml.safe_load(folder.config.read_text(encoding="utf-8")) for folder in (there, here)]
-    settings = {as_typed(name): list(values) for name, values in differences(*documents).items()}
-    start = [(record.get("started_from") or {}).get("sha256") for record in (old, new)]
-    if start[0] != start[1]:
-        settings["ckpt_path"] = start
-    versions = _unequal(_part(old, "versions"), _part(new, "versions"))
-    for record in (old, new):
-        for part in record.get("resumed") or []:
-            step = f"from step {part.get('from_step')} on"
-            changed = dict(part.get("changed") or {})
-            if part.get("extend_schedule"):
-                changed["extend_schedule"] = [None, part["extend_schedule"]]
-            if changed.keys() - _ONLY_LONGER:  # a run that was only made longer equals one that was long from the start
-                settings |= {f"{name} ({step})": values for name, values in changed.items()}
-            newer = _unequal(record.get("versions") or {}, part.get("versions") or {})
-            versions |= {f"{name} ({step})": values for name, values in newer.items()}
-    found: Differs = {
-        "code": code,
-        "versions": versions,
-        "data": data,
-        "hardware": hardware | _unequal(*chosen, _MACHINE),
-        "settings": settings | _unequal(*chosen, _ARITHMETIC),
-    }
-    unknown = [kind for kind, sides in {"code": (_code(old), _code(new)),
-                                        "data": (_part(old, "data", "sha256"), _part(new, "data", "sha256"))}.items()
-               if not sides[0].keys() & sides[1].keys()]  # fmt: skip
-    return {kind: names for kind, names in found.items() if names}, unknown
-
-
-def _code(record: Mapping[str, Any]) -> dict[str, Any]:
-    git = record.get("git") or {}
-    named = {"commit": "git commit", "diff_sha256": "uncommitted changes"}
-    return {words: git[name] for name, words in named.items() if name in git} | (record.get("sources") or {})
-
-
-def _part(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    found: Any = record
-    for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return dict(found) if isinstance(found, Mapping) else {}
-
-
-def _unequal(old: Mapping[str, Any], new: Mapping[str, Any], names: tuple[str, ...] = ()) -> dict[str, list[Any]]:
-    """What both sides state, and differently."""
-    both = [name for name in (names or old) if name in old and name in new]
-    return {name: [old[name], new[name]] for name in both if old[name] != new[name]}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
 
 
 def _is_clock(name: str) -> bool:
@@ -234,6 +159,9 @@ def _results(found: Comparison, there: RunFolder, here: RunFolder) -> Iterator[D
                 one = here if records[0] is not None else there
                 found.not_compared.append(f"figures of {verb}, which {shown(one.path)} has none of")
             continue
+        files = [(record.get("sha256") or {}).get("test_data") for record in records if record is not None]
+        if verb == "test" and files[0] != files[1]:
+            found.differs.setdefault("data", {})["test_data"] = files
         flat = [
             {**{name: record.get(name) for name in _FIT if name in record}, **(record.get("metrics") or {})}
             for record in records
@@ -300,10 +228,3 @@ def _number(text: str) -> float | str | None:
         return float(text) if text else None
     except ValueError:
         return text
-
-
-def _text(value: Any) -> str:
-    """A hash is cut short; it is looked at, not typed."""
-    if isinstance(value, str):
-        return f"{value[:12]}…" if re.fullmatch(r"[0-9a-f]{40,}", value) else value
-    return "none" if value is None else json.dumps(value)

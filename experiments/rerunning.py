@@ -16,7 +16,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks import whole_file
 from experiments import machine
 from experiments.checkpoint import Weights
-from experiments.comparing import Comparison, circumstances, compare, differs_words
+from experiments.circumstances import circumstances, differs_words
+from experiments.comparing import Comparison, compare
 from experiments.run_folder import RunFolder, read_results, sha256
 from experiments.verbs import RERUN_OF
 from experiments.words import shown
