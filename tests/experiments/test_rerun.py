@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,18 @@ def environment(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _flags_as_before() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("extra", [(), ("--trainer.deterministic=true",)], ids=["as it is", "deterministic"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_repeats_bit_for_bit(
-    litlab: Command, workshop: Path, kind: str, extra: tuple[str, ...]
+    litlab: Command, workshop: Path, kind: str, extra: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning sets it, and would leave it
     first = litlab("fit", *KINDS[kind], *extra)
     assert first.code == 0, first.err
     again = litlab("rerun", KINDS[kind][0], "--check")
@@ -59,8 +67,7 @@ def test_every_kind_of_model_repeats_bit_for_bit(
     states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert (runs[0] / "config.yaml").read_text() == (runs[1] / "config.yaml").read_text()
-    if not extra:
-        assert (runs[0] / "metrics.csv").read_text() == (runs[1] / "metrics.csv").read_text()
+    assert (runs[0] / "metrics.csv").read_text() == (runs[1] / "metrics.csv").read_text()
 
 
 def test_agreement_counts_every_figure_and_is_written_down(litlab: Command, workshop: Path) -> None:
@@ -145,6 +152,7 @@ def test_a_run_that_was_only_made_longer_repeats_and_one_with_another_schedule_d
     assert "extend_schedule (from step 10 on) none -> hold" in result.out.partition("Trained")[0]
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # Lightning's, for a new run from another one's file
 def test_a_run_from_a_checkpoint_starts_from_the_same_file_or_not_at_all(litlab: Command, workshop: Path) -> None:
     assert litlab("fit", *DIGITS, "--model.scheduler=null").code == 0
     shutil.copy(RUN / "checkpoints/last.ckpt", "start.ckpt")
@@ -201,7 +209,7 @@ def test_signals_and_a_loss_that_is_not_finite_end_a_repeat_as_they_end_a_fit(li
     assert list(found.differs) == ["settings"]
     result = litlab("rerun", str(RUN), "--check", "--model.optimizer.lr=1e30", "--model.scheduler=null")
     assert result.code == 1
-    assert "NaN" in result.sentence or "infinite" in result.sentence
+    assert "The training loss was NaN" in result.err
 
 
 def test_from_python(litlab: Command, workshop: Path) -> None:
