@@ -198,7 +198,7 @@ def dashboards(options: Options) -> Iterator[Record]:
 def deterministic(options: Options, row: str = "deterministic") -> Iterator[Line]:
     """What `--trainer.deterministic true` costs: a whole fit with it over one without, in turn."""
     for what, work in (("small CNN, batch 128", CNN_MNIST), ("LSTM, batch 128", LSTM)):
-        yield partial(_deterministic, row, what, replace(work, fraction=0.25, held_out=2500), options)
+        yield partial(_deterministic, row, what, replace(work, fraction=0.1, held_out=1000), options)
 
 
 def _deterministic(row: str, what: str, work: Work, options: Options) -> Record:

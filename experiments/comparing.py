@@ -102,6 +102,9 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
     found = Comparison(shown(there.path))
     found.differs, found.unknown = circumstances(there, here)
     old, new = _rows(there.metrics), _rows(here.metrics)
+    if missing := [folder for folder in (there, here) if not folder.metrics.is_file()]:
+        old = new = {}
+        found.not_compared.append(_missing("metrics.csv", missing))
     found.rows = len(old.keys() | new.keys())
     differing = [*_metrics(found, old, new), *_results(found, there, here)]
     found.differing = len(differing)
@@ -109,11 +112,15 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
         files = [folder.path / "checkpoints" / name for folder in (there, here)]
         missing = [folder for folder, file in zip((there, here), files, strict=True) if not file.is_file()]
         if missing:
-            found.not_compared.append(f"{name}, not in {' and '.join(shown(folder.path) for folder in missing)}")
+            found.not_compared.append(_missing(name, missing))
         else:
             found.weights[name] = _weights(name, *files)
     found.first = next(iter([*differing, *filter(None, found.weights.values())]), None)
     return found
+
+
+def _missing(name: str, folders: list[RunFolder]) -> str:
+    return f"{name}, not in {' and '.join(shown(folder.path) for folder in folders)}"
 
 
 def _is_clock(name: str) -> bool:

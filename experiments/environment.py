@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -76,12 +77,13 @@ def sources() -> dict[str, str]:
     for source in sorted(path for folder in rooms for path in folder.rglob("*.py")):
         own.update(source.name.encode() + source.read_bytes())
     found, here = {"litlab": own.hexdigest()}, Path.cwd()
+    others = (*rooms, Path(sysconfig.get_path("stdlib")))
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         path = Path(file) if isinstance(file, str) else None
         if path is None or name == "__main__" or path.suffix != ".py" or not path.is_relative_to(here):
             continue
-        if "site-packages" not in path.parts and not any(path.is_relative_to(folder) for folder in rooms):
+        if "site-packages" not in path.parts and not any(path.is_relative_to(folder) for folder in others):
             with suppress(OSError):
                 found[str(path.relative_to(here))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

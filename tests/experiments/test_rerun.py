@@ -20,6 +20,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import DigitsDataModule
 from experiments import fit, load_run
+from experiments.rerunning import Repeated
+from experiments.run_folder import RunFolder
 from lit_models import LitMLP
 from tests.experiments.conftest import ROOT, Command
 from tests.experiments.test_resume import STOP, stopping
@@ -56,17 +58,18 @@ def test_every_kind_of_model_repeats_bit_for_bit(
     litlab: Command, workshop: Path, kind: str, extra: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning sets it, and would leave it
-    first = litlab("fit", *KINDS[kind], *extra)
+    first = litlab("fit", *KINDS[kind])
     assert first.code == 0, first.err
-    again = litlab("rerun", KINDS[kind][0], "--check")
+    again = litlab("rerun", KINDS[kind][0], "--check", *extra)
     assert again.code == 0, again.out + again.err
     assert "agree   every one of " in again.out
     assert "and all weights are equal, bit for bit" in again.out
-    assert "differs" not in again.out
+    flag = "differs settings: trainer.deterministic none -> true"
+    assert [line for line in again.out.splitlines() if line.startswith("differs")] == [flag, flag] * bool(extra)
     runs = [workshop / "runs" / KINDS[kind][0] / number for number in "01"]
     states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert (runs[0] / "config.yaml").read_text() == (runs[1] / "config.yaml").read_text()
+    assert extra or (runs[0] / "config.yaml").read_text() == (runs[1] / "config.yaml").read_text()
     assert (runs[0] / "metrics.csv").read_text() == (runs[1] / "metrics.csv").read_text()
 
 
@@ -113,6 +116,27 @@ def test_the_machines_choices_are_taken_over(litlab: Command, workshop: Path, mo
     assert plain.code == 1
     assert "precision bf16-mixed -> 32-true" in plain.out
     assert "differs hardware: threads 2 -> 1" in plain.out
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_as_many_devices_are_taken_as_the_run_had_where_they_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    run = Repeated(RunFolder(tmp_path), {"chosen": {"accelerator": "CUDAAccelerator", "devices": 2}}, False)
+    both = {"accelerator": "cuda", "devices": 2} if gpus == 4 else {}
+    assert run.devices({"accelerator": "auto", "devices": "auto"}) == both
+    assert run.devices({"accelerator": "gpu", "devices": "auto"}) == ({"devices": 2} if both else {})
+    assert run.devices({"accelerator": "auto", "devices": 1}) == ({"accelerator": "cuda"} if both else {})
+    assert run.devices({"accelerator": "cpu", "devices": "auto"}) == {}
+
+
+def test_a_run_that_ends_within_an_epoch_or_logs_nothing_repeats(litlab: Command, workshop: Path) -> None:
+    assert litlab("fit", *DIGITS, "--trainer.max_steps=7").code == 0
+    assert litlab("rerun", "mlp_digits", "--check").code == 0
+    result = litlab("rerun", "mlp_digits", "--check", "--trainer.logger=false")
+    assert result.code == 0, result.out + result.err
+    assert "not compared: metrics.csv, not in runs/mlp_digits/2" in result.out
 
 
 def test_a_repeat_repeats(litlab: Command, workshop: Path) -> None:
