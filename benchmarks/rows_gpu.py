@@ -1,4 +1,4 @@
-"""G1, G3, G4, G6: one GPU. With `--device cpu` the same code runs, for its logic, and its figures mean nothing."""
+"""G1, G3, G4, G6, G7: one GPU. With `--device cpu` the same code runs, for its logic, and its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.arms.graphs import GraphTraining
 from benchmarks.arms.work import CNN_32, CNN_MNIST, LSTM, MLP, RESNET_18
 from benchmarks.measure import Line, Options, Record, Spread, at_least, at_most
 from benchmarks.rows_loop import IN_ONE_CALL, line
-from benchmarks.rows_whole import whole
+from benchmarks.rows_whole import deterministic, whole
 
 G1_AUGMENT = (*loader.AUGMENT, {"name": "cutout"})
 
@@ -52,3 +52,8 @@ def g6(options: Options) -> Iterator[Line]:
         ("ResNet-18", RESNET_18, 1, at_least(2)),
     ):
         yield partial(whole, "G6", what, work, epochs, target, options, choices)
+
+
+def g7(options: Options) -> Iterator[Line]:
+    """What computations that repeat bit for bit cost on a GPU."""
+    yield from deterministic(options, "G7")

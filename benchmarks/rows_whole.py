@@ -195,6 +195,35 @@ def dashboards(options: Options) -> Iterator[Record]:
         )
 
 
+def deterministic(options: Options, row: str = "deterministic") -> Iterator[Line]:
+    """What `--trainer.deterministic true` costs: a whole fit with it over one without, in turn."""
+    for what, work in (("small CNN, batch 128", CNN_MNIST), ("LSTM, batch 128", LSTM)):
+        yield partial(_deterministic, row, what, replace(work, fraction=0.1, held_out=1000), options)
+
+
+def _deterministic(row: str, what: str, work: Work, options: Options) -> Record:
+    work, epochs = sized(work, options), 1 if options.quick else 2
+    seconds: dict[str, list[float]] = {"as it is": [], "deterministic": []}
+    reached: dict[str, float] = {}
+    precision = ""
+    litlab.end_to_end(work, 1, options.device)  # warms up
+    for _ in range(options.pairs):
+        for name in seconds:
+            flag = {"trainer.deterministic": name == "deterministic"}
+            took, reached[name], precision = litlab.end_to_end(work, epochs, options.device, overrides=flag)
+            seconds[name].append(took)
+    return Record(
+        row,
+        f"--trainer.deterministic true, {what}",
+        ratios(seconds["deterministic"], seconds["as it is"]),
+        None,
+        arms={name: Spread.of(values) for name, values in seconds.items()},
+        reached=reached,
+        pairs=options.pairs,
+        note=f"whole fits of {epochs} epoch(s), {precision}",
+    )
+
+
 def memory(options: Options) -> Iterator[Record]:
     """Peak memory above the imports."""
     works: list[tuple[str, list[str]]] = [("cnn_fashion_mnist, one epoch", ["cnn_fashion_mnist"])]

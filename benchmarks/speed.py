@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py                       measure what is missing, then write the table
     python benchmarks/speed.py --rows C1,C3 --pairs 7   these rows, again
-    python benchmarks/speed.py --device cuda         G1, G3, G4 and G6 on a GPU
+    python benchmarks/speed.py --device cuda         G1, G3, G4, G6 and G7 on a GPU
     python benchmarks/speed.py --table               only write the table
 
 Arms take turns (A B A B), each pair gives a ratio, and the median of the ratios is what counts. Every figure is kept
@@ -66,14 +66,15 @@ def main(words: list[str] | None = None) -> int:
     from benchmarks.arms.raw import CLOCK
     from benchmarks.measure import ROOT, Options, Store
 
+    whole = ("C7", "C8", "C9", "C10", "dashboards", "deterministic", "memory")
     families: dict[str, Callable[[Options], Iterator[Line]]] = {
         **{name: getattr(rows_loop, name.lower()) for name in ("C1", "C2", "C3", "C4", "C5", "C6")},
-        **{name: getattr(rows_whole, name.lower()) for name in ("C7", "C8", "C9", "C10", "dashboards", "memory")},
-        **{name: getattr(rows_gpu, name.lower()) for name in ("G1", "G3", "G4", "G6")},
+        **{name: getattr(rows_whole, name.lower()) for name in whole},
+        **{name: getattr(rows_gpu, name.lower()) for name in ("G1", "G3", "G4", "G6", "G7")},
     }
     store = Store(asked.results or ROOT / "benchmarks" / "results" / "speed.json")
     page = asked.page or ROOT / "docs" / "benchmarks.md"
-    kinds = "G" if asked.device == "cuda" else ("C", "dashboards", "memory")
+    kinds = "G" if asked.device == "cuda" else ("C", "dashboards", "deterministic", "memory")
     done = {kept["row"] for kept in store.load().values()}
     chosen = [name for name in families if name.startswith(kinds) and name not in done]
     if asked.rows:

@@ -19,11 +19,13 @@ from experiments.catalogue import find_config, find_run
 from experiments.checkpoint import Weights
 from experiments.checks import check_plain, check_trainer
 from experiments.cli import LitlabCLI
+from experiments.comparing import Comparison, compare
 from experiments.launch import check_launch, launch_options
 from experiments.machine import Wishes
 from experiments.mistake import UserMistake
 from experiments.program import working_folder_importable
 from experiments.quiet import quiet_libraries
+from experiments.rerunning import Origin
 from experiments.run_folder import RunFolder, read_results
 from experiments.settings import DEFAULT_SEED, FitSettings, check_seed, read_settings
 from experiments.signatures import parameters
@@ -110,6 +112,17 @@ class LoadedRun:
         words = {} if extend_schedule is None else {"extend_schedule": extend_schedule}
         self._cli("resume", {**words, **overrides}).run()
         return LoadedRun(self.path)
+
+    def rerun(self, **overrides: Any) -> LoadedRun:
+        """Train the same once more, in a new folder; `run.rerun().compare(run).agrees` says whether it repeats."""
+        cli = self._cli("rerun", overrides)
+        cli.run()
+        return _loaded(cli.plan)
+
+    def compare(self, earlier: LoadedRun | str | Path) -> Comparison:
+        """Whether figures and weights are those of an earlier run, and what differs of all they depend on."""
+        other = earlier if isinstance(earlier, LoadedRun) else load_run(earlier)
+        return compare(other.folder, self.folder)
 
     def _cli(self, verb: str, overrides: Mapping[str, Any] | None = None) -> LitlabCLI:
         with working_folder_importable():
@@ -213,7 +226,9 @@ def _fit_objects(
         "data": _section(data),
         "trainer": plain,
     }
-    plan = training.prepare(settings, model, data, yaml.safe_dump(document, sort_keys=False), seed, trainer)
+    objects = ("model", "data", *(f"trainer.{name}" for name in trainer if name not in plain))
+    text = yaml.safe_dump(document, sort_keys=False)
+    plan = training.prepare(settings, model, data, text, seed, trainer, origin=Origin(objects=objects))
     training.train(LitlabTrainer(**{**trainer, **plan.trainer}), model, data, plan, None)
     return _loaded(plan)
 

@@ -13,10 +13,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import callbacks as _callbacks  # noqa: F401 - importing the rooms makes their classes known by short name
 import datamodules as _datamodules  # noqa: F401
 import lit_models as _lit_models  # noqa: F401
-from experiments import data_report, evaluation, machine, training
+from experiments import data_report, evaluation, machine, rerunning, training
 from experiments.arguments import arrange, class_path, model_class, read_config
 from experiments.catalogue import runs_dir
 from experiments.checks import check_plain, check_trainer
+from experiments.comparing import Comparison
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
 from experiments.launch import check_launch, launch_options, open_exchange
@@ -28,6 +29,7 @@ from experiments.run_folder import RunFolder
 from experiments.scored import ScoredSamples
 from experiments.settings import DEFAULT_SEED, add_run_options, check_seed, read_settings, read_wishes
 from experiments.trainer import LitlabTrainer
+from experiments.verbs import TRAINING_VERBS
 
 __all__ = ["LitlabCLI", "main"]
 
@@ -49,6 +51,8 @@ class LitlabCLI(LightningCLI):
         self.facts = FactLinks()
         self.claimed: RunFolder | None = None
         words = ["--help" if word == "--help-all" else word for word in words]
+        self.comparison: Comparison | None = None  # of a rerun that was checked
+        words, self.repeated = rerunning.find(words, source) if verb == "rerun" else (words, None)
         words, self.weights = evaluation.find_weights(verb, words, source)
         words, self.output = evaluation.take(words, "--output") if verb == "predict" else (words, None)
         words, extension = evaluation.take(words, "--extend_schedule") if verb == "resume" else (words, None)
@@ -118,15 +122,16 @@ class LitlabCLI(LightningCLI):
         options |= follows
         open_exchange(processes(options))
         kwargs = {**self.objects, **kwargs, **follows}
-        if self.verb in ("fit", "resume"):
+        if self.verb in TRAINING_VERBS:
             check_plain(self.model)
             check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)
             settings = read_settings(self.config, self.model, has_validation)
             resumed = Resumed(self.weights, self.extension, self.given) if self.verb == "resume" else None
             seed = self.config.seed_everything
+            origin = rerunning.Origin(self.weights, tuple(f"trainer.{name}" for name in self.objects), self.repeated)
             self.plan = training.prepare(
-                settings, self.model, self.datamodule, self.config_text(), seed, options, resumed
+                settings, self.model, self.datamodule, self.config_text(), seed, options, resumed, origin
             )
             self.claimed = self.plan.folder if resumed is None else None  # a folder that was there stays
             kwargs.update(self.plan.trainer)
@@ -161,8 +166,11 @@ class LitlabCLI(LightningCLI):
             data_report.run(self.datamodule, folder, self.config.seed_everything)
             return
         parts = (self.trainer, self.model, self.datamodule)
-        if self.verb in ("fit", "resume"):
+        if self.verb in TRAINING_VERBS:
             training.train(*parts, self.plan, self.weights)
+            if self.repeated is not None and self.repeated.check and self.trainer.is_global_zero:
+                assert self.plan.folder is not None
+                self.comparison = self.repeated.compare(self.plan.folder)
             return
         with machine.settings(self.choice, self.trainer.num_devices):
             if self.verb == "predict":

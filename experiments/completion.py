@@ -32,7 +32,7 @@ _RUN = (
     "config",
     "print_config",
 )
-_SCORED = ("ckpt_path", "untrained", "output")
+_SCORED = ("ckpt_path", "untrained", "output", "check", "extend_schedule")
 
 
 def main(words: list[str]) -> int:
@@ -101,7 +101,7 @@ _litlab() {{
   else
     case "${{COMP_WORDS[1]}}" in
       fit) words="{configs}" ;;
-      test|validate|predict) words="$(cd "$runs" 2>/dev/null && ls)" ;;
+      test|validate|predict|resume|rerun) words="$(cd "$runs" 2>/dev/null && ls)" ;;
       list) words="{kinds}" ;;
       completion) words="bash zsh fish" ;;
     esac
@@ -114,7 +114,7 @@ complete -F _litlab litlab"""
 _FISH = """\
 complete -c litlab -n __fish_use_subcommand -f -a "{verbs}"
 complete -c litlab -n "__fish_seen_subcommand_from fit" -a "{configs}"
-complete -c litlab -n "__fish_seen_subcommand_from test validate predict" -a "(ls (set -q LITLAB_RUNS_DIR; and echo \\$LITLAB_RUNS_DIR; or echo runs) 2>/dev/null)"
+complete -c litlab -n "__fish_seen_subcommand_from test validate predict resume rerun" -a "(ls (set -q LITLAB_RUNS_DIR; and echo \\$LITLAB_RUNS_DIR; or echo runs) 2>/dev/null)"
 complete -c litlab -n "__fish_seen_subcommand_from list" -f -a "{kinds}"
 for option in {options}
   complete -c litlab -n "not __fish_use_subcommand" -l (string sub -s 3 -- $option)

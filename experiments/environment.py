@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
+from experiments.catalogue import ROOMS, room
 from experiments.machine import Choice
 from experiments.machine_facts import processor
 from experiments.version import VERSION
@@ -49,17 +53,40 @@ def hardware() -> dict[str, Any]:
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any] | None:
-    """Commit of the working folder and whether files differ from it; None outside a repository or without git."""
+    """Commit of the working folder and how files differ from it; None outside a repository or without git."""
 
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=10, check=True).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed_files": len(git("status", "--porcelain").splitlines())}
+        commit, diff = git("rev-parse", "HEAD").decode(), git("diff", "HEAD", "--no-ext-diff", "--full-index")
+        changed = len(git("status", "--porcelain").splitlines())
+        return {
+            "commit": commit,
+            "changed_files": changed,
+            "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
+        }
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def sources() -> dict[str, str]:
+    """SHA-256 of litlab's own code, and of each module that was imported from the working folder."""
+    own = hashlib.sha256()
+    rooms = [room(name) for name in ("experiments", *ROOMS.values())]
+    for source in sorted(path for folder in rooms for path in folder.rglob("*.py")):
+        own.update(source.name.encode() + source.read_bytes())
+    found, here = {"litlab": own.hexdigest()}, Path.cwd()
+    others = (*rooms, Path(sysconfig.get_path("stdlib")))
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        path = Path(file) if isinstance(file, str) else None
+        if path is None or name == "__main__" or path.suffix != ".py" or not path.is_relative_to(here):
+            continue
+        if "site-packages" not in path.parts and not any(path.is_relative_to(folder) for folder in others):
+            with suppress(OSError):
+                found[str(path.relative_to(here))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
@@ -71,6 +98,7 @@ def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
         "command": sys.argv,
         "seed": seed,
         "git": git_state(),
+        "sources": sources(),
         "versions": versions(),
         "hardware": hardware(),
         "data": {"sizes": sizes() if callable(sizes) else None, "sha256": hashes() if callable(hashes) else None},

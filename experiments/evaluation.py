@@ -34,7 +34,7 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
     words, given = take(words, "--ckpt_path")
     untrained = "--untrained" in words
     words = [word for word in words if word != "--untrained"]
-    if verb in ("fit", "data"):
+    if verb in ("fit", "rerun", "data"):
         return words, Weights(_file_of(Path(given)) if given else None)
     folder = RunFolder(source.resolve()) if source is not None else None
     if verb == "resume":

@@ -76,14 +76,14 @@ def _start(verb: str, words: list[str]) -> int:
         if not leading and not any(_is_config(word) for word in words) and not help_only:
             leading = [DEMO]
         words = [f"--config={find_config(word)}" for word in leading] + words
-    elif verb == "resume" and not leading and not help_only:
-        raise UserMistake("resume: which run? `litlab resume RUN`; `litlab list runs` shows all.")
+    elif verb in ("resume", "rerun") and not leading and not help_only:
+        raise UserMistake(f"{verb}: which run? `litlab {verb} RUN`; `litlab list runs` shows all.")
     elif leading:
         if len(leading) > 1:
             raise UserMistake(f"{verb}: give one run, not {len(leading)}: {' '.join(leading)}.")
-        if leading[0].endswith(".ckpt"):
+        if leading[0].endswith(".ckpt") and verb != "rerun":
             words = [f"--ckpt_path={leading[0]}", *words]
-        elif "--untrained" in words and verb != "resume":
+        elif "--untrained" in words and verb not in ("resume", "rerun"):
             words = [f"--config={find_config(leading[0])}", *words]
         else:
             run = find_run(leading[0], trained=verb != "resume")

@@ -12,6 +12,7 @@ litlab {version}: deep-learning experiments from one YAML file
 commands
   litlab fit [CONFIG] [options]     train, validate and store a run; without a config the demo ({demo})
   litlab resume RUN                 go on with a run that was stopped or killed, as if nothing had happened
+  litlab rerun RUN --check          repeat a run from its folder and say whether the numbers agree
   litlab test RUN                   score a run's best weights on the official test set
   litlab validate RUN               score them on the validation part
   litlab predict RUN                write predictions with probabilities to a CSV file
@@ -112,6 +113,18 @@ written down are another logger, more callbacks, --patience, the number of devic
   --trainer.max_epochs N           more epochs, where no schedule ends with the run
   --extend_schedule hold|stretch   more epochs where one does: keep the rate as it is, or plan the schedule anew over N
   --model.optimizer.lr X           another rate, where no schedule decides it""",
+    "rerun": """\
+usage: litlab rerun RUN [--check] [options]
+
+Trains the same once more, in a new folder of the same experiment, from the run's own config.yaml. What was chosen for
+its machine (precision, memory layout, threads, devices) is taken over, and the checkpoint that it was started from.
+Before it trains it says what differs already: code, versions, data, hardware, settings. Ctrl-C stops it.
+
+  --check                          afterwards compare every figure of metrics.csv and results.json and all weights of
+                                   best.ckpt and last.ckpt: exit code 0 if they agree, 1 if not, and then where
+                                   first, by how much, and what differs of all that they depend on
+  --seed_everything N ...          every option of `litlab fit` beats the config; then it is no exact repeat
+  --trainer.deterministic true     on GPUs: only computations that repeat bit for bit (docs/repeatability.md)""",
     "board": "usage: litlab board [DIR] [--port N]\n\nStarts TensorBoard on this machine alone (127.0.0.1) at a free "
     "port and prints its address. DIR is a folder,\na run or an experiment's name; without it all runs are shown. "
     "Ctrl-C ends it.",

@@ -35,7 +35,7 @@ _GRACE = 5.0  # seconds for other processes to end by themselves
 
 
 def run_verb(verb: str, words: list[str], run: Path | None) -> int:
-    """Run fit, validate, test or predict; never raises for a user's mistake unless `--debug` is among the words."""
+    """Run a verb of the Trainer or `data`; never raises for a user's mistake unless `--debug` is among the words."""
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     quiet_libraries(debug)
@@ -44,7 +44,7 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         with working_folder_importable():
             cli = LitlabCLI(verb, words, run)
             cli.run()
-        return DONE
+        return DONE if cli.comparison is None or cli.comparison.agrees else FAILED
     except (MisconfigurationException, UserMistake) as mistake:
         _forget_empty_run(cli)
         sentence = f"litlab: {one_line(str(mistake), 1000)}"

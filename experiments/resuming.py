@@ -82,7 +82,7 @@ class Resumed:
             free |= name.startswith(_SCHEDULE) and held and now is None
             if not free:
                 raise MisconfigurationException(
-                    f"resume: {_typed(name)} was {_text(was)} and is now {_text(now)}. A run goes on only with the "
+                    f"resume: {as_typed(name)} was {_text(was)} and is now {_text(now)}. A run goes on only with the "
                     "settings that it began with; leave the option out, or start a new run by `litlab fit`."
                 )
         self._check_length(old, model)
@@ -98,7 +98,7 @@ class Resumed:
         return config_text
 
     def _typed(self, name: str) -> bool:
-        return _typed(name).startswith(self.given) if self.given else False
+        return as_typed(name).startswith(self.given) if self.given else False
 
     def _record(self) -> dict[str, Any]:
         try:
@@ -176,7 +176,7 @@ class Resumed:
             {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "from_step": self.step,
-                "changed": {_typed(name): list(values) for name, values in self.changes.items()},
+                "changed": {as_typed(name): list(values) for name, values in self.changes.items()},
                 "extend_schedule": self.extension,
                 "git": environment.git_state(),
                 "versions": environment.versions(),
@@ -191,7 +191,7 @@ class Resumed:
         if self.weights.path is None:
             return "from the start: the run has no checkpoint yet"
         place = f"from step {self.step:,} (epoch {self.weights.epoch_shown})"
-        changed = "; ".join(f"{_typed(n)} {_text(was)} -> {_text(now)}" for n, (was, now) in self.changes.items())
+        changed = "; ".join(f"{as_typed(n)} {_text(was)} -> {_text(now)}" for n, (was, now) in self.changes.items())
         if any(name.startswith(_ROUNDING) for name in self.changes):
             changed += "; the last digits may differ from an unbroken run's"
         return f"{place}{', ' if changed else ''}{changed}"
@@ -247,7 +247,7 @@ def _that_change(callbacks: Any) -> list[Any]:
     return [entry for entry in entries if str(entry.get("class_path")).rpartition(".")[2] not in _LOOKING]
 
 
-def _typed(name: str) -> str:
+def as_typed(name: str) -> str:
     """As one types it: model.init_args.hidden is --model.hidden."""
     return name.replace(".init_args.", ".").removesuffix(".class_path")
 

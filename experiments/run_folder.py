@@ -25,7 +25,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The config as it was resolved; `litlab fit --config` repeats the run from it."""
+        """The config as it was resolved; `litlab rerun` repeats the run from it."""
         return self.path / "config.yaml"
 
     @property

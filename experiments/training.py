@@ -25,6 +25,7 @@ from experiments.evaluation import score
 from experiments.kept_folder import KeptFolder
 from experiments.launch import hand_on, one_first
 from experiments.metrics_csv import cut_back
+from experiments.rerunning import Origin
 from experiments.resuming import Resumed
 from experiments.run_folder import RunFolder
 from experiments.run_modes import several_steps
@@ -45,6 +46,7 @@ class Plan:
     scored: ScoredSamples
     choice: machine.Choice
     resumed: Resumed | None = None
+    origin: Origin = field(default_factory=Origin)
     started: float = field(default_factory=time.monotonic)
 
 
@@ -68,21 +70,27 @@ def prepare(
     seed: int,
     options: dict[str, Any],
     resumed: Resumed | None = None,
+    origin: Origin = Origin(),  # noqa: B008 - it is never changed
 ) -> Plan:
     """Choose for the machine, claim the run folder, choose the Trainer's arguments; `options` are the user's.
 
-    A run that goes on keeps its folder and what was chosen for its machine.
+    A run that goes on keeps its folder and what was chosen for its machine; one that is repeated lends the latter.
     """
     several_steps(settings.machine.steps_per_call, model, data, options)
     check_interval(options, data)
-    if resumed is None:
+    extra: dict[str, Any] = {}
+    if origin.repeated is not None:
+        choice = origin.repeated.choice(model, data, options, settings.machine)
+        extra = origin.repeated.devices(options)
+    elif resumed is None:
         choice = machine.choose(model, data, options, settings.machine)
     else:
         config_text = resumed.check(config_text, model, data)
         resumed.prepare_model(model)
         choice = machine.of_run(resumed.folder.environment, options, settings.machine)
     machine.apply(choice, model)
-    extra: dict[str, Any] = {} if choice.precision is None else {"precision": choice.precision}
+    if choice.precision is not None:
+        extra["precision"] = choice.precision
     if options.get("max_epochs") is None and options.get("max_steps", -1) == -1 and options.get("max_time") is None:
         extra["max_epochs"] = _DEFAULT_EPOCHS
     scored = ScoredSamples()
@@ -93,7 +101,8 @@ def prepare(
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     if resumed is None:
-        folder = _claim(settings.experiment, config_text, lambda: environment.describe(seed, data))
+        facts = lambda: {**environment.describe(seed, data), **origin.facts()}  # noqa: E731
+        folder = _claim(settings.experiment, config_text, facts)
     else:
         folder = resumed.folder
         callbacks += resumed.callbacks(config_text)
@@ -110,6 +119,7 @@ def prepare(
         scored,
         choice,
         resumed,
+        origin,
     )
 
 
@@ -191,6 +201,8 @@ def _say_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
     print(f"device  {device}{number}, {plan.choice.words(chosen['precision'])}", flush=True)
     if trainer.world_size > 1:
         print(f"batch   {_batch_words(trainer.world_size, data)}", flush=True)
+    if plan.origin.repeated is not None and plan.folder is not None:
+        plan.origin.repeated.say_before(plan.folder)
 
 
 def _batch_words(processes: int, data: LightningDataModule) -> str:

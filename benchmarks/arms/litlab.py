@@ -140,14 +140,18 @@ def alternate(
 
 
 def end_to_end(
-    work: Work, epochs: int, device: str = "cpu", callbacks: Iterable[Callback] = ()
+    work: Work,
+    epochs: int,
+    device: str = "cpu",
+    callbacks: Iterable[Callback] = (),
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[float, float, str]:
     """Seconds of a whole fit, its validation accuracy, and what was chosen for the machine.
 
     The config's own callbacks, its dashboards, are left out; `callbacks` are there instead.
     """
     timer = EndToEnd()
-    run = train(work, epochs, [*callbacks, timer], device=device)
+    run = train(work, epochs, [*callbacks, timer], overrides, device)
     return timer.seconds, last_metrics(run)["val/acc"], str(run.environment["chosen"]["precision"])
 
 

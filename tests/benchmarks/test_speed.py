@@ -89,8 +89,9 @@ def test_loader_and_loop_rows_measure_both_arms(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gpu_rows_run_on_the_cpu_for_their_logic(tmp_path: Path) -> None:
-    kept = run(tmp_path, "G1,G4")
-    assert [entry["row"] for entry in kept.values()] == ["G1", "G4", "G4", "G4"]
+    kept = run(tmp_path, "G1,G4,G7")
+    assert [entry["row"] for entry in kept.values()] == ["G1", "G4", "G4", "G4", "G7", "G7"]
+    assert all(set(entry["arms"]) == {"as it is", "deterministic"} for entry in kept.values() if entry["row"] == "G7")  # type: ignore[call-overload]
     assert all(set(entry["reached"]) == {"raw", "litlab"} for entry in kept.values() if entry["row"] == "G4")  # type: ignore[call-overload]
 
 

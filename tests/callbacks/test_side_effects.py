@@ -23,6 +23,7 @@ _ALL = {
     "ExactState": callbacks.ExactState,
     "StopSignals": callbacks.StopSignals,
     "FiniteLoss": callbacks.FiniteLoss,
+    "SkipNotFinite": callbacks.SkipNotFinite,
     "GeneratedText": lambda: callbacks.GeneratedText(length=3),
     "HyperParameters": callbacks.HyperParameters,
     "LastCheckpoint": callbacks.LastCheckpoint,

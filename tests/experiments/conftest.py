@@ -14,7 +14,8 @@ import torch
 from tests.data import makers
 
 ROOT = Path(__file__).parents[2]
-HANDED_ON = tuple(f"LITLAB_HANDED_{name}" for name in ("RUN_FOLDER", "MACHINE_CHOICE"))  # to processes of one run
+# Values handed on to the processes of one run.
+HANDED_ON = tuple(f"LITLAB_HANDED_{name}" for name in ("RUN_FOLDER", "MACHINE_CHOICE", "RERUN_OF", "PORT"))
 
 
 @dataclass
