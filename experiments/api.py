@@ -15,6 +15,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments import training
+from experiments.arguments import read_config
 from experiments.catalogue import find_config, find_run
 from experiments.checkpoint import Weights
 from experiments.checks import check_plain, check_trainer
@@ -48,8 +49,7 @@ class LoadedRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
-        content: dict[str, Any] = yaml.safe_load(self.folder.config.read_text(encoding="utf-8"))
-        return content
+        return read_config(self.folder.config)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -80,18 +80,30 @@ class LoadedRun:
         if which not in ("best", "last"):
             raise MisconfigurationException(f"load: '{which}' is not known; give 'best' or 'last'.")
         weights = Weights(self.folder.best if which == "best" else self.folder.last, self.folder)
-        cls = _import(self.config["model"]["class_path"])
-        kept = dict(weights.content.get("hyper_parameters", {}))
-        if issubclass(cls, LitTask):
-            accepted = parameters(cls)
-            model: LightningModule = cls(**{name: value for name, value in kept.items() if name in accepted})
-        elif kept:
-            model = cls.load_from_checkpoint(weights.path, map_location="cpu", weights_only=True)
-        else:
-            model = self._cli("test").model
+        path = self.config["model"]["class_path"]
+        cls = _import(path)
+        if not (isinstance(cls, type) and issubclass(cls, LightningModule)):
+            raise MisconfigurationException(f"load: {path} in {self.folder.config} is no LightningModule.")
+        kept = weights.content.get("hyper_parameters") or {}
+        try:
+            model = self._build(cls, kept, weights)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise MisconfigurationException(
+                f"checkpoint: the hyper-parameters in {weights.path} do not build {cls.__name__} ({error})."
+            ) from error
         weights.check(model)
         model.load_state_dict(weights.content["state_dict"])
         return model.eval()
+
+    def _build(self, cls: type[LightningModule], kept: Mapping[str, Any], weights: Weights) -> LightningModule:
+        if issubclass(cls, LitTask):
+            accepted = parameters(cls)
+            return cls(**{name: value for name, value in kept.items() if name in accepted})
+        if kept:
+            loaded: LightningModule = cls.load_from_checkpoint(str(weights.path), map_location="cpu", weights_only=True)
+            return loaded
+        built: LightningModule = self._cli("test").model
+        return built
 
     @cached_property
     def data(self) -> LightningDataModule:

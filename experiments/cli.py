@@ -113,6 +113,7 @@ class LitlabCLI(LightningCLI):
         self.weights.check(self.model)
         kwargs = {**self.objects, **kwargs}
         if self.verb in ("fit", "resume"):
+            self.weights.check_state()
             check_plain(self.model)
             check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)
