@@ -168,7 +168,7 @@ def mistaken() -> None:
 
 def failed() -> None:
     """A run whose loss is no number."""
-    from callbacks import TrainingFailed
+    from experiments.program import TrainingFailed
 
     with suppress(TrainingFailed):
         _fit({"model.optimizer": "sgd", "model.optimizer.lr": 1e30})
