@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -15,6 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments import training
+from experiments.arguments import read_config
 from experiments.catalogue import find_config, find_run
 from experiments.checkpoint import Weights
 from experiments.checks import check_plain, check_trainer
@@ -51,8 +53,7 @@ class LoadedRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
-        content: dict[str, Any] = yaml.safe_load(self.folder.config.read_text(encoding="utf-8"))
-        return content
+        return read_config(self.folder.config)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -83,18 +84,30 @@ class LoadedRun:
         if which not in ("best", "last"):
             raise MisconfigurationException(f"load: '{which}' is not known; give 'best' or 'last'.")
         weights = Weights(self.folder.best if which == "best" else self.folder.last, self.folder)
-        cls = _import(self.config["model"]["class_path"])
-        kept = dict(weights.content.get("hyper_parameters", {}))
-        if issubclass(cls, LitTask):
-            accepted = parameters(cls)
-            model: LightningModule = cls(**{name: value for name, value in kept.items() if name in accepted})
-        elif kept:
-            model = cls.load_from_checkpoint(weights.path, map_location="cpu", weights_only=True)
-        else:
-            model = self._cli("test").model
+        path = self.config["model"]["class_path"]
+        cls = _import(path)
+        if not (isinstance(cls, type) and issubclass(cls, LightningModule)):
+            raise MisconfigurationException(f"load: {path} in {self.folder.config} is no LightningModule.")
+        kept = weights.content.get("hyper_parameters") or {}
+        try:
+            model = self._build(cls, kept, weights)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise MisconfigurationException(
+                f"checkpoint: the hyper-parameters in {weights.path} do not build {cls.__name__} ({error})."
+            ) from error
         weights.check(model)
         model.load_state_dict(weights.content["state_dict"])
         return model.eval()
+
+    def _build(self, cls: type[LightningModule], kept: Mapping[str, Any], weights: Weights) -> LightningModule:
+        if issubclass(cls, LitTask):
+            accepted = parameters(cls)
+            return cls(**{name: value for name, value in kept.items() if name in accepted})
+        if kept:
+            loaded: LightningModule = cls.load_from_checkpoint(str(weights.path), map_location="cpu", weights_only=True)
+            return loaded
+        built: LightningModule = self._cli("test").model
+        return built
 
     @cached_property
     def data(self) -> LightningDataModule:
@@ -250,7 +263,29 @@ def _loaded(plan: training.Plan) -> LoadedRun:
 
 def _words(settings: Mapping[str, Any]) -> list[str]:
     """{'model.hidden': [64]} as command-line words; a value is written as JSON, which YAML reads alike."""
-    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
+    return [f"--{name}={_written(name, value)}" for name, value in settings.items()]
+
+
+def _written(name: str, value: Any) -> str:
+    if isinstance(value, (str, Path)):
+        return str(value)
+    try:
+        text = json.dumps(value, default=_item, ensure_ascii=False)
+        # YAML knows neither JSON's pairs of escapes for emoji nor these characters without an escape.
+        return re.sub("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    except (TypeError, ValueError) as error:
+        raise MisconfigurationException(
+            f"fit: {name} is no plain data ({error}); give numbers, text, lists and mappings of them."
+        ) from error
+
+
+def _item(value: Any) -> Any:
+    """A path within a list as text, a number of NumPy's or torch's as Python's."""
+    if isinstance(value, Path):
+        return str(value)
+    if getattr(value, "ndim", None) == 0:
+        return value.item()
+    raise TypeError(f"a {type(value).__name__}")
 
 
 def _is_plain(value: Any) -> bool:

@@ -35,14 +35,18 @@ def arrange(words: list[str]) -> tuple[list[str], list[Path]]:
     return [f"--config={path}" for path in configs] + flags, configs
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A config file as plain data; only a mapping is one."""
+def read_config(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A config file as plain data; only a mapping is one. `within` are the files that it is a section of."""
+    if path.resolve() in within:
+        raise MisconfigurationException(f"config: {path} names itself as one of its sections; take that line out.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise MisconfigurationException(f"config: {path} is not valid YAML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise MisconfigurationException(f"config: {path} cannot be read ({error}).") from error
+    except Exception as error:  # PyYAML raises anything on 2024-13-01 or `!!bool maybe`
+        raise MisconfigurationException(f"config: {path} holds a value that YAML cannot read ({error}).") from error
     if not isinstance(content, dict):
         raise MisconfigurationException(
             f"config: {path} holds no settings; expected lines such as `model:` and `data:`."
@@ -52,7 +56,9 @@ def read_config(path: Path) -> dict[str, Any]:
         if part is None:
             raise MisconfigurationException(f"config: `{section}:` in {path} is empty; fill it or take it out.")
         if isinstance(part, str) and part.endswith((".yaml", ".yml")) and (path.parent / part).is_file():
-            content[section] = read_config(path.parent / part)  # a section in a file of its own
+            content[section] = read_config(
+                path.parent / part, (*within, path.resolve())
+            )  # a section in a file of its own
     return content
 
 

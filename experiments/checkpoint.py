@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +15,16 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.run_folder import RunFolder, sha256
+from experiments.version import CHECKPOINT_FORMAT, VERSION
+
+STAMP = "litlab"  # the checkpoint's entry that says which litlab wrote it, in which format
+# What Lightning needs to go on with training; a file of weights alone has not all of it.
+_STATE = ("loops", "optimizer_states", "lr_schedulers", "epoch", "global_step", "pytorch-lightning_version")
+
+
+def stamp() -> dict[str, Any]:
+    """What every checkpoint says about its writer."""
+    return {"version": VERSION, "format": CHECKPOINT_FORMAT}
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,7 @@ class Weights:
         theirs, ours = self.content["state_dict"], model.state_dict()
         missing = [name for name in ours if name not in theirs]
         extra = [name for name in theirs if name not in ours]
-        reshaped = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
+        reshaped = [name for name in ours if name in theirs and _shape(ours[name]) != _shape(theirs[name])]
         if not (missing or extra or reshaped) or not model.strict_loading:
             return
         if reshaped:
@@ -69,9 +82,19 @@ class Weights:
             "Leave out the --model options, or give the config that the checkpoint was trained with."
         )
 
+    def check_state(self) -> None:
+        """Refuse to train on from a file that lacks what training needs beside the weights."""
+        missing = [name for name in _STATE if name not in self.content] if self.path is not None else []
+        if missing:
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} holds no `{missing[0]}`, so training cannot go on from it; weights alone can "
+                "be tested. Give the last.ckpt of a run."
+            )
 
-def _shape(tensor: torch.Tensor) -> str:
-    return "x".join(str(size) for size in tensor.shape) or "a number"
+
+def _shape(value: Any) -> str:
+    """Sizes of a tensor; what is none (the extra state of a module) has no shape to compare."""
+    return "x".join(map(str, value.shape)) or "a number" if isinstance(value, torch.Tensor) else "no tensor"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -79,12 +102,33 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MisconfigurationException(f"checkpoint: {path} is not there.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Only the zip format can be mapped; torch wrote another one until 2020.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        reason = "it needs more than plain data to load, and litlab never runs code from a file"
-        if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
-            reason = "it is damaged or no checkpoint at all"
-        raise MisconfigurationException(f"checkpoint: {path} cannot be loaded: {reason}.") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+        raise MisconfigurationException(f"checkpoint: {path} cannot be loaded: {_reason(path, error)}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise MisconfigurationException(f"checkpoint: {path} holds no `state_dict`; it was not written by a fit.")
+    written = content.get(STAMP) or {}
+    if not isinstance(written, dict) or written.get("format", CHECKPOINT_FORMAT) != CHECKPOINT_FORMAT:
+        raise MisconfigurationException(
+            f"checkpoint: {path} was written by litlab {_of(written, 'version')} in format {_of(written, 'format')}, "
+            f"and this is litlab {VERSION}, which reads format {CHECKPOINT_FORMAT}. Use the litlab that wrote it."
+        )
     return content
+
+
+def _of(written: Any, name: str) -> Any:
+    return written.get(name, "?") if isinstance(written, dict) else "?"
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why torch did not load the file: it would have to run code, or its bytes are wrong."""
+    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if asked is not None:
+        return f"it asks for {asked[1]}, which is more than plain data, and litlab never runs code from a file"
+    if "TorchScript" in str(error):
+        return "it holds a program, and litlab never runs code from a file"
+    with path.open("rb") as file:
+        if file.read(1) == b"\x80":  # as Python's pickles begin
+            return "it is a Python pickle but no whole checkpoint, and litlab never runs code from a file"
+    return "it is damaged or no checkpoint at all"

@@ -9,11 +9,12 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from callbacks import whole_file
+from experiments.checkpoint import STAMP, stamp
 from experiments.words import say, shown
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, waits for the disk, and renames it.
+    """Writes a checkpoint, with litlab's version in it, beside its place, waits for the disk, and renames it.
 
     Where the disk refuses (full, gone, read-only), training goes on with the checkpoint of before, and that is said.
     """
@@ -27,7 +28,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(target) as file:
-                torch.save(checkpoint, file)
+                torch.save({**checkpoint, STAMP: stamp()}, file)
         except (OSError, RuntimeError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
             if not isinstance(cause, OSError):

@@ -123,6 +123,7 @@ class LitlabCLI(LightningCLI):
         open_exchange(processes(options))
         kwargs = {**self.objects, **kwargs, **follows}
         if self.verb in TRAINING_VERBS:
+            self.weights.check_state()
             check_plain(self.model)
             check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)

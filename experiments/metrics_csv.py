@@ -28,13 +28,10 @@ class MetricsCSV(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = Path(path)
-        self._columns: list[str] = []
+        self._columns: list[str] | None = None  # read before the first row: a run that goes on cuts the file back first
         self._row: dict[str, float] = {}
         self._told = False
         self._row_starts: int | None = None  # where the current step's row begins in the file
-        if self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                self._columns = next(csv.reader(file), [])
 
     @property
     def name(self) -> str:
@@ -69,17 +66,17 @@ class MetricsCSV(Logger):
             self._row.update(values)
         else:
             self._row, self._row_starts = values, None
-        new = [name for name in self._row if name not in self._columns]
-        if new:
-            self._add_columns(new)
+        columns = _header(self._path) if self._columns is None else self._columns
+        new = [name for name in self._row if name not in columns]
+        self._columns = self._with_columns(columns, new) if new else columns
         line = _line([_text(name, self._row.get(name)) for name in self._columns])
         with self._path.open("r+", newline="", encoding="utf-8") as file:
             self._row_starts = file.seek(0, io.SEEK_END) if self._row_starts is None else file.seek(self._row_starts)
             file.write(line)
             file.truncate()
 
-    def _add_columns(self, names: list[str]) -> None:
-        """Keep epoch and step in front, then the order of appearance."""
+    def _with_columns(self, columns: list[str], names: list[str]) -> list[str]:
+        """Write the file anew with more columns; epoch and step stay in front, then the order of appearance."""
         old: list[dict[str, str]] = []
         if self._path.is_file():
             with self._path.open(newline="", encoding="utf-8") as file:
@@ -87,25 +84,36 @@ class MetricsCSV(Logger):
         if self._row_starts is not None:  # the row of this step is written again with its new columns
             old.pop()
             self._row_starts = None
-        first = [name for name in _FIRST if name in names or name in self._columns]
-        rest = [name for name in [*self._columns, *names] if name not in _FIRST]
-        self._columns = [*first, *rest]
+        first = [name for name in _FIRST if name in names or name in columns]
+        columns = [*first, *(name for name in [*columns, *names] if name not in _FIRST)]
         aside = self._path.with_suffix(".csv.new")
-        lines = [_line(self._columns), *(_line([row.get(name, "") for name in self._columns]) for row in old)]
+        lines = [_line(columns), *(_line([row.get(name, "") for name in columns]) for row in old)]
         aside.write_text("".join(lines), encoding="utf-8")
         os.replace(aside, self._path)
+        return columns
+
+
+def _header(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
 
 
 def cut_back(path: Path, steps: int) -> None:
     """Drop what was logged at or after so many optimizer steps: a run that goes on from there logs it again."""
     if not path.is_file():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    if not rows or "step" not in rows[0]:
+    text = path.read_bytes().decode("utf-8", errors="replace")  # a kill may leave any bytes at the end
+    # A row whose line has no end was cut short, perhaps within its last number.
+    rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    if rows and "step" not in rows[0]:
+        return
+    if not rows:
+        path.unlink()
         return
     column = rows[0].index("step")
-    # A row that was cut short by a full disk or a kill has fewer cells.
+    # A row that a full disk cut short has fewer cells.
     kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[column].isdigit() and int(row[column]) < steps]
     with whole_file(path) as whole:
         whole.write("".join(map(_line, [rows[0], *kept])).encode("utf-8"))

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import NoStepHooks, whole_file
 from experiments import environment
+from experiments.arguments import read_config
 from experiments.checkpoint import Weights
 from experiments.run_folder import RunFolder, read_results
 from experiments.words import count, did_you_mean
@@ -52,6 +53,7 @@ class Resumed:
     extension: Extension | None = None
     given: tuple[str, ...] = ()  # the options that were typed
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    note: str = ""  # where the libraries are not those of then
 
     @property
     def folder(self) -> RunFolder:
@@ -68,7 +70,8 @@ class Resumed:
         """Refuse settings and data other than those of the checkpoint, naming both values; the config from here on."""
         record = self._record()
         # What the state was trained with: a change that reached config.yaml but no checkpoint is made again.
-        old = yaml.safe_load(self.weights.content.get("config") or self.folder.config.read_text(encoding="utf-8"))
+        old = self._began_with()
+        self.note = _other_versions(record.get("versions") or {})
         new = yaml.safe_load(config_text)
         held = self.extension == "hold" or (record.get("resumed") or [{}])[-1].get("extend_schedule") == "hold"
         if self.extension == "hold":
@@ -96,6 +99,18 @@ class Resumed:
         if self.extension == "hold":
             config_text = yaml.safe_dump(new, sort_keys=False, allow_unicode=True)
         return config_text
+
+    def _began_with(self) -> dict[str, Any]:
+        kept = self.weights.content.get("config")
+        if not kept:
+            return read_config(self.folder.config)
+        try:
+            found = yaml.safe_load(kept)
+        except (yaml.YAMLError, AttributeError):  # no text at all
+            found = None
+        if not isinstance(found, dict):
+            raise MisconfigurationException(f"resume: the settings in {self.weights.path} are damaged.")
+        return found
 
     def _typed(self, name: str) -> bool:
         return as_typed(name).startswith(self.given) if self.given else False
@@ -239,6 +254,16 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _other_versions(then: Mapping[str, str]) -> str:
+    """One line where the numbers may depend on a library that is not the one of then."""
+    now = environment.versions()
+    other = [name for name in ("litlab", "torch", "lightning") if then.get(name, now[name]) != now[name]]
+    if not other:
+        return ""
+    words = ", ".join(f"{name} {then[name]} (now {now[name]})" for name in other)
+    return f"note    begun with {words}: the last digits may differ from an unbroken run's"
 
 
 def _that_change(callbacks: Any) -> list[Any]:

@@ -194,6 +194,8 @@ def _say_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
         with whole_file(plan.folder.environment) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode("utf-8"))
         print(f"run     {shown(plan.folder.path)}{f', {plan.resumed.words()}' if plan.resumed is not None else ''}")
+    if plan.resumed is not None and plan.resumed.note:
+        print(plan.resumed.note)
     print(f"data    {type(data).__name__}{sizes_text(data)}")
     device = chosen["accelerator"].removesuffix("Accelerator").upper()
     number = f" x {chosen['devices']}" if chosen["devices"] > 1 else ""

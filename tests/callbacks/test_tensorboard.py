@@ -1,5 +1,6 @@
 """What a run leaves in TensorBoard, read back with TensorBoard's own reader."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -168,3 +169,13 @@ def test_the_best_epoch_shows_what_it_was_chosen_by() -> None:
     best = BestEpoch("gap/loss", "min")
     best.after_epoch({"gap/loss": torch.tensor(1.5), "train/loss": torch.tensor(0.5)})
     assert best.metrics == {"train/loss": 0.5, "gap/loss": 1.5}
+
+
+def test_the_graph_of_a_model_that_was_traced_before_is_that_models(make_trainer, small, blobs, tmp_path) -> None:
+    graphs = []
+    for width in (8, 8, 9):
+        trainer = make_trainer([ModelGraph()], tensorboard=True)
+        trainer.fit(small(hidden=(width,)), blobs())
+        graphs.append(str(_graph(_events(tmp_path / "run"))))
+        shutil.rmtree(tmp_path / "run")
+    assert graphs[0] == graphs[1] != graphs[2]

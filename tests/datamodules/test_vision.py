@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import FashionMNISTDataModule, ImageDataModule, LitDataModule, MNISTDataModule
@@ -184,6 +185,28 @@ def test_a_cifar_label_out_of_range_is_refused(data: Path, monkeypatch: pytest.M
     monkeypatch.setattr(TinyCIFAR10, "test_list", [["test_batch", md5]])
     with pytest.raises(MisconfigurationException, match="hold the label 10, expected 0 to 9"):
         TinyCIFAR10DataModule().setup("test")
+
+
+class Evil:
+    """Makes a file when unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize("name", ["data_batch_1", "data_batch_3", "test_batch", "batches.meta"])
+def test_a_cifar_file_that_would_run_code_is_not_unpickled(data: Path, name: str) -> None:
+    (make_cifar10(data) / name).write_bytes(pickle.dumps(Evil(), protocol=2))
+    stage = "test" if name == "test_batch" else "fit"
+    with pytest.raises(MisconfigurationException, match=rf"{name} \(\d+ bytes\) has the checksum"):
+        TinyCIFAR10DataModule().setup(stage)
+    assert not Path("ran").exists()
+
+
+def test_torchvision_knows_a_checksum_of_every_cifar_file() -> None:
+    files = [*torchvision.datasets.CIFAR10.train_list, *torchvision.datasets.CIFAR10.test_list]
+    assert all(len(md5) == 32 for _, md5 in files)
+    assert len(torchvision.datasets.CIFAR10.meta["md5"]) == 32
 
 
 def test_data_in_a_folder_that_cannot_be_written_to_is_read(data: Path) -> None:

@@ -1,0 +1,56 @@
+"""Many runs in one process leave no more behind than a few."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks import week
+from benchmarks.memory import megabytes
+from tests.experiments.conftest import tiny_data, workshop  # noqa: F401
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def work(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """A working folder with a temporary folder of its own, empty."""
+    (workshop / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(workshop / "tmp"))
+    return workshop
+
+
+def test_forty_runs_leave_nothing_alive_and_nothing_behind(work: Path) -> None:
+    before, seen = week.handlers(), []
+    first, last = week.week(40, 40, lambda number, _: seen.append(number))
+    assert seen == [20, 40]
+    assert last.grown(first) == {}
+    assert (last.trainers, last.modules, last.data, last.figures, last.children) == (0, 0, 0, 0, 0)
+    assert last.tensors <= 1
+    assert last.rss - first.rss < 25, "MiB in 20 runs"
+    assert week.handlers() == before
+    assert week.strays(work / "runs", work / "tmp") == []
+    # The two runs that a mistake ended before training, of each round of ten, have no folder.
+    assert len(list((work / "runs/mlp_digits").iterdir())) == 36
+    assert len(list((work / "runs").glob("*/*/figures"))) == 4, "the kind that draws did"
+
+
+def test_what_stays_alive_and_what_is_left_behind_is_seen(work: Path) -> None:
+    gc.collect()
+    runs, temporary = work / "runs", work / "tmp"
+    before = week.Alive.now(runs, temporary)
+    run = week._fit()
+    kept = [run.model, run.data, open(os.devnull)]  # noqa: SIM115
+    os.environ["LITLAB_STRAY"] = "1"
+    (run.path / "checkpoints/best.ckpt.1.part").touch()
+    (temporary / "forgotten").touch()
+    grown = week.Alive.now(runs, temporary).grown(before)
+    for name in ("tensors", "modules", "data", "open_files", "environment", "stray_files"):
+        assert name in grown, name
+    kept.pop().close()
+    del os.environ["LITLAB_STRAY"]
+    assert megabytes("VmRSS") > 100
