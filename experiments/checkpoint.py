@@ -13,6 +13,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.run_folder import RunFolder, sha256
 
+_RUNS = "`litlab list runs` shows what there is"
+_ANOTHER = f"Take another checkpoint; {_RUNS}."
+# What Lightning needs beside the weights to train on.
+_TO_TRAIN_ON = ("pytorch-lightning_version", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers")
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -69,6 +74,29 @@ class Weights:
             "Leave out the --model options, or give the config that the checkpoint was trained with."
         )
 
+    def check_trainable(self, model: LightningModule) -> None:
+        """Refuse a checkpoint that holds weights alone, or the state of another optimizer than the model's."""
+        missing = [name for name in _TO_TRAIN_ON if name not in self.content] if self.path is not None else []
+        if missing:
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} holds no {', '.join(missing)}: it can be scored, but training cannot go "
+                f"on from it. {_ANOTHER}"
+            )
+        theirs, ours = _optimizer(self.content.get("hyper_parameters", {})), _optimizer(dict(model.hparams))
+        if theirs and ours and theirs != ours:
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} holds the state of the optimizer {theirs}, which {ours} cannot go on from. "
+                f"Give --model.optimizer {theirs}, or another checkpoint."
+            )
+
+
+def _optimizer(hyper_parameters: dict[str, Any]) -> str:
+    """The name of the optimizer among a model's settings, if it is there."""
+    spec = hyper_parameters.get("optimizer")
+    if isinstance(spec, dict):
+        spec = spec.get("name") or spec.get("class_path")
+    return spec.lower() if isinstance(spec, str) else ""
+
 
 def _shape(tensor: torch.Tensor) -> str:
     return "x".join(str(size) for size in tensor.shape) or "a number"
@@ -77,14 +105,18 @@ def _shape(tensor: torch.Tensor) -> str:
 def read(path: Path) -> dict[str, Any]:
     """A checkpoint as plain data, its tensors mapped from the file."""
     if not path.is_file():
-        raise MisconfigurationException(f"checkpoint: {path} is not there.")
+        raise MisconfigurationException(f"checkpoint: {path} is not there. Give a file or a run folder; {_RUNS}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
         reason = "it needs more than plain data to load, and litlab never runs code from a file"
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             reason = "it is damaged or no checkpoint at all"
-        raise MisconfigurationException(f"checkpoint: {path} cannot be loaded: {reason}.") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise MisconfigurationException(f"checkpoint: {path} holds no `state_dict`; it was not written by a fit.")
-    return content
+        raise MisconfigurationException(f"checkpoint: {path} cannot be loaded: {reason}. {_ANOTHER}") from error
+    weights = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise MisconfigurationException(
+            f"checkpoint: {path} holds no `state_dict` of tensors; it was not written by a fit. {_ANOTHER}"
+        )
+    found: dict[str, Any] = content
+    return found

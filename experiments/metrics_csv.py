@@ -12,9 +12,10 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import whole_file
-from experiments.words import say, shown
+from experiments.words import one_line, say, shown
 
 _FIRST = ("epoch", "step")
 
@@ -33,8 +34,7 @@ class MetricsCSV(Logger):
         self._told = False
         self._row_starts: int | None = None  # where the current step's row begins in the file
         if self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                self._columns = next(csv.reader(file), [])
+            self._columns = next(iter(_rows(self._path)), [])
 
     @property
     def name(self) -> str:
@@ -100,8 +100,7 @@ def cut_back(path: Path, steps: int) -> None:
     """Drop what was logged at or after so many optimizer steps: a run that goes on from there logs it again."""
     if not path.is_file():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    rows = _rows(path)
     if not rows or "step" not in rows[0]:
         return
     column = rows[0].index("step")
@@ -109,6 +108,18 @@ def cut_back(path: Path, steps: int) -> None:
     kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[column].isdigit() and int(row[column]) < steps]
     with whole_file(path) as whole:
         whole.write("".join(map(_line, [rows[0], *kept])).encode("utf-8"))
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The file's cells, its head first."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MisconfigurationException(
+            f"run: {shown(path)} is damaged ({one_line(str(error), 100)}). Move it away; the run then goes on without "
+            "its earlier figures."
+        ) from error
 
 
 def _line(cells: list[str]) -> str:

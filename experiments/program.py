@@ -66,8 +66,13 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         say("litlab: stopped by Ctrl-C.")
         _say_folder(cli)
         return INTERRUPTED
-    except Exception:  # whatever is left is a fault: it keeps its traceback
-        traceback.print_exc()
+    except Exception as error:
+        if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():  # a module of the user's
+            _forget_empty_run(cli)
+            place = f"{shown(Path(error.filename or ''))}, line {error.lineno}"
+            say(f"litlab: {place}: no valid Python ({error.msg}). Mend it there.")
+            return MISTAKE
+        traceback.print_exc()  # whatever is left is a fault: it keeps its traceback
         say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
         _say_folder(cli)
         return FAILED
