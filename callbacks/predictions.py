@@ -1,6 +1,7 @@
 """Predictions as a CSV file."""
 
 import csv
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +49,15 @@ class PredictionWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.rows_written, self._header = 0, []
         if not is_dry_run(trainer):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._unfinished.open("w", newline="", encoding="utf-8")
+            try:
+                if self.path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._unfinished.open("w", newline="", encoding="utf-8")
+            except OSError as error:
+                raise MisconfigurationException(
+                    f"predict: {self.path} cannot be written ({error.strerror}). Name another file by --output."
+                ) from error
 
     def write_on_batch_end(
         self,

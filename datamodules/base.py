@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from datamodules.batches import Batch, Batches, Chosen, PickedRows, Preparation
-from datamodules.facts import check_samples, check_target_arguments
+from datamodules.facts import check_samples, check_target_arguments, two_tensors
 from datamodules.loader import InMemoryLoader
 from datamodules.placement import Holding, Placement, check_holding, choose
 from datamodules.splits import check_split_arguments, hash_tensors, shrink, split_indices
@@ -223,7 +223,7 @@ class LitDataModule(LightningDataModule, ABC):
 
     def _load(self, part: Part) -> Batch:
         if part not in self._parts:
-            inputs, targets = self.load_part(part)
+            inputs, targets = two_tensors(f"{type(self).__name__}'s load_part({part!r})", self.load_part(part))
             what = f"{type(self).__name__}'s {part} tensors"
             check_samples(what, inputs, targets, self.num_classes, f"Look at its load_part({part!r}).")
             self._parts[part] = inputs, targets

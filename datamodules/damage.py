@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,8 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.datasets import VisionDataset
 
+from datamodules.idx import idx_problem
 from datamodules.locate import Layout, layout_of
-
-_IDX_IMAGES, _IDX_LABELS = 2051, 2049  # magic numbers: unsigned bytes in three dimensions, in one
 
 
 def read_dataset(dataset_class: type[VisionDataset], root: str, part: str) -> VisionDataset:
@@ -45,22 +42,12 @@ def read_dataset(dataset_class: type[VisionDataset], root: str, part: str) -> Vi
 
 def check_idx(path: Path) -> None:
     """Refuse an idx file whose magic number or size is wrong; reads its first 16 bytes."""
-    expected = _IDX_LABELS if "labels" in path.name else _IDX_IMAGES
-    dimensions = expected % 256
-    header = 4 * (dimensions + 1)
     try:
-        with path.open("rb") as file:
-            head = file.read(header)
-        size = path.stat().st_size
+        problem = idx_problem(path)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if len(head) < header:
-        raise _damaged(path, f"is cut short after {size} bytes")
-    magic, *shape = struct.unpack(f">{dimensions + 1}I", head)
-    if magic != expected:
-        raise _damaged(path, f"is no idx file of the right kind (it begins with {magic}, expected {expected})")
-    if size != header + math.prod(shape):
-        raise _damaged(path, f"has {size} bytes where its header promises {header + math.prod(shape)}")
+    if problem is not None:
+        raise _damaged(path, problem)
 
 
 def _check_md5(path: Path, layout: Layout) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
@@ -27,6 +29,16 @@ def check_samples(what: str, inputs: Tensor, targets: Tensor, num_classes: int |
     if not 0 <= low <= high < num_classes:
         wrong, most = (low if low < 0 else high), num_classes - 1
         raise MisconfigurationException(f"data: {what} hold the label {wrong}, expected 0 to {most}. {advice}")
+
+
+def two_tensors(what: str, loaded: Any) -> tuple[Tensor, Tensor]:
+    """What a `load_part` returned, refused where it is anything but inputs and targets."""
+    if isinstance(loaded, (tuple, list)) and len(loaded) == 2 and all(isinstance(one, Tensor) for one in loaded):
+        return loaded[0], loaded[1]
+    kinds = [type(one).__name__ for one in loaded] if isinstance(loaded, (tuple, list)) else [type(loaded).__name__]
+    raise MisconfigurationException(
+        f"data: {what} returned {' and '.join(kinds) or 'nothing'}. Return two tensors: inputs and targets."
+    )
 
 
 def check_target_arguments(name: str, kind: str, stratify: bool, target_form: str) -> None:

@@ -72,7 +72,13 @@ class ImageFolderDataModule(PixelDataModule):
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The names of the folders below train/, sorted."""
-        return class_folders(self.root / "train")
+        names = class_folders(self.root / "train")
+        if len(names) == 1:
+            raise MisconfigurationException(
+                f"data: {self.root / 'train'} holds one class folder, {names[0]}, and nothing to tell it from. Put the "
+                "images of a second class into a folder beside it."
+            )
+        return names
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]

@@ -21,6 +21,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.datasets import VisionDataset
 
+from datamodules.idx import idx_problem
+
 # The Debian package dataset-fashion-mnist: the four files, gzipped.
 PACKAGE_DIRS = {"FashionMNIST": (Path("/usr/share/datasets/fashion-mnist"),)}
 HINTS = {
@@ -70,13 +72,24 @@ def layout_of(dataset_class: type[VisionDataset]) -> Layout:
 
 def data_root(data_dir: str | None) -> Path:
     """The argument, else LITLAB_DATA_DIR, else `data` in the working folder."""
-    return Path(data_dir or os.environ.get("LITLAB_DATA_DIR") or "data").expanduser()
+    source = "data.data_dir" if data_dir else "LITLAB_DATA_DIR"
+    return _expanded(Path(data_dir or os.environ.get("LITLAB_DATA_DIR") or "data"), source)
 
 
 def cache_root() -> Path:
     """Where litlab keeps what it can make again: LITLAB_CACHE_DIR, else `litlab` in the user's cache folder."""
     own = os.environ.get("LITLAB_CACHE_DIR")
-    return Path(own or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "litlab")).expanduser()
+    return _expanded(Path(own or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "litlab")), "LITLAB_CACHE_DIR")
+
+
+def _expanded(path: Path, source: str) -> Path:
+    """With the home folder for `~`; `source` is what names the path."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise MisconfigurationException(
+            f"{source}: the home folder in {path} is not known. Write the whole path."
+        ) from error
 
 
 def locate(
@@ -131,6 +144,9 @@ def _unpack(source: Path, target: Path, layout: Layout, hindrances: list[str]) -
         for name, path in packed.items():
             with _whole_file(folder / name) as out, gzip.open(path) as compressed:
                 shutil.copyfileobj(compressed, out)
+                out.flush()
+                if problem := idx_problem(Path(out.name)):
+                    raise gzip.BadGzipFile(f"unpacked it {problem}")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise MisconfigurationException(f"data: {path} is damaged ({error}). Replace it with a whole copy.") from error
     except OSError as error:
@@ -145,7 +161,8 @@ def _whole_file(path: Path) -> Iterator[io.BufferedWriter]:
     """A file that appears under its name only when it is complete."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(handle, "wb") as out:
+        os.close(handle)
+        with open(temporary, "wb") as out:
             yield out
         Path(temporary).chmod(0o644)  # mkstemp makes it private
         Path(temporary).replace(path)

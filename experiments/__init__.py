@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.version import VERSION
 
 if TYPE_CHECKING:
-    from experiments.api import LoadedRun
+    from experiments.loaded_run import LoadedRun
 
 __version__ = VERSION
 
@@ -19,21 +19,24 @@ def fit(*args: Any, **kwargs: Any) -> LoadedRun:
 
     `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` or `fit(model, data, experiment="mine")`.
     """
-    run: LoadedRun = _api().fit(*args, **kwargs)
+    _import_rooms()
+    from experiments import api
+
+    run: LoadedRun = api.fit(*args, **kwargs)
     return run
 
 
 def load_run(run: Any) -> LoadedRun:
     """A run by its folder, or an experiment's newest by name: config, metrics, results, model with its best weights."""
-    loaded: LoadedRun = _api().load_run(run)
-    return loaded
+    _import_rooms()
+    from experiments import loaded_run
+
+    found: LoadedRun = loaded_run.load_run(run)
+    return found
 
 
-def _api() -> Any:
+def _import_rooms() -> None:
     """Torch and Lightning are imported here, when they are needed, not when this package is."""
     from experiments.rooms import import_rooms
 
     import_rooms()
-    from experiments import api
-
-    return api

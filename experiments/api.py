@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,138 +13,19 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments import training
-from experiments.arguments import read_config
-from experiments.catalogue import find_config, find_run
-from experiments.checkpoint import Weights
+from experiments.catalogue import find_config
 from experiments.checks import check_plain, check_trainer
 from experiments.cli import LitlabCLI
-from experiments.comparing import Comparison, compare
 from experiments.launch import check_launch, launch_options
+from experiments.loaded_run import LoadedRun, of_plan
 from experiments.machine import Wishes
 from experiments.mistake import UserMistake
+from experiments.overrides import as_words
 from experiments.program import working_folder_importable
 from experiments.quiet import quiet_libraries
 from experiments.rerunning import Origin
-from experiments.run_folder import RunFolder, read_results
 from experiments.settings import DEFAULT_SEED, FitSettings, check_seed, read_settings
-from experiments.signatures import parameters
 from experiments.trainer import LitlabTrainer
-from lit_models import LitTask
-
-
-class LoadedRun:
-    """One run folder: its settings, figures and trained model."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = RunFolder(Path(folder).resolve())
-        quiet_libraries()
-
-    def __repr__(self) -> str:
-        return f"LoadedRun('{self.folder.path}')"
-
-    @property
-    def path(self) -> Path:
-        """The run folder."""
-        return self.folder.path
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """The resolved config."""
-        return read_config(self.folder.config)
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        """Versions, hardware, seed, data and split hashes."""
-        content: dict[str, Any] = json.loads(self.folder.environment.read_text(encoding="utf-8"))
-        return content
-
-    @property
-    def results(self) -> list[dict[str, Any]]:
-        """Every figure of fit, validate and test so far, oldest first, with checkpoint, epoch and split."""
-        return read_results(self.folder)
-
-    @property
-    def metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv: what was logged at which step."""
-        if not self.folder.metrics.is_file():
-            return []
-        with self.folder.metrics.open(newline="", encoding="utf-8") as file:
-            return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
-
-    @cached_property
-    def model(self) -> LightningModule:
-        """The model with its best weights, on the CPU, ready to predict."""
-        return self.load("best")
-
-    def load(self, which: str = "best") -> LightningModule:
-        """The model with the `best` or the `last` weights."""
-        if which not in ("best", "last"):
-            raise MisconfigurationException(f"load: '{which}' is not known; give 'best' or 'last'.")
-        weights = Weights(self.folder.best if which == "best" else self.folder.last, self.folder)
-        path = self.config["model"]["class_path"]
-        cls = _import(path)
-        if not (isinstance(cls, type) and issubclass(cls, LightningModule)):
-            raise MisconfigurationException(f"load: {path} in {self.folder.config} is no LightningModule.")
-        kept = weights.content.get("hyper_parameters") or {}
-        try:
-            model = self._build(cls, kept, weights)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise MisconfigurationException(
-                f"checkpoint: the hyper-parameters in {weights.path} do not build {cls.__name__} ({error})."
-            ) from error
-        weights.check(model)
-        model.load_state_dict(weights.content["state_dict"])
-        return model.eval()
-
-    def _build(self, cls: type[LightningModule], kept: Mapping[str, Any], weights: Weights) -> LightningModule:
-        if issubclass(cls, LitTask):
-            accepted = parameters(cls)
-            return cls(**{name: value for name, value in kept.items() if name in accepted})
-        if kept:
-            loaded: LightningModule = cls.load_from_checkpoint(str(weights.path), map_location="cpu", weights_only=True)
-            return loaded
-        built: LightningModule = self._cli("test").model
-        return built
-
-    @cached_property
-    def data(self) -> LightningDataModule:
-        """The run's datamodule; call `prepare_data()` and `setup(...)` before its loaders."""
-        data: LightningDataModule = self._cli("test").datamodule
-        return data
-
-    def test(self, **overrides: Any) -> dict[str, float]:
-        """Score the best weights on the official test set; the figures also go to results.json."""
-        self._cli("test", overrides).run()
-        return dict(self.results[-1]["metrics"])
-
-    def resume(self, extend_schedule: str | None = None, **overrides: Any) -> LoadedRun:
-        """Go on with a run that was stopped or killed; `**{"trainer.max_epochs": 20}` makes it longer."""
-        words = {} if extend_schedule is None else {"extend_schedule": extend_schedule}
-        self._cli("resume", {**words, **overrides}).run()
-        return LoadedRun(self.path)
-
-    def rerun(self, **overrides: Any) -> LoadedRun:
-        """Train the same once more, in a new folder; `run.rerun().compare(run).agrees` says whether it repeats."""
-        cli = self._cli("rerun", overrides)
-        cli.run()
-        return _loaded(cli.plan)
-
-    def compare(self, earlier: LoadedRun | str | Path) -> Comparison:
-        """Whether figures and weights are those of an earlier run, and what differs of all they depend on."""
-        other = earlier if isinstance(earlier, LoadedRun) else load_run(earlier)
-        return compare(other.folder, self.folder)
-
-    def _cli(self, verb: str, overrides: Mapping[str, Any] | None = None) -> LitlabCLI:
-        with working_folder_importable():
-            return LitlabCLI(verb, _words(overrides or {}), self.path)
-
-
-def load_run(run: str | Path) -> LoadedRun:
-    """A run by its folder, or an experiment's newest by name; raises MisconfigurationException when there is none."""
-    try:
-        return LoadedRun(find_run(str(run)))
-    except UserMistake as mistake:
-        raise MisconfigurationException(str(mistake)) from None
 
 
 def fit(
@@ -191,14 +69,14 @@ def fit(
         raise MisconfigurationException(str(mistake)) from None
     own = {"experiment": experiment, "monitor": monitor, "mode": mode, "patience": patience, "seed_everything": seed}
     own |= {name: value for name, value in asdict(wishes).items() if value != getattr(Wishes, name)}
-    words = _words({name: value for name, value in own.items() if value is not None})
+    words = as_words({name: value for name, value in own.items() if value is not None})
     objects = {name: value for name, value in trainer.items() if not _is_plain(value)}
     plain = {f"trainer.{name}": value for name, value in trainer.items() if name not in objects}
-    words += _words(plain) + _words(overrides or {})
+    words += as_words(plain) + as_words(overrides or {})
     with working_folder_importable():
         cli = LitlabCLI("fit", [f"--config={path}", *words], objects=objects)
         cli.run()
-    return _loaded(cli.plan)
+    return of_plan(cli.plan)
 
 
 class _Options:
@@ -243,7 +121,7 @@ def _fit_objects(
     text = yaml.safe_dump(document, sort_keys=False)
     plan = training.prepare(settings, model, data, text, seed, trainer, origin=Origin(objects=objects))
     training.train(LitlabTrainer(**{**trainer, **plan.trainer}), model, data, plan, None)
-    return _loaded(plan)
+    return of_plan(plan)
 
 
 def _section(part: LightningModule | LightningDataModule) -> dict[str, Any]:
@@ -255,39 +133,6 @@ def _section(part: LightningModule | LightningDataModule) -> dict[str, Any]:
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": plain}
 
 
-def _loaded(plan: training.Plan) -> LoadedRun:
-    if plan.folder is None:
-        raise MisconfigurationException("fit: fast_dev_run keeps nothing, so there is no run to return.")
-    return LoadedRun(plan.folder.path)
-
-
-def _words(settings: Mapping[str, Any]) -> list[str]:
-    """{'model.hidden': [64]} as command-line words; a value is written as JSON, which YAML reads alike."""
-    return [f"--{name}={_written(name, value)}" for name, value in settings.items()]
-
-
-def _written(name: str, value: Any) -> str:
-    if isinstance(value, (str, Path)):
-        return str(value)
-    try:
-        text = json.dumps(value, default=_item, ensure_ascii=False)
-        # YAML knows neither JSON's pairs of escapes for emoji nor these characters without an escape.
-        return re.sub("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text)
-    except (TypeError, ValueError) as error:
-        raise MisconfigurationException(
-            f"fit: {name} is no plain data ({error}); give numbers, text, lists and mappings of them."
-        ) from error
-
-
-def _item(value: Any) -> Any:
-    """A path within a list as text, a number of NumPy's or torch's as Python's."""
-    if isinstance(value, Path):
-        return str(value)
-    if getattr(value, "ndim", None) == 0:
-        return value.item()
-    raise TypeError(f"a {type(value).__name__}")
-
-
 def _is_plain(value: Any) -> bool:
     """Whether a value can be written as YAML."""
     try:
@@ -295,13 +140,3 @@ def _is_plain(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _import(path: str) -> Any:
-    import importlib
-
-    import lit_models
-
-    module, _, name = path.rpartition(".")
-    with working_folder_importable():
-        return getattr(importlib.import_module(module) if module else lit_models, name)

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import lit_models
+from experiments.config_files import read_config
 from experiments.signatures import default_of
 from experiments.words import say
 
@@ -30,36 +30,10 @@ def arrange(words: list[str]) -> tuple[list[str], list[Path]]:
     documents = [read_config(path) for path in configs]
     _announce_dropped_callbacks(documents, configs, flags)
     model = model_class(documents, flags)
+    _imported(class_path(documents, flags, "data") or "")  # what is no Python is told here; the parser hides it
     if isinstance(model, type) and issubclass(model, lit_models.LitTask):
         flags = _name_specs(flags, documents, model)
     return [f"--config={path}" for path in configs] + flags, configs
-
-
-def read_config(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A config file as plain data; only a mapping is one. `within` are the files that it is a section of."""
-    if path.resolve() in within:
-        raise MisconfigurationException(f"config: {path} names itself as one of its sections; take that line out.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise MisconfigurationException(f"config: {path} is not valid YAML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise MisconfigurationException(f"config: {path} cannot be read ({error}).") from error
-    except Exception as error:  # PyYAML raises anything on 2024-13-01 or `!!bool maybe`
-        raise MisconfigurationException(f"config: {path} holds a value that YAML cannot read ({error}).") from error
-    if not isinstance(content, dict):
-        raise MisconfigurationException(
-            f"config: {path} holds no settings; expected lines such as `model:` and `data:`."
-        )
-    for section in ("model", "data", "trainer"):
-        part = content.get(section, {})
-        if part is None:
-            raise MisconfigurationException(f"config: `{section}:` in {path} is empty; fill it or take it out.")
-        if isinstance(part, str) and part.endswith((".yaml", ".yml")) and (path.parent / part).is_file():
-            content[section] = read_config(
-                path.parent / part, (*within, path.resolve())
-            )  # a section in a file of its own
-    return content
 
 
 def _split_off_values(words: list[str]) -> list[str]:
@@ -110,9 +84,13 @@ def class_path(documents: list[dict[str, Any]], flags: list[str], section: str) 
 def model_class(documents: list[dict[str, Any]], flags: list[str]) -> Any:
     """The model's class if it can be imported; whether it can is judged later, by the parser."""
     path = class_path(documents, flags, "model") or ""
-    if "." not in path:
-        return getattr(lit_models, path, None)
+    return getattr(lit_models, path, None) if "." not in path else _imported(path)
+
+
+def _imported(path: str) -> Any:
     module, _, name = path.rpartition(".")
+    if not module:
+        return None
     try:
         return getattr(importlib.import_module(module), name, None)
     except ImportError:

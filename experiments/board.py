@@ -73,9 +73,11 @@ def _read(words: list[str]) -> tuple[Path, int | None]:
     folder = Path(folders[0]) if folders else runs_dir()
     if not folder.is_dir() and folders:
         below = runs_dir() / folders[0]
-        folder = below if below.is_dir() else find_run(folders[0])
+        folder = below if below.is_dir() else folder if folder.exists() else find_run(folders[0])
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "is not there yet; `litlab fit` makes the first run"
+        what = "is not there yet; `litlab fit` makes the first run"
+        if folder.exists():
+            what = f"is a file; give {'a folder' if folders else 'LITLAB_RUNS_DIR a folder'} of runs"
         raise UserMistake(f"board: {folder} {what}.")
     return folder, port
 

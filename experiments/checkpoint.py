@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.run_folder import RunFolder, sha256
 from experiments.version import CHECKPOINT_FORMAT, VERSION
+from lit_models.specs import as_spec
 
 STAMP = "litlab"  # the checkpoint's entry that says which litlab wrote it, in which format
 # What Lightning needs to go on with training; a file of weights alone has not all of it.
@@ -25,6 +26,10 @@ _STATE = ("loops", "optimizer_states", "lr_schedulers", "epoch", "global_step", 
 def stamp() -> dict[str, Any]:
     """What every checkpoint says about its writer."""
     return {"version": VERSION, "format": CHECKPOINT_FORMAT}
+
+
+_RUNS = "`litlab list runs` shows what there is"
+_ANOTHER = f"Take another checkpoint; {_RUNS}."
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,29 @@ class Weights:
             "Leave out the --model options, or give the config that the checkpoint was trained with."
         )
 
-    def check_state(self) -> None:
-        """Refuse to train on from a file that lacks what training needs beside the weights."""
+    def check_trainable(self, model: LightningModule) -> None:
+        """Refuse a checkpoint that holds weights alone, or the state of another optimizer than the model's."""
         missing = [name for name in _STATE if name not in self.content] if self.path is not None else []
         if missing:
             raise MisconfigurationException(
-                f"checkpoint: {self.path} holds no `{missing[0]}`, so training cannot go on from it; weights alone can "
-                "be tested. Give the last.ckpt of a run."
+                f"checkpoint: {self.path} holds no {', '.join(missing)}: it can be scored, but training cannot go "
+                f"on from it. {_ANOTHER}"
             )
+        theirs, ours = _optimizer(self.content.get("hyper_parameters", {})), _optimizer(dict(model.hparams))
+        if theirs and ours and theirs != ours:
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} holds the state of the optimizer {theirs}, which {ours} cannot go on from. "
+                f"Give --model.optimizer {theirs}, or another checkpoint."
+            )
+
+
+def _optimizer(hyper_parameters: Mapping[str, Any]) -> str:
+    """The class of the optimizer among a model's settings, however it was named; empty if it is not there."""
+    spec = hyper_parameters.get("optimizer")
+    try:
+        return str(as_spec(spec, "optimizer")["class_path"]) if spec is not None else ""
+    except (MisconfigurationException, TypeError, KeyError):
+        return ""  # of another's model, which may mean something else by the word
 
 
 def _shape(value: Any) -> str:
@@ -100,21 +120,27 @@ def _shape(value: Any) -> str:
 def read(path: Path) -> dict[str, Any]:
     """A checkpoint as plain data, its tensors mapped from the file."""
     if not path.is_file():
-        raise MisconfigurationException(f"checkpoint: {path} is not there.")
+        raise MisconfigurationException(f"checkpoint: {path} is not there. Give a file or a run folder; {_RUNS}.")
     try:
         # Only the zip format can be mapped; torch wrote another one until 2020.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        raise MisconfigurationException(f"checkpoint: {path} cannot be loaded: {_reason(path, error)}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise MisconfigurationException(f"checkpoint: {path} holds no `state_dict`; it was not written by a fit.")
+        raise MisconfigurationException(
+            f"checkpoint: {path} cannot be loaded: {_reason(path, error)}. {_ANOTHER}"
+        ) from error
+    weights = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(weights, Mapping) or not any(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise MisconfigurationException(
+            f"checkpoint: {path} holds no `state_dict` of tensors; it was not written by a fit. {_ANOTHER}"
+        )
     written = content.get(STAMP) or {}
     if not isinstance(written, dict) or written.get("format", CHECKPOINT_FORMAT) != CHECKPOINT_FORMAT:
         raise MisconfigurationException(
             f"checkpoint: {path} was written by litlab {_of(written, 'version')} in format {_of(written, 'format')}, "
             f"and this is litlab {VERSION}, which reads format {CHECKPOINT_FORMAT}. Use the litlab that wrote it."
         )
-    return content
+    found: dict[str, Any] = content
+    return found
 
 
 def _of(written: Any, name: str) -> Any:

@@ -14,10 +14,12 @@ import callbacks as _callbacks  # noqa: F401 - importing the rooms makes their c
 import datamodules as _datamodules  # noqa: F401
 import lit_models as _lit_models  # noqa: F401
 from experiments import data_report, evaluation, machine, rerunning, training
-from experiments.arguments import arrange, class_path, model_class, read_config
+from experiments.arguments import arrange, class_path, model_class
 from experiments.catalogue import runs_dir
 from experiments.checks import check_plain, check_trainer
 from experiments.comparing import Comparison
+from experiments.config_files import read_config
+from experiments.explain import trainer_refusal
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
 from experiments.launch import check_launch, launch_options, open_exchange
@@ -123,7 +125,7 @@ class LitlabCLI(LightningCLI):
         open_exchange(processes(options))
         kwargs = {**self.objects, **kwargs, **follows}
         if self.verb in TRAINING_VERBS:
-            self.weights.check_state()
+            self.weights.check_trainable(self.model)
             check_plain(self.model)
             check_plain(self.datamodule)
             has_validation = training.prepare_data(self.datamodule)
@@ -150,7 +152,12 @@ class LitlabCLI(LightningCLI):
         except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
             if self.claimed is not None:
                 self.claimed.discard_if_untrained()
-            raise MisconfigurationException(f"trainer: {error}") from error
+            raise MisconfigurationException(trainer_refusal(str(error), self._given_to_trainer())) from error
+
+    def _given_to_trainer(self) -> dict[str, Any]:
+        """The Trainer's options that are not at their default."""
+        options = dict(self.config.trainer.items())
+        return {name: value for name, value in options.items() if value != self.parser.get_default(f"trainer.{name}")}
 
     def config_text(self) -> str:
         """The resolved config as YAML, what matters first, without what is linked from the data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from experiments.machine import Choice
 from experiments.run_folder import RunFolder
 from experiments.run_tensorboard import RunTensorBoard
 from experiments.scored import ScoredSamples
-from experiments.words import count, shown, sizes_text
+from experiments.words import count, one_line, shown, sizes_text
 
 _SPLITS = {"validate": "val", "test": "test", "predict": "test"}
 
@@ -70,12 +71,28 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
             "--ckpt_path FILE those of a file, and --untrained random ones on purpose."
         )
     if path is not None and not path.is_file():
+        if given:
+            raise MisconfigurationException(
+                f"{verb}: {shown(path)} is not there. Give another --ckpt_path; `litlab list runs` shows what there is."
+            )
         raise MisconfigurationException(
-            f"{verb}: {shown(path)} is not there{'; the run has not finished an epoch' if not given else ''}."
+            f"{verb}: {shown(path)} is not there; the run has not finished an epoch. Train it on by `litlab resume "
+            f"{shlex.quote(shown(path.parent.parent))}`."
         )
     if folder is not None and not folder.config.is_file():
         raise MisconfigurationException(f"{verb}: {shown(folder.config)} is not there; give another by --config FILE.")
-    if folder is not None and not any(word.startswith("--config=") for word in words):
+    config_given = any(word.startswith("--config=") for word in words)
+    if (
+        path is not None
+        and folder is None
+        and not config_given
+        and "--model" not in {w.partition("=")[0] for w in words}
+    ):
+        raise MisconfigurationException(
+            f"{verb}: {shown(path)} has no config.yaml of a run beside it; give the config that it was trained with by "
+            "--config FILE."
+        )
+    if folder is not None and not config_given:
         words = [f"--config={folder.config}", *words]
     return words, Weights(path, folder)
 
@@ -187,7 +204,13 @@ def _kept(folder: RunFolder | None) -> dict[str, Any]:
     """What the run wrote down about its data: `sizes` and `sha256` of training and validation part."""
     if folder is None or not folder.environment.is_file():
         return {}
-    kept: dict[str, Any] = json.loads(folder.environment.read_text(encoding="utf-8")).get("data") or {}
+    try:
+        kept: dict[str, Any] = json.loads(folder.environment.read_text(encoding="utf-8")).get("data") or {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise MisconfigurationException(
+            f"run: {shown(folder.environment)} is damaged ({one_line(str(error), 100)}); it says with which data the "
+            "run was trained. Put it back, or move it away to go on without."
+        ) from error
     return kept
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 from experiments.catalogue import classes
 from experiments.words import did_you_mean, one_line
@@ -20,9 +22,11 @@ _EXPECTED = re.compile(r"Expected an? (?:<class '([^']+)'>|typing\.Literal\[(.+?
 _NO_SUBCLASS = re.compile(r"Import path does not correspond to a subclass of (\w+)")
 _NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)$")
 _VALUE = re.compile(r"Given value: (.+?)(?:\n|$)|Got value: (.+?)(?:\n|$)")
+_NO_VALUE = re.compile(r"argument (--[\w.]+)\S*: expected (?:one|at least one) argument")
 _INNER = re.compile("\x02(.*?)\x03", re.S)
 
 _KINDS = {"model": ("models", "model"), "data": ("data", "data"), "trainer.callbacks": ("callbacks", "callback")}
+_CLASS_PATH = "named by its import path, such as my_module.MyClass"
 _TYPES = {
     "NoneType": "null",
     "int": "a whole number",
@@ -33,6 +37,7 @@ _TYPES = {
     "list": "a list",
     "tuple": "a list",
     "collections.abc.Sequence": "a list",
+    "collections.abc.Iterable": "a list",
 }
 
 
@@ -69,9 +74,18 @@ def explain(message: str, keys: Iterable[str], named: dict[str, str]) -> str:
         return _unknown_setting(unknown, known)
     if match := _BAD_CLASS.search(message):
         reason = one_line(match[2])
-        return f"{key or 'class_path'}: '{match[1]}' cannot be imported: {reason}. Is it in this folder or installed?"
-    if section and (match := _NO_CLASS.search(message)):
-        return _unknown_class(match[1], section)
+        module, _, name = match[1].rpartition(".")
+        advice = did_you_mean(name, vars(sys.modules[module])) if module in sys.modules else ""
+        advice = advice or " Is it in this folder or installed?"
+        return f"{key or 'class_path'}: '{match[1]}' cannot be imported: {reason}.{advice}"
+    if match := _NO_CLASS.search(message):
+        return (
+            _unknown_class(match[1], section)
+            if section
+            else f"{key}: '{match[1]}' is not known; a class is {_CLASS_PATH}."
+        )
+    if match := _NO_VALUE.search(message):
+        return f"{match[1]} needs a value after it."
     if "required" in message:
         missing = one_line(message).rpartition(": ")[2]
         return f"{missing} is missing. A config names a `model:` and a `data:`; `litlab list` shows what there is."
@@ -140,5 +154,16 @@ def _unknown_class(name: str, section: str) -> str:
         known += [name for name in theirs.__all__ if name[0].isupper()]
     return (
         f"{what}: '{name}' is not known.{did_you_mean(name, known)} `litlab list {kind}` shows all; "
-        "a class of your own is named by its import path, such as my_module.MyClass."
+        f"a class of your own is {_CLASS_PATH}."
     )
+
+
+def trainer_refusal(message: str, given: dict[str, Any]) -> str:
+    """The sentence for what Lightning's Trainer refuses: its own words, then the options that they are about.
+
+    `given` are the options that are not at their default; those that the message quotes, else all of them.
+    """
+    quoted = {name: value for name, value in given.items() if name in message or f"'{value}'" in message}
+    options = ", ".join(f"trainer.{name}={value}" for name, value in (quoted or given).items())
+    advice = f" Change or leave out {options}." if options else ""
+    return f"trainer: {one_line(message, 500).rstrip('.')}.{advice}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from experiments import helptext
 from experiments.catalogue import find_config, find_run
@@ -34,6 +35,10 @@ def _dispatch(words: list[str]) -> int:
         print(helptext.overview())
         return 0
     verb, rest = words[0], words[1:]
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserMistake("the working folder has been removed; go to one that is there, by `cd FOLDER`.") from None
     if verb in ("--version", "-V"):
         print(f"litlab {VERSION}")
         return 0

@@ -161,13 +161,25 @@ def _threads(model: LightningModule, data: LightningDataModule, options: Mapping
     if wishes.threads is not None:
         return wishes.threads
     present = torch.get_num_threads()
-    if os.environ.get("OMP_NUM_THREADS"):
+    if _threads_are_set():
         return present
     batch = machine_facts.share_of_batch(data, options)
     dense = machine_facts.kind_of(model) == "dense"
     if dense and machine_facts.device_of(options) == "cpu" and machine_facts.work(model, batch) <= _ONE_THREAD:
         return 1
     return max(1, min(present, machine_facts.physical_cores() // machine_facts.processes(options)))
+
+
+def _threads_are_set() -> bool:
+    """Whether OMP_NUM_THREADS says how many; OpenMP itself passes over what is no number."""
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    first = value.partition(",")[0].strip()  # a list is for nested loops
+    if value and not (first.isdecimal() and int(first)):
+        raise MisconfigurationException(
+            f"OMP_NUM_THREADS: '{value}' is no number of threads. Set the variable to a whole number above 0, or "
+            "unset it."
+        )
+    return bool(value)
 
 
 def of_run(environment: Path | None, options: Mapping[str, Any], wishes: Wishes) -> Choice:
@@ -178,7 +190,7 @@ def of_run(environment: Path | None, options: Mapping[str, Any], wishes: Wishes)
         record = {}
     given = options.get("precision") is not None or options.get("plugins") is not None
     layout = bool(record.get("channels_last")) if wishes.channels_last is None else wishes.channels_last
-    asked = wishes.threads or (None if os.environ.get("OMP_NUM_THREADS") else record.get("threads"))
+    asked = wishes.threads or (None if _threads_are_set() else record.get("threads"))
     present = torch.get_num_threads()
     threads = wishes.threads or min(asked if isinstance(asked, int) else present, present)
     precision = record.get("precision")

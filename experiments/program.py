@@ -91,6 +91,12 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
             _say_resume(cli)
         return FAILED
     except Exception as error:
+        if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():  # a module of the user's
+            _forget_empty_run(cli)
+            place = f"{shown(Path(error.filename or ''))}, line {error.lineno}"
+            if first_to_say("mistake"):
+                say(f"litlab: {place}: no valid Python ({error.msg}). Mend it there.")
+            return MISTAKE
         lack = lack_within(error)
         if debug or lack is None:
             return _fault(cli, debug)

@@ -18,6 +18,7 @@ _NOT_FOR_USERS = (
     r".*lr_scheduler\.step\(\).*before.*optimizer\.step\(\).*",
     r".*GPU available but not used.*",
     r"Couldn't infer the batch indices fetched from your dataloader: `InMemoryLoader`",
+    r"The dirpath has changed from .*",  # a new run from the checkpoint of another: the best is its own
     r"Total length of `list` across ranks is zero.*",  # val_split 0
     r"[\s\S]*JSONARGPARSE_DEPRECATION_WARNINGS",
     r"[\s\S]*will be removed in v5\.0\.0",

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import NoStepHooks, whole_file
 from experiments import environment
-from experiments.arguments import read_config
 from experiments.checkpoint import Weights
+from experiments.config_files import read_config
 from experiments.run_folder import RunFolder, read_results
 from experiments.words import count, did_you_mean
 from lit_models import ends_with_run, plan_anew

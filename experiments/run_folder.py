@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside `runs/<experiment>/<number>/`."""
+    """Paths inside `runs/<experiment>/<number>/`; `made` are the folders above that were made for it, inner first."""
 
     path: Path
+    made: tuple[Path, ...] = field(default=(), compare=False)
 
     @property
     def config(self) -> Path:
@@ -66,10 +67,12 @@ class RunFolder:
         each gets a number of its own. An absolute path: the run must not follow a later `chdir`.
         """
         parent = runs_dir.resolve() / _check_name(experiment)
+        made = tuple(folder for folder in (parent, *parent.parents) if not folder.exists())
         try:
             parent.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
         except OSError as error:
+            _remove_empty(made)
             raise MisconfigurationException(
                 f"run folder: {parent} cannot be made ({error.strerror}). "
                 "Set LITLAB_RUNS_DIR to a folder that you may write to."
@@ -78,19 +81,22 @@ class RunFolder:
             aside.chmod(0o755)
             for name, text in files.items():
                 (aside / name).write_text(text, encoding="utf-8")
-            return cls(_rename_to_next_number(aside, parent))
+            return cls(_rename_to_next_number(aside, parent), made)
         except OSError as error:
-            raise MisconfigurationException(f"run folder: writing to {parent} failed ({error.strerror}).") from error
+            raise MisconfigurationException(
+                f"run folder: writing to {parent} failed ({error.strerror}). Make room there, or set LITLAB_RUNS_DIR "
+                "to another folder."
+            ) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+            _remove_empty(made)
 
     def discard_if_untrained(self) -> bool:
         """Remove the folder again when nothing was trained: no checkpoint and no metric was written."""
         untrained = not any(self.path.glob("checkpoints/*.ckpt")) and not self.metrics.exists()
         if untrained:
             shutil.rmtree(self.path, ignore_errors=True)
-            with suppress(OSError):  # other runs are in it
-                self.path.parent.rmdir()
+            _remove_empty((self.path.parent, *self.made[1:]))
         return untrained
 
     @contextmanager
@@ -159,6 +165,13 @@ def sha256(path: Path) -> str:
     """Hash of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Those that hold nothing; one that holds other runs stays, and so do those above it."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _check_name(experiment: str) -> str:

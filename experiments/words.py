@@ -13,7 +13,8 @@ from typing import Any
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known word, or an empty string when nothing is near."""
     names = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    begins = [name for name in names if len(word) > 2 and name.startswith(word.lower())]  # shortened, not mistyped
+    near = begins if len(begins) == 1 else difflib.get_close_matches(word.lower(), begins or names, n=1, cutoff=0.6)
     return f" Did you mean {names[near[0]]}?" if near else ""
 
 

@@ -22,7 +22,10 @@ def image_shape(model: str, input_shape: Sequence[int] | None) -> tuple[int, int
     """(channels, height, width), or a refusal that names the model and what the data gives."""
     shape = known_shape(model, input_shape)
     if len(shape) != 3:
-        raise MisconfigurationException(f"{model} needs images (channels, height, width), the data gives {shape}.")
+        raise MisconfigurationException(
+            f"model: {model} needs images (channels, height, width), the data gives {shape}. Take data of images, or a "
+            "model for any shape such as LitMLP."
+        )
     return shape[0], shape[1], shape[2]
 
 

@@ -186,7 +186,7 @@ def _check_value(parameter: inspect.Parameter, value: Any, what: str) -> None:
         kind = "true or false" if truth else "a number"
         raise MisconfigurationException(f"{what}: {parameter.name}={value!r} must be {kind}.")
     if isinstance(value, float) and math.isnan(value):
-        raise MisconfigurationException(f"{what}: {parameter.name} is NaN.")
+        raise MisconfigurationException(f"{what}: {parameter.name} is NaN; give a number.")
 
 
 def build(target: Callable[..., Any], arguments: tuple[Any, ...], settings: Mapping[str, Any], what: str) -> Any:
@@ -196,4 +196,7 @@ def build(target: Callable[..., Any], arguments: tuple[Any, ...], settings: Mapp
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
         name = getattr(target, "__name__", str(target))
-        raise MisconfigurationException(f"{what}: {name}({given}) is refused: {error}") from error
+        reason = str(error).strip().rstrip(".")
+        raise MisconfigurationException(
+            f"{what}: {name}({given}) is refused: {reason}. Change the setting, or leave it out."
+        ) from error

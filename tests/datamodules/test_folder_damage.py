@@ -92,6 +92,8 @@ def test_a_folder_that_is_missing_or_laid_out_otherwise(data: Path) -> None:
     (data / "train" / "a.jpg").write_bytes(b"")
     assert "train holds no class folders" in sentence(fit)
     (data / "train" / "cat").mkdir()
+    assert "train holds one class folder, cat" in sentence(fit)
+    (data / "train" / "dog").mkdir()
     assert "train/cat holds no images" in sentence(fit)
 
 

@@ -73,32 +73,6 @@ def test_every_option_on_the_help_screen_exists(litlab: Command) -> None:
         assert option in everything, option
 
 
-@pytest.mark.parametrize(
-    ("words", "parts"),
-    [
-        (["fti"], ["'fti' is not a command", "Did you mean fit?"]),
-        (["--config", "x.yaml", "fit"], ["the command comes first", "litlab fit --config"]),
-        (["-c", "x.yaml", "fit"], ["the command comes first"]),
-        (["--trainer.max_epochs", "3"], ["needs a command before it"]),
-        (["fit", "mlp_digit"], ["'mlp_digit' is neither a file nor a shipped config", "Did you mean mlp_digits?"]),
-        (["fit", "--config", "no.yaml"], ["'no.yaml' is neither a file"]),
-        (["fit", "--config"], ["--config needs a file"]),
-        (["list", "modles"], ["Did you mean models?"]),
-        (["completion", "tcsh"], ["bash, zsh, fish"]),
-        (["test", "nothing"], ["'nothing' is neither a run folder nor an experiment", "litlab list runs"]),
-        (["test", "a", "b"], ["give one run, not 2"]),
-        (["info", "x"], ["takes nothing"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-def test_a_mistake_in_the_first_words(litlab: Command, workshop: Path, words: list[str], parts: list[str]) -> None:
-    result = litlab(*words)
-    assert result.code == 2
-    for part in parts:
-        assert part in result.sentence
-    assert not (workshop / "runs").exists()
-
-
 def test_a_file_of_the_working_folder_beats_a_shipped_name_and_that_is_said(workshop: Path, litlab: Command) -> None:
     (workshop / "mlp_digits.yaml").write_text("nonsense: 1\n")
     result = litlab("fit", "mlp_digits")

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.api import _words
 from experiments.arguments import SPECS, arrange, class_path, option, read_config
 from experiments.metrics_csv import MetricsCSV, cut_back
+from experiments.overrides import as_words
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -191,15 +191,15 @@ def test_values_from_python_reach_the_parser_as_they_are(typed: tuple[Any, Any])
     kind, value = typed
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--x", type=kind)
-    found = parser.parse_args(_words({"x": value})).x
+    found = parser.parse_args(as_words({"x": value})).x
     assert (found, type(found)) == (value, type(value))
 
 
 def test_paths_and_numbers_of_libraries_are_written_plainly_and_the_rest_is_refused() -> None:
     values = {"a": Path("x y"), "b": [np.int64(3), np.float64(0.5), torch.tensor(2)], "c": [Path("z")]}
-    assert _words(values) == ["--a=x y", "--b=[3, 0.5, 2]", '--c=["z"]']
+    assert as_words(values) == ["--a=x y", "--b=[3, 0.5, 2]", '--c=["z"]']
     with pytest.raises(MisconfigurationException, match=r"fit: model.hidden is no plain data \(a object\)"):
-        _words({"model.hidden": [object()]})
+        as_words({"model.hidden": [object()]})
 
 
 metric = st.sampled_from(["epoch", "train/loss", "val/loss", "lr-Adam", 'odd, "name"', "line\nbreak"])

@@ -1,0 +1,1 @@
+"""The table of bad inputs, by kind."""
