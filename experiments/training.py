@@ -101,8 +101,9 @@ def prepare(
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     if resumed is None:
-        facts = lambda: {**environment.describe(seed, data), **origin.facts()}  # noqa: E731
-        folder = _claim(settings.experiment, config_text, facts)
+        folder = _claim(
+            settings.experiment, config_text, lambda: {**environment.describe(seed, data), **origin.facts()}
+        )
     else:
         folder = resumed.folder
         callbacks += resumed.callbacks(config_text)
@@ -125,12 +126,15 @@ def prepare(
 
 def _claim(experiment: str, config_text: str, facts: Callable[[], dict[str, Any]]) -> RunFolder:
     """One process claims the folder, the others are handed it."""
+    own: list[RunFolder] = []
 
     def claim() -> str:
         files = {"config.yaml": config_text, "environment.json": json.dumps(facts(), indent=2) + "\n"}
-        return str(RunFolder.claim(runs_dir(), experiment, files).path)
+        own.append(RunFolder.claim(runs_dir(), experiment, files))
+        return str(own[0].path)
 
-    return RunFolder(Path(hand_on("run_folder", claim)))
+    handed = hand_on("run_folder", claim)
+    return own[0] if own else RunFolder(Path(handed))
 
 
 def train(
