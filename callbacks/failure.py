@@ -10,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.step_hooks import NoStepHooks
 from callbacks.support import is_fitting
 
+_MOST_UNREAD = 1000  # losses that are kept on the device before they are read, whatever the interval
+
 
 class TrainingFailed(RuntimeError):  # noqa: N818 - says what happened
     """Training cannot go on for a reason that lies in its numbers; the message says what to try."""
@@ -42,8 +44,8 @@ class FiniteLoss(NoStepHooks, Callback):
         step = trainer.global_step
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor):
-            self._unread.append((step, batch_idx, loss.detach()))
-        if step < self._next and not trainer.is_last_batch:
+            self._unread.append((step, batch_idx, loss.detach() if loss.requires_grad else loss))
+        if step < self._next and not trainer.is_last_batch and len(self._unread) < _MOST_UNREAD:
             return
         interval = max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
         self._next = step - step % interval + interval  # where a call takes several steps, the first call beyond it
@@ -60,7 +62,8 @@ class FiniteLoss(NoStepHooks, Callback):
 
     def _read_losses(self, trainer: Trainer) -> None:
         kept, self._unread = self._unread, []
-        finite = torch.stack([torch.isfinite(loss).all() for *_, loss in kept]).tolist() if kept else []
+        losses = [loss.sum() if loss.dim() else loss for *_, loss in kept]
+        finite = torch.isfinite(torch.stack(losses)).tolist() if losses else []
         bad = finite.index(False) if not all(finite) else None
         if not _any_process(trainer, bad is not None):
             return
