@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from callbacks import (
@@ -24,6 +25,7 @@ from callbacks import (
     progress_bar,
 )
 from experiments.checkpoint_io import WholeCheckpoints
+from experiments.launch import slurm_plugins
 from experiments.metrics_csv import MetricsCSV
 from experiments.run_folder import RunFolder
 from experiments.run_modes import CompiledNetwork
@@ -52,10 +54,14 @@ def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Log
     return [*own, MetricsCSV(folder.metrics)]
 
 
-def with_whole_checkpoints(asked: Any) -> list[Any]:
-    """The user's plugins, and unless one of them writes checkpoints, the one that writes them whole."""
+def fit_plugins(asked: Any) -> list[Any]:
+    """The user's plugins, and of what none of them does: checkpoints written whole, SLURM's signals left to us."""
     plugins = list(asked) if isinstance(asked, (list, tuple)) else [] if asked is None else [asked]
-    return plugins if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [*plugins, WholeCheckpoints()]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins += slurm_plugins()
+    return plugins
 
 
 def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: str) -> list[Callback]:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, unlisted
 
@@ -137,6 +138,13 @@ def launch_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {} if launch is None else launch.options(given)
 
 
+def slurm_plugins() -> list[ClusterEnvironment]:
+    """SLURM without Lightning's own handler of SIGUSR1, which saves elsewhere and starts the job again by itself."""
+    if "SLURM_NTASKS" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ or _interactive():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
+
+
 def one_first(name: str, work: Callable[[], None]) -> None:
     """Run `work` in every process, on each machine in one of them before the others: it may download or decode."""
     launch = launched()
@@ -211,8 +219,6 @@ def _store(launch: Launch) -> Store:
     if launch.by == "torchrun":
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     else:
-        from lightning.pytorch.plugins.environments import SLURMEnvironment
-
         cluster = SLURMEnvironment(auto_requeue=False)
         address, port = cluster.main_address, cluster.main_port
     if not agent:  # training has a store of its own at this port

@@ -20,7 +20,7 @@ from experiments import environment, machine
 from experiments.catalogue import runs_dir
 from experiments.checkpoint import Weights
 from experiments.checks import check_interval
-from experiments.defaults import fit_callbacks, loggers, users_callbacks, with_whole_checkpoints
+from experiments.defaults import fit_callbacks, fit_plugins, loggers, users_callbacks
 from experiments.evaluation import score
 from experiments.kept_folder import KeptFolder
 from experiments.launch import hand_on, one_first
@@ -97,7 +97,7 @@ def prepare(
     own = fit_callbacks(settings, options, config_text)
     first = [callback for callback in own if isinstance(callback, ExactState)]  # before anything that draws
     callbacks = [*first, *users_callbacks(options), *(callback for callback in own if callback not in first), scored]
-    extra["plugins"] = with_whole_checkpoints(options.get("plugins"))
+    extra["plugins"] = fit_plugins(options.get("plugins"))
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     if resumed is None:

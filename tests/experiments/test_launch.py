@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -187,6 +188,29 @@ def test_a_process_that_raises_ends_all(workshop: Path, command: tuple[str, ...]
     assert done.stderr.count("ValueError: the first error") == 1, done.stderr
     assert done.stderr.count("litlab: this is a fault") == 1, done.stderr
     assert len(list((workshop / "runs").glob("*/*"))) <= 1
+
+
+@pytest.mark.slow
+def test_processes_of_srun_make_one_run(workshop: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    job = {**SRUN, "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+    words = [sys.executable, "-m", "experiments", "fit", *LINE, "--trainer.max_epochs=1"]
+    started = [
+        subprocess.Popen(
+            words, cwd=workshop, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=_environment(
+                **{**job, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+            ),
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=240) for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert [out.count("Trained 1 epoch") for out, _ in outputs] == [1, 0]
+    assert [path.name for path in (workshop / "runs/linear_line").iterdir()] == ["0"]
+    assert "requeue" not in "".join(err for _, err in outputs), "SIGUSR1 is litlab's"
 
 
 @pytest.mark.slow
