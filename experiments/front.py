@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except UserMistake as mistake:
-        say(f"litlab: {mistake}")
+        sentence = f"litlab: {mistake}"
+        if _alone() or _first_to_say(sentence):
+            say(sentence)
         return 2
     except KeyboardInterrupt:  # while the program is still being read in
         say("litlab: stopped by Ctrl-C.")
@@ -28,6 +31,17 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `litlab list | head`
         sys.stderr.close()
         return 0
+
+
+def _alone() -> bool:
+    """Whether no launcher has started several processes, which would all say the same."""
+    return not {"TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"} & os.environ.keys()
+
+
+def _first_to_say(sentence: str) -> bool:
+    from experiments.launch import first_to_say
+
+    return first_to_say(sentence)
 
 
 def _dispatch(words: list[str]) -> int:

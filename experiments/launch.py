@@ -84,8 +84,12 @@ def launched() -> Launch | None:
 
 
 def check_launch(verb: str) -> None:
-    """Refuse what would become several runs, or wait for processes that nobody starts."""
+    """Refuse what would become several runs, or wait for processes that nobody starts; a command begins here."""
     launch, facts = launched(), os.environ
+    _times["command"] += 1  # what an earlier one of this process has said may be said again
+    if facts.get("LOCAL_RANK", "0") == "0":
+        _served.clear()
+        facts.pop(f"{_HANDED}PORT", None)
     if launch is not None and launch.size % launch.nodes:
         raise MisconfigurationException(
             f"{launch.by}: {launch.size} processes on {launch.nodes} machines are not the same number on each. "
@@ -198,10 +202,13 @@ def open_exchange(processes: int) -> None:
 
 def first_to_say(sentence: str) -> bool:
     """Whether no other process of the run has said this yet: all of them may find the same mistake."""
-    launch = launched()
+    try:
+        launch, key = launched(), f"said {_times['command']} {sentence}"
+    except MisconfigurationException:  # that is what is being said
+        return True
     try:
         if launch is not None:
-            return bool(_store(launch).add(f"said {sentence}", 1) == 1)
+            return bool(_store(launch).add(key, 1) == 1)
         if _served:
             return bool(_served[-1].add(sentence, 1) == 1)
         port = os.environ.get(f"{_HANDED}PORT")

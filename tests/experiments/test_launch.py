@@ -96,6 +96,10 @@ def test_the_command_line_refuses_too(litlab: Command, monkeypatch: pytest.Monke
     monkeypatch.setenv("LOCAL_RANK", "1")
     result = litlab("fit")
     assert (result.code, "LOCAL_RANK=1" in result.sentence) == (2, True)
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert "variables are not whole" in litlab("fit").sentence
+    assert "'mlp_digit' is" in litlab("fit", "mlp_digit").sentence
     assert not (workshop / "runs").exists()
 
 
