@@ -75,14 +75,15 @@ def import_transform(path: str, init_args: dict[str, Any]) -> Callable[[Tensor],
         raise MisconfigurationException(
             f"augment: {module_name} has no class {attribute!r}.{did_you_mean(attribute, known)}"
         )
+    if not any("__call__" in vars(parent) for parent in found.__mro__):  # told before anything of it runs
+        raise MisconfigurationException(f"augment: {path} is no transform: its objects cannot be called.")
     try:
-        made = found(**init_args)
+        made: Any = found(**init_args)
     except (TypeError, ValueError, RuntimeError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in init_args.items())
         raise MisconfigurationException(f"augment: {attribute}({given}) is refused: {error}") from error
-    if not callable(made):
-        raise MisconfigurationException(f"augment: {path} is no transform: its objects cannot be called.")
-    return made
+    transform: Callable[[Tensor], Any] = made
+    return transform
 
 
 def _described(made: Any) -> str:

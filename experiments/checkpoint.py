@@ -16,8 +16,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.run_folder import RunFolder, sha256
 from experiments.version import CHECKPOINT_FORMAT, VERSION
-from lit_models.specs import as_spec
+from experiments.words import one_line
+from lit_models.optimizers import known_optimizer
 
+_KINDS: dict[str, type] = {
+    "hyper_parameters": Mapping, "loops": Mapping, "callbacks": Mapping, "optimizer_states": list,
+    "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str,
+}  # fmt: skip
 STAMP = "litlab"  # the checkpoint's entry that says which litlab wrote it, in which format
 # What Lightning needs to go on with training; a file of weights alone has not all of it.
 _STATE = ("loops", "optimizer_states", "lr_schedulers", "epoch", "global_step", "pytorch-lightning_version")
@@ -89,27 +94,52 @@ class Weights:
 
     def check_trainable(self, model: LightningModule) -> None:
         """Refuse a checkpoint that holds weights alone, or the state of another optimizer than the model's."""
-        missing = [name for name in _STATE if name not in self.content] if self.path is not None else []
+        if self.path is None:
+            return
+        missing = [name for name in _STATE if name not in self.content]
+        if not missing and "fit_loop" not in self.content["loops"]:
+            missing = ["loops"]
+        if not missing and hasattr(model, "optimizer_spec") and not self.content["optimizer_states"]:
+            missing = ["optimizer_states"]
         if missing:
             raise MisconfigurationException(
-                f"checkpoint: {self.path} holds no {', '.join(missing)}: it can be scored, but training cannot go "
-                f"on from it. {_ANOTHER}"
+                f"checkpoint: {self.path} holds no `{missing[0]}`: it can be scored, but training cannot go on from "
+                f"it. {_ANOTHER}"
             )
-        theirs, ours = _optimizer(self.content.get("hyper_parameters", {})), _optimizer(dict(model.hparams))
-        if theirs and ours and theirs != ours:
+        optimizers = [known_optimizer(settings.get("optimizer")) for settings in (self.settings, dict(model.hparams))]
+        theirs, ours = (type(optimizer).__name__ for optimizer in optimizers)
+        if None not in optimizers and theirs != ours:
             raise MisconfigurationException(
                 f"checkpoint: {self.path} holds the state of the optimizer {theirs}, which {ours} cannot go on from. "
                 f"Give --model.optimizer {theirs}, or another checkpoint."
             )
 
+    def check_start(self, model: LightningModule) -> float | None:
+        """For a new run that begins here: another schedule is refused; another learning rate is given back."""
+        then, now = self.settings, dict(model.hparams)
+        if self.path is None or "optimizer" not in then or "optimizer" not in now:
+            return None
+        schedules = [settings.get("scheduler") for settings in (then, now)]
+        if schedules[0] != schedules[1]:
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} is in the middle of the schedule {schedules[0]}, and model.scheduler is "
+                f"{schedules[1]}. A schedule cannot be exchanged on the way: give the same one."
+            )
+        one, other = (known_optimizer(settings["optimizer"]) for settings in (then, now))
+        rates = [float(optimizer.defaults.get("lr", 0)) for optimizer in (one, other) if optimizer is not None]
+        if len(rates) < 2 or rates[0] == rates[1]:
+            return None
+        if schedules[0] is not None:
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} is in the middle of a schedule from the learning rate {rates[0]}, and "
+                f"model.optimizer.lr is {rates[1]}, which the schedule would not heed. Leave it out."
+            )
+        return rates[1]
 
-def _optimizer(hyper_parameters: Mapping[str, Any]) -> str:
-    """The class of the optimizer among a model's settings, however it was named; empty if it is not there."""
-    spec = hyper_parameters.get("optimizer")
-    try:
-        return str(as_spec(spec, "optimizer")["class_path"]) if spec is not None else ""
-    except (MisconfigurationException, TypeError, KeyError):
-        return ""  # of another's model, which may mean something else by the word
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The model's settings as the checkpoint holds them."""
+        return dict(self.content.get("hyper_parameters") or {})
 
 
 def _shape(value: Any) -> str:
@@ -133,6 +163,11 @@ def read(path: Path) -> dict[str, Any]:
         raise MisconfigurationException(
             f"checkpoint: {path} holds no `state_dict` of tensors; it was not written by a fit. {_ANOTHER}"
         )
+    for name, kind in _KINDS.items():
+        if name in content and not isinstance(content[name], kind):
+            raise MisconfigurationException(
+                f"checkpoint: {path} is damaged: its `{name}` is {one_line(repr(content[name]), 40)}. {_ANOTHER}"
+            )
     written = content.get(STAMP) or {}
     if not isinstance(written, dict) or written.get("format", CHECKPOINT_FORMAT) != CHECKPOINT_FORMAT:
         raise MisconfigurationException(

@@ -161,7 +161,7 @@ class LitlabCLI(LightningCLI):
 
     def config_text(self) -> str:
         """The resolved config as YAML, what matters first, without what is linked from the data."""
-        content = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        content = _plain(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
         last = ("data", "model", "trainer")
         ordered = {name: content[name] for name in content if name not in last} | {name: content[name] for name in last}
         text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
@@ -185,3 +185,14 @@ class LitlabCLI(LightningCLI):
                 evaluation.predict(*parts, self.weights, self.writer)
             else:
                 evaluation.score(self.verb, *parts, self.weights, self.scored)
+
+
+def _plain(content: Any) -> Any:
+    """Without the defaults that YAML cannot hold, such as a device: jsonargparse puts a sentence in their place."""
+    if isinstance(content, dict):
+        return {name: _plain(value) for name, value in content.items() if not _unwritten(value)}
+    return [_plain(value) for value in content] if isinstance(content, list) else content
+
+
+def _unwritten(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("Unable to serialize instance")

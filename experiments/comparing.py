@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.checkpoint import read
 from experiments.circumstances import KINDS, Differs, circumstances, differs_words, value_text
 from experiments.run_folder import RunFolder, read_results
-from experiments.words import count, shown
+from experiments.words import count, one_line, shown
 
 # Words in the name of a metric that make it a time or a rate, which no two runs have in common.
 _CLOCK = {"time", "seconds", "second", "sec", "ms", "duration", "throughput"}
@@ -88,7 +89,9 @@ class Comparison:
             if same:
                 lines.append(f"same    {', '.join(same)}")
             lines += [f"unknown {', '.join(self.unknown)}: not written down"] * bool(self.unknown)
-        if not self.agrees and not self.differs:
+        if not self.agrees and not self.differs and self.weights and not any(self.weights.values()):
+            lines.append("The weights are equal, so the figures were written, or changed, by something else.")
+        elif not self.agrees and not self.differs:
             lines.append(
                 "Nothing differs that is written down, so something does not repeat by itself. Try both runs with "
                 "--trainer.deterministic true (GPUs add in any order without it); else look for a random number that "
@@ -117,6 +120,21 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
             found.weights[name] = _weights(name, *files)
     found.first = next(iter([*differing, *filter(None, found.weights.values())]), None)
     return found
+
+
+def check_reference(folder: RunFolder) -> None:
+    """Refuse figures that cannot be compared with, before a run is trained for it."""
+    if not folder.metrics.is_file():
+        return
+    try:
+        rows = _rows(folder.metrics)
+        if not folder.metrics.read_bytes().endswith(b"\n") or not all("step" in row for row in rows.values()):
+            raise ValueError("it is cut short, or has no column `step`")
+    except (OSError, ValueError, csv.Error) as error:
+        raise MisconfigurationException(
+            f"rerun --check: {shown(folder.metrics)} is damaged ({one_line(str(error), 100)}). Put it back, or move it "
+            "away to compare results and weights alone."
+        ) from error
 
 
 def _missing(name: str, folders: list[RunFolder]) -> str:

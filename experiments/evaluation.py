@@ -19,7 +19,7 @@ from callbacks import EndFigures, PredictionWriter
 from experiments.checkpoint import Weights
 from experiments.defaults import everyday_callbacks, users_callbacks
 from experiments.machine import Choice
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, read_results
 from experiments.run_tensorboard import RunTensorBoard
 from experiments.scored import ScoredSamples
 from experiments.words import count, one_line, shown, sizes_text
@@ -49,6 +49,8 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
                 "`litlab fit CONFIG --ckpt_path FILE`."
             )
         last = folder.last if folder.last.is_file() else None
+        if last is None:
+            _check_never_saved(folder)
         return [f"--config={folder.config}", *words], Weights(last, folder)
     if given in ("best", "last"):
         if folder is None:
@@ -97,6 +99,21 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
     return words, Weights(path, folder)
 
 
+def _check_never_saved(folder: RunFolder) -> None:
+    """A run without last.ckpt starts again only if it never had one: else that would write over what was trained."""
+    best = Weights(folder.best if folder.best.is_file() else None, folder)
+    ended = any(result.get("verb") == "fit" for result in read_results(folder))
+    if ended or folder.last.exists() or (best.epoch or 0) > 0:
+        what = "is no file" if folder.last.exists() else "is not there"
+        remedy = f"`litlab fit {shlex.quote(shown(folder.config))}`"
+        if best.path is not None:
+            remedy += f", with --ckpt_path {shlex.quote(shown(best.path))} from its best epoch on"
+        raise MisconfigurationException(
+            f"resume: {shown(folder.last)} {what}, and the run has been trained, so it cannot go on exactly. Put the "
+            f"file back, or start a new run: {remedy}."
+        )
+
+
 def _file_of(path: Path) -> Path:
     """A run folder stands for its last checkpoint."""
     return RunFolder(path).last if (path / "config.yaml").is_file() else path
@@ -110,12 +127,13 @@ def take(words: list[str], name: str) -> tuple[list[str], str | None]:
     for word in rest:
         if word == name:
             value = next(rest, None)
-            if value is None:
-                raise MisconfigurationException(f"{name} needs a value after it.")
         elif word.startswith(f"{name}="):
             value = word.partition("=")[2]
         else:
             result.append(word)
+            continue
+        if not value:
+            raise MisconfigurationException(f"{name} needs a value after it.")
     return result, value
 
 

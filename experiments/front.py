@@ -86,6 +86,8 @@ def _light(verb: str) -> Callable[[list[str]], int]:
 def _start(verb: str, words: list[str]) -> int:
     """Turn the short forms into LightningCLI's own, then import Lightning."""
     leading = []
+    if verb == "rerun" and "--check" in words:  # it may stand before the run
+        words = [*(word for word in words if word != "--check"), "--check"]
     while words and not words[0].startswith("-"):
         leading.append(words.pop(0))
     words = _config_names(words)
@@ -105,7 +107,10 @@ def _start(verb: str, words: list[str]) -> int:
         elif "--untrained" in words and verb not in ("resume", "rerun"):
             words = [f"--config={find_config(leading[0])}", *words]
         else:
-            run = find_run(leading[0], trained=verb != "resume")
+            # A process that comes later must not take the repeat itself for the newest run.
+            handed = os.environ.get("LITLAB_HANDED_RERUN_OF") if os.environ.get("LOCAL_RANK", "0") != "0" else None
+            own = verb == "rerun" and handed is not None and "TORCHELASTIC_RUN_ID" not in os.environ
+            run = Path(handed) if own and handed else find_run(leading[0], trained=verb != "resume")
     from experiments.rooms import import_rooms
 
     import_rooms()

@@ -16,7 +16,7 @@ from callbacks import whole_file
 from experiments import machine
 from experiments.checkpoint import Weights
 from experiments.circumstances import circumstances, differs_words
-from experiments.comparing import Comparison, compare
+from experiments.comparing import Comparison, check_reference, compare
 from experiments.launch import hand_on
 from experiments.run_folder import RunFolder, read_results, sha256
 from experiments.words import shown
@@ -120,10 +120,11 @@ def find(words: list[str], source: Path | None) -> tuple[list[str], Repeated | N
         )
     if check:
         _check_finished(folder)
-        if any(word.startswith("--trainer.fast_dev_run") for word in words):
+        if any(w.startswith("--trainer.fast_dev_run") and w.partition("=")[2] not in ("false", "0") for w in words):
             raise MisconfigurationException("rerun --check: fast_dev_run keeps nothing to compare. Leave one out.")
     if not any(word.startswith("--ckpt_path") for word in words):
-        words = [*_start(folder, record), *words]
+        start = started_from("rerun", folder, record)
+        words = [f"--ckpt_path={start}", *words] if start is not None else words
     return [f"--config={folder.config}", *words], Repeated(folder, record, check)
 
 
@@ -152,6 +153,7 @@ def _check_finished(folder: RunFolder) -> None:
         content = Weights(path, folder).content if path.is_file() else {}
         if path == folder.last and content and fits and fits[-1].get("steps") != content.get("global_step"):
             fits = []  # it was resumed after its end and stopped again
+    check_reference(folder)
     if not fits:
         raise MisconfigurationException(
             f"rerun --check: {shown(folder.path)} did not come to its end (or kept no checkpoint), so it has no "
@@ -159,18 +161,21 @@ def _check_finished(folder: RunFolder) -> None:
         )
 
 
-def _start(folder: RunFolder, record: Mapping[str, Any]) -> list[str]:
+def started_from(verb: str, folder: RunFolder, record: Mapping[str, Any]) -> Path | None:
     """The checkpoint that the run was started from by `fit --ckpt_path`, if any, and only the very same file."""
     start = record.get("started_from")
     if not start:
-        return []
+        return None
+    if not isinstance(start, Mapping) or not {"checkpoint", "sha256"} <= start.keys():
+        raise MisconfigurationException(f"{verb}: `started_from` in {shown(folder.environment)} is damaged. Mend it.")
     path = Path(start["checkpoint"])
     if not path.is_file() or sha256(path) != start["sha256"]:
         how = "has changed since" if path.is_file() else "is not there"
+        remedy = "Give the file by --ckpt_path." if verb == "rerun" else "Put it back."
         raise MisconfigurationException(
-            f"rerun: {shown(folder.path)} was started from {shown(path)}, which {how}. Give the file by --ckpt_path."
+            f"{verb}: {shown(folder.path)} was started from {shown(path)}, which {how}. {remedy}"
         )
-    return [f"--ckpt_path={path}"]
+    return path
 
 
 def _note(folder: RunFolder, facts: Mapping[str, Any]) -> None:

@@ -68,7 +68,7 @@ class Resumed:
 
     def check(self, config_text: str, model: LightningModule, data: LightningDataModule) -> str:
         """Refuse settings and data other than those of the checkpoint, naming both values; the config from here on."""
-        record = self._record()
+        record = self.record()
         # What the state was trained with: a change that reached config.yaml but no checkpoint is made again.
         old = self._began_with()
         self.note = _other_versions(record.get("versions") or {})
@@ -92,8 +92,7 @@ class Resumed:
         if _RATE in self.changes and getattr(model, "scheduler_spec", None) is not None:
             raise MisconfigurationException(
                 "resume: model.optimizer.lr cannot be changed while a schedule (model.scheduler) decides the rate. "
-                "Leave the option out, or start a new run from these weights: "
-                f"`litlab fit {self.folder.config} --ckpt_path ...`."
+                "Leave the option out."
             )
         self._check_data(data, record)
         if self.extension == "hold":
@@ -115,7 +114,8 @@ class Resumed:
     def _typed(self, name: str) -> bool:
         return as_typed(name).startswith(self.given) if self.given else False
 
-    def _record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
+        """The run's environment.json; raises in words where it is missing or damaged."""
         try:
             found: dict[str, Any] = json.loads(self.folder.environment.read_text(encoding="utf-8"))
             found["versions"], found["chosen"]
@@ -171,7 +171,7 @@ class Resumed:
     def callbacks(self, config_text: str) -> list[Callback]:
         """What makes the changes, and writes them down once training has begun: until then nothing is touched."""
         rate = self.changes.get(_RATE)
-        return [_Changes(None if rate is None else float(rate[1]), self.extension, lambda: self._write(config_text))]
+        return [Changes(None if rate is None else float(rate[1]), self.extension, lambda: self._write(config_text))]
 
     def prepare_model(self, model: LightningModule) -> None:
         """Take the schedule away where the rate is to stay."""
@@ -212,10 +212,12 @@ class Resumed:
         return f"{place}{', ' if changed else ''}{changed}"
 
 
-class _Changes(NoStepHooks, Callback):
+class Changes(NoStepHooks, Callback):
     """A new learning rate or a schedule planned anew, once the checkpoint has been loaded; `note` writes it down."""
 
-    def __init__(self, rate: float | None, extension: Extension | None, note: Callable[[], None]) -> None:
+    def __init__(
+        self, rate: float | None, extension: Extension | None = None, note: Callable[[], None] = lambda: None
+    ) -> None:
         self.rate, self.extension, self.note = rate, extension, note
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

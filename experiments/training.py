@@ -25,8 +25,8 @@ from experiments.evaluation import score
 from experiments.kept_folder import KeptFolder
 from experiments.launch import hand_on, one_first
 from experiments.metrics_csv import cut_back
-from experiments.rerunning import Origin
-from experiments.resuming import Resumed
+from experiments.rerunning import Origin, started_from
+from experiments.resuming import Changes, Resumed
 from experiments.run_folder import RunFolder
 from experiments.run_modes import several_steps
 from experiments.scored import ScoredSamples
@@ -47,6 +47,7 @@ class Plan:
     choice: machine.Choice
     resumed: Resumed | None = None
     origin: Origin = field(default_factory=Origin)
+    start: Path | None = None  # a checkpoint to begin from
     started: float = field(default_factory=time.monotonic)
 
 
@@ -98,6 +99,11 @@ def prepare(
     first = [callback for callback in own if isinstance(callback, ExactState)]  # before anything that draws
     callbacks = [*first, *users_callbacks(options), *(callback for callback in own if callback not in first), scored]
     extra["plugins"] = fit_plugins(options.get("plugins"))
+    begin = _beginning(resumed, origin)
+    begin.check_trainable(model)
+    rate = begin.check_start(model)
+    if rate is not None:
+        callbacks.append(Changes(rate))
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     if resumed is None:
@@ -121,7 +127,17 @@ def prepare(
         choice,
         resumed,
         origin,
+        begin.path,
     )
+
+
+def _beginning(resumed: Resumed | None, origin: Origin) -> Weights:
+    """The checkpoint of another run that this one begins from, also where it was killed before one of its own."""
+    if resumed is None:
+        return Weights(None) if origin.start is None else origin.start
+    if resumed.weights.path is not None:
+        return Weights(None)
+    return Weights(started_from("resume", resumed.folder, resumed.record()))
 
 
 def _claim(experiment: str, config_text: str, facts: Callable[[], dict[str, Any]]) -> RunFolder:
@@ -162,8 +178,9 @@ def _train(
             for left in plan.resumed.folder.last.parent.glob("*.part"):  # of a save that was killed
                 left.unlink(missing_ok=True)
         _say_start(trainer, data, plan)
-    if weights is not None and weights.path is not None:
-        trainer.fit(model, datamodule=data, ckpt_path=weights.path, weights_only=True)
+    start = weights.path if weights is not None and weights.path is not None else plan.start
+    if start is not None:
+        trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
     else:
         trainer.fit(model, datamodule=data)
     if plan.folder is None:

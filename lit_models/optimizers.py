@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from lit_models import specs
@@ -47,6 +48,16 @@ def build_optimizer(spec: Spec, parameters: Iterable[nn.Parameter], fused: bool 
         settings = {**settings, "fused": True}
     optimizer: torch.optim.Optimizer = specs.build(target, (list(parameters),), settings, "optimizer")
     return optimizer
+
+
+def known_optimizer(spec: Any) -> torch.optim.Optimizer | None:
+    """A spare one of what a spec names, if that is litlab's or torch's; what is elsewhere is not imported."""
+    try:
+        name = str(specs.as_spec(spec, "optimizer")["class_path"])
+        is_known = name.lower() in OPTIMIZERS or hasattr(torch.optim, name.removeprefix("torch.optim."))
+        return check_optimizer(spec) if is_known else None
+    except MisconfigurationException:
+        return None
 
 
 def check_optimizer(spec: Spec) -> torch.optim.Optimizer:
