@@ -31,20 +31,23 @@ class FiniteLoss(NoStepHooks, Callback):
     """
 
     def __init__(self) -> None:
-        self._next = 0
+        self._next = self._stepped = 0
         self._unread: list[tuple[int, int, torch.Tensor]] = []  # optimizer step, batch, loss
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._next = 0
         self._unread = []
+        self._stepped = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
+        running = step if step != self._stepped else step + 1  # a batch of a step that is still being gathered
+        self._stepped = step
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor):
-            self._unread.append((step, batch_idx, loss.detach() if loss.requires_grad else loss))
+            self._unread.append((running, batch_idx, loss.detach() if loss.requires_grad else loss))
         if step < self._next and not trainer.is_last_batch and len(self._unread) < _MOST_UNREAD:
             return
         interval = max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
@@ -73,7 +76,7 @@ class FiniteLoss(NoStepHooks, Callback):
             first = int(trainer.strategy.reduce(here, reduce_op="min"))
             step, batch, loss = next((entry for entry in kept if entry[0] == first), (step, batch, loss))
         raise TrainingFailed(
-            f"The training loss was {_word(loss)} {_place(trainer, step)}. {samples_words(trainer, batch)}"
+            f"The training loss was {_word(loss)} {_place(trainer, step)}. {samples_words(trainer, [batch])}"
             f"{_last_good(trainer)}{_advice(trainer)}"
         )
 
@@ -83,6 +86,10 @@ class FiniteLoss(NoStepHooks, Callback):
         if _any_process(trainer, bad):
             place = _place(trainer, trainer.global_step)
             raise TrainingFailed(f"The weights were NaN or infinite {place}. {_last_good(trainer)}{_advice(trainer)}")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if is_fitting(trainer) and not trainer.sanity_checking:
+            self._read_losses(trainer)  # or the validation would find it later, and know less
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not is_fitting(trainer):
@@ -122,13 +129,13 @@ def _place(trainer: Trainer, step: int) -> str:
     return f"at optimizer step {step} (epoch {trainer.current_epoch + 1})"
 
 
-def samples_words(trainer: Trainer, batch: int) -> str:
-    """The batch's samples, by their place in the training files, or those of them that hold NaN themselves."""
+def samples_words(trainer: Trainer, batches: Sequence[int]) -> str:
+    """The samples of batches by their place in the training files, or those of them that hold NaN themselves."""
     loader: Any = trainer.train_dataloader
     known = getattr(loader, "samples", None)
     if known is None:
         return ""
-    samples: list[int] = known(batch)
+    samples: list[int] = [sample for batch in batches for sample in known(batch)]
     bad: list[int] = loader.not_finite(samples)
     if bad:
         return f"The training data itself holds NaN or infinite numbers, in {_listed(bad)}. "
@@ -143,15 +150,18 @@ def _listed(samples: Sequence[int], most: int = 12) -> str:
 
 def _last_good(trainer: Trainer) -> str:
     """The newest checkpoint, which was finite when it was written."""
+    best = ""
     for callback in trainer.checkpoint_callbacks:
         path, step = getattr(callback, "best_model_path", ""), getattr(callback, "saved_step", None)
-        if path and step is not None and os.path.isfile(path):
-            return f"The last good state is {os.path.relpath(path)} (optimizer step {step}). "
-    return ""
+        if path and os.path.isfile(path):
+            if step is not None:
+                return f"The last good state is {os.path.relpath(path)} (optimizer step {step}). "
+            best = f"The best state until then is {os.path.relpath(path)}. "
+    return best
 
 
 def _advice(trainer: Trainer) -> str:
-    rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if group["lr"]]
     now = f" (now {float(rates[0]):g})" if rates else ""
     clip = trainer.gradient_clip_val
     clipping = "gradient clipping (trainer.gradient_clip_val)" if not clip else f"a stronger clipping (now {clip:g})"

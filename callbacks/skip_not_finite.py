@@ -16,9 +16,9 @@ class SkipNotFinite(FiniteLoss):
     """Leaves out optimizer steps whose gradients are NaN or infinite, as if their batches were not there.
 
     Weights, the optimizer's state and buffers such as BatchNorm's stay as before the step; means such as `train/loss`
-    leave the batch out. Schedules and the count of steps go on. Each step waits for the device. Ten in a row raise
-    TrainingFailed; validation losses and weights are looked at as by `FiniteLoss`. Under 16-mixed the gradient scaler
-    leaves steps out by itself.
+    leave out batches whose own loss is so. Schedules and the count of steps go on. Each step waits for the device. Ten
+    in a row raise TrainingFailed; validation losses and weights are looked at as by `FiniteLoss`. Under 16-mixed the
+    gradient scaler leaves steps out by itself.
     """
 
     most_in_a_row = 10
@@ -28,7 +28,7 @@ class SkipNotFinite(FiniteLoss):
         self.skipped = 0
         self._in_a_row = 0
         self._buffers: list[tuple[Tensor, Tensor]] = []
-        self._batch = 0
+        self._first = self._batch = 0  # batches of the running step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -44,6 +44,7 @@ class SkipNotFinite(FiniteLoss):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._batch = batch_idx
         if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._first = batch_idx
             self._buffers = [(buffer, buffer.detach().clone()) for buffer in pl_module.buffers()]
 
     @torch.no_grad()
@@ -62,7 +63,7 @@ class SkipNotFinite(FiniteLoss):
             buffer.copy_(before)
         self.skipped += 1
         self._in_a_row += 1
-        step, samples = trainer.global_step + 1, samples_words(trainer, self._batch)
+        step, samples = trainer.global_step + 1, samples_words(trainer, range(self._first, self._batch + 1))
         if self._in_a_row == self.most_in_a_row:
             raise TrainingFailed(
                 f"The gradients of the last {self._in_a_row} steps were NaN or infinite, up to optimizer step {step} "
@@ -76,7 +77,8 @@ class SkipNotFinite(FiniteLoss):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.skipped:
-            trainer.print(f"{self.skipped} optimizer steps were left out: their gradients were NaN or infinite.")
+            words = "1 optimizer step was" if self.skipped == 1 else f"{self.skipped} optimizer steps were"
+            trainer.print(f"{words} left out: NaN or infinite gradients.")
 
     def _read_losses(self, trainer: Trainer) -> None:
         self._unread = []  # they are why steps are left out

@@ -16,7 +16,7 @@ from experiments import training
 from experiments.catalogue import find_config
 from experiments.checks import check_plain, check_trainer
 from experiments.cli import LitlabCLI
-from experiments.launch import check_launch, launch_options
+from experiments.launch import check_launch, launch_options, leave_group
 from experiments.loaded_run import LoadedRun, of_plan
 from experiments.machine import Wishes
 from experiments.mistake import UserMistake
@@ -120,7 +120,9 @@ def _fit_objects(
     objects = ("model", "data", *(f"trainer.{name}" for name in trainer if name not in plain))
     text = yaml.safe_dump(document, sort_keys=False)
     plan = training.prepare(settings, model, data, text, seed, trainer, origin=Origin(objects=objects))
-    training.train(LitlabTrainer(**{**trainer, **plan.trainer}), model, data, plan, None)
+    loop = LitlabTrainer(**{**trainer, **plan.trainer})
+    training.train(loop, model, data, plan, None)
+    leave_group(loop)
     return of_plan(plan)
 
 

@@ -22,7 +22,7 @@ from experiments.config_files import read_config
 from experiments.explain import trainer_refusal
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
-from experiments.launch import check_launch, launch_options, open_exchange
+from experiments.launch import check_launch, check_program, launch_options, leave_group, open_exchange
 from experiments.machine_facts import processes
 from experiments.mistake import mistake_within
 from experiments.parser import LitlabParser
@@ -139,6 +139,8 @@ class LitlabCLI(LightningCLI):
             self.claimed = self.plan.folder if resumed is None else None  # a folder that was there stays
             kwargs.update(self.plan.trainer)
         else:
+            if self.verb != "predict":
+                check_program(processes(options), options.get("strategy"))
             folder = self.weights.folder
             self.choice = machine.of_run(folder.environment if folder else None, options, read_wishes(self.config))
             machine.apply(self.choice, self.model)
@@ -173,6 +175,10 @@ class LitlabCLI(LightningCLI):
             folder = runs_dir() / "data" / self.config.experiment
             data_report.run(self.datamodule, folder, self.config.seed_everything)
             return
+        self._run_with_trainer()
+        leave_group(self.trainer)
+
+    def _run_with_trainer(self) -> None:
         parts = (self.trainer, self.model, self.datamodule)
         if self.verb in TRAINING_VERBS:
             training.train(*parts, self.plan, self.weights)

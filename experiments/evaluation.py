@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks import EndFigures, PredictionWriter
 from experiments.checkpoint import Weights
 from experiments.defaults import everyday_callbacks, users_callbacks
+from experiments.launch import slurm_plugins
 from experiments.machine import Choice
 from experiments.run_folder import RunFolder, read_results
 from experiments.run_tensorboard import RunTensorBoard
@@ -149,6 +150,8 @@ def trainer_options(verb: str, options: dict[str, Any], folder: RunFolder | None
     chosen: dict[str, Any] = {"callbacks": [*kept, *everyday], "logger": log, "enable_checkpointing": False}
     if choice.precision is not None:
         chosen["precision"] = choice.precision
+    if launcher := slurm_plugins():
+        chosen["plugins"] = [*(options.get("plugins") or []), *launcher]
     if folder is not None:
         chosen["default_root_dir"] = str(folder.path)
     if verb == "predict":  # rows in the order of the file: one process writes them

@@ -22,7 +22,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except UserMistake as mistake:
         sentence = f"litlab: {mistake}"
-        if _alone() or _first_to_say(sentence):
+        if _alone() or _first_to_say():
             say(sentence)
         return 2
     except KeyboardInterrupt:  # while the program is still being read in
@@ -38,10 +38,10 @@ def _alone() -> bool:
     return not {"TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"} & os.environ.keys()
 
 
-def _first_to_say(sentence: str) -> bool:
+def _first_to_say() -> bool:
     from experiments.launch import first_to_say
 
-    return first_to_say(sentence)
+    return first_to_say()
 
 
 def _dispatch(words: list[str]) -> int:

@@ -7,6 +7,9 @@ environment where Lightning starts them, through a store of torch.distributed wh
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +17,15 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import distributed
 from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, unlisted
 
 _PATIENCE = timedelta(hours=6)  # the first process may have images to decode before the others go on
 _FAILED = "failed"
+_GRACE = 5.0  # seconds for other processes to end by themselves
 
 
 class FailedElsewhere(Exception):  # noqa: N818 - says what happened
@@ -63,8 +69,8 @@ class Launch:
         return own
 
 
-def launched() -> Launch | None:
-    """The launch that this process is part of; None where no launcher started several."""
+def launched(alone_too: bool = False) -> Launch | None:
+    """The launch that this process is part of; None where no launcher started several, or any with `alone_too`."""
     facts = os.environ
     try:
         if "TORCHELASTIC_RUN_ID" in facts:
@@ -80,7 +86,7 @@ def launched() -> Launch | None:
             f"The launcher's environment variables are not whole ({error}). Start litlab by torchrun or srun itself, "
             "or take their variables (TORCHELASTIC_RUN_ID, SLURM_STEP_ID) away for a single process."
         ) from error
-    return found if found.size > 1 else None
+    return found if found.size > 1 or alone_too else None
 
 
 def check_launch(verb: str) -> None:
@@ -90,6 +96,8 @@ def check_launch(verb: str) -> None:
     if facts.get("LOCAL_RANK", "0") == "0":
         _served.clear()
         facts.pop(f"{_HANDED}PORT", None)
+    elif launch is None and f"{_HANDED}PORT" in facts and _times["command"] > 1:
+        raise SystemExit(0)  # started for one run; what a program does after it is the first process's
     if launch is not None and launch.size % launch.nodes:
         raise MisconfigurationException(
             f"{launch.by}: {launch.size} processes on {launch.nodes} machines are not the same number on each. "
@@ -138,15 +146,21 @@ _served: list[TCPStore] = []
 
 def launch_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Trainer arguments that follow from a launcher; none without one."""
-    launch = launched()
-    return {} if launch is None else launch.options(given)
+    launch = launched(alone_too=True)
+    if launch is None or (launch.by == "srun" and launch.size == 1):
+        return {}  # litlab starts the processes of one task by itself
+    own = launch.options(given)
+    return own if launch.size > 1 else {}
 
 
 def slurm_plugins() -> list[ClusterEnvironment]:
-    """SLURM without Lightning's own handler of SIGUSR1, which saves elsewhere and starts the job again by itself."""
+    """SLURM without Lightning's own handler of SIGUSR1, which saves elsewhere and starts the job again by itself.
+
+    A job of one task starts its processes as on any machine; Lightning would wait for tasks that are not there.
+    """
     if "SLURM_NTASKS" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ or _interactive():
         return []
-    return [SLURMEnvironment(auto_requeue=False)]
+    return [LightningEnvironment() if launched() is None else SLURMEnvironment(auto_requeue=False)]
 
 
 def one_first(name: str, work: Callable[[], None]) -> None:
@@ -200,22 +214,38 @@ def open_exchange(processes: int) -> None:
         os.environ[f"{_HANDED}PORT"] = str(_served[-1].port)
 
 
-def first_to_say(sentence: str) -> bool:
-    """Whether no other process of the run has said this yet: all of them may find the same mistake."""
+def check_program(processes: int, strategy: Any) -> None:
+    """Refuse several devices where each would run a program that has done something else before."""
+    by_program = not any(word in str(strategy) for word in ("spawn", "fork", "notebook")) and not hasattr(sys, "ps1")
+    first = launched() is None and os.environ.get("LOCAL_RANK", "0") == "0"
+    if processes > 1 and first and by_program and _times["command"] > 1:
+        raise MisconfigurationException(
+            f"trainer.devices: each of {processes} devices runs this program from its beginning, and it has trained or "
+            "tested before. Make this its first step, or start the program by torchrun (docs/scaling.md)."
+        )
+
+
+def first_to_say() -> bool:
+    """Whether no other process of the run has said what went wrong: all find the same mistake, or lose the first one.
+
+    Under srun what is found before anything was handed on is left to the first process, which serves the store.
+    """
     try:
-        launch, key = launched(), f"said {_times['command']} {sentence}"
+        launch, key = launched(), f"said {_times['command']}"
     except MisconfigurationException:  # that is what is being said
         return True
     try:
+        if launch is not None and launch.by == "srun" and not _store.cache_info().currsize:
+            return launch.rank == 0
         if launch is not None:
             return bool(_store(launch).add(key, 1) == 1)
         if _served:
-            return bool(_served[-1].add(sentence, 1) == 1)
+            return bool(_served[-1].add(key, 1) == 1)
         port = os.environ.get(f"{_HANDED}PORT")
         if port is None or os.environ.get("LOCAL_RANK", "0") == "0":
             return True
-        return bool(TCPStore("127.0.0.1", int(port), timeout=timedelta(seconds=10)).add(sentence, 1) == 1)
-    except DistError:  # the first process is gone, and has said it
+        return bool(TCPStore("127.0.0.1", int(port), timeout=timedelta(seconds=10)).add(key, 1) == 1)
+    except (DistError, KeyError):  # the first process is gone, and has said it
         return launch is not None and launch.rank == 0
 
 
@@ -234,3 +264,24 @@ def _store(launch: Launch) -> Store:
     store = TCPStore(address, port, is_master=serves, wait_for_workers=False, timeout=timedelta(minutes=2))
     store.set_timeout(_PATIENCE)
     return PrefixStore(f"litlab {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def end_others(trainer: Trainer | None) -> list[int]:
+    """End the processes that Lightning started beside this one, which may wait for it in vain; their exit codes."""
+    codes = []
+    until = time.monotonic() + _GRACE
+    for process in getattr(getattr(getattr(trainer, "strategy", None), "launcher", None), "procs", []):
+        if isinstance(process, subprocess.Popen):
+            try:
+                codes.append(process.wait(max(0.0, until - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                process.kill()  # no failure of its own
+    return codes
+
+
+def leave_group(trainer: Trainer) -> None:
+    """After a command that went well: another one of this process begins alone. Raises FailedElsewhere."""
+    if any(end_others(trainer)):
+        raise FailedElsewhere("another process")
+    if launched() is None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

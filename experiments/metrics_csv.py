@@ -67,6 +67,8 @@ class MetricsCSV(Logger):
         else:
             self._row, self._row_starts = values, None
         columns = _header(self._path) if self._columns is None else self._columns
+        if self._columns and not self._path.is_file():  # deleted meanwhile
+            self._columns, self._row_starts = [], None
         new = [name for name in self._row if name not in columns]
         self._columns = self._with_columns(columns, new) if new else columns
         line = _line([_text(name, self._row.get(name)) for name in self._columns])

@@ -6,9 +6,7 @@ import errno
 import os
 import shlex
 import signal
-import subprocess
 import sys
-import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from callbacks import Stopped, TrainingFailed
 from experiments.cli import LitlabCLI
-from experiments.launch import FailedElsewhere, first_to_say
+from experiments.launch import FailedElsewhere, end_others, first_to_say
 from experiments.memory import advice, lack_within
 from experiments.mistake import UserMistake
 from experiments.quiet import quiet_libraries
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-_GRACE = 5.0  # seconds for other processes to end by themselves
 
 
 def run_verb(verb: str, words: list[str], run: Path | None) -> int:
@@ -48,7 +45,7 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
     except (MisconfigurationException, UserMistake) as mistake:
         _forget_empty_run(cli)
         sentence = f"litlab: {one_line(str(mistake), 1000)}"
-        if first_to_say(sentence):
+        if first_to_say():
             if debug:
                 traceback.print_exc()
             say(sentence)
@@ -56,7 +53,7 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
     except FailedElsewhere:
         return FAILED
     except TrainingFailed as failure:
-        if first_to_say("failure"):
+        if first_to_say():
             if debug:
                 traceback.print_exc()
             say(f"litlab: {failure}")
@@ -68,7 +65,7 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
             _say_resume(cli)
         return INTERRUPTED if stop.number == signal.SIGINT else TERMINATED
     except SIGTERMException:
-        if first_to_say("stop"):
+        if first_to_say():
             say("litlab: stopped by SIGTERM.")
             _say_folder(cli)
         return TERMINATED
@@ -76,14 +73,14 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         # Lightning turns Ctrl-C during a fit into SystemExit(1); jsonargparse ends --help and --print_config with 0.
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
-        if first_to_say("stop"):
+        if first_to_say():
             say("litlab: stopped by Ctrl-C.")
             _say_folder(cli)
         return INTERRUPTED
     except OSError as refused:
         if refused.errno not in _DISK or debug:
             return _fault(cli, debug)
-        if first_to_say("failure"):
+        if first_to_say():
             where = f" ({refused.filename})" if refused.filename else ""
             say(
                 f"litlab: the disk refuses: {refused.strerror}{where}. Free some space or make it writable, then go on."
@@ -94,39 +91,35 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
         if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():  # a module of the user's
             _forget_empty_run(cli)
             place = f"{shown(Path(error.filename or ''))}, line {error.lineno}"
-            if first_to_say("mistake"):
+            if first_to_say():
                 say(f"litlab: {place}: no valid Python ({error.msg}). Mend it there.")
             return MISTAKE
         lack = lack_within(error)
         if debug or lack is None:
             return _fault(cli, debug)
-        if first_to_say("failure"):
+        if first_to_say():
             say(f"litlab: {advice(lack, getattr(cli, 'trainer', None), getattr(cli, 'datamodule', None))}")
             _say_folder(cli)
         return FAILED
     finally:
-        _end_others(cli)
+        end_others(getattr(cli, "trainer", None))
 
 
 def _fault(cli: LitlabCLI | None, debug: bool) -> int:
     """Whatever is nobody's known mistake keeps its traceback; call within `except`."""
-    if debug or first_to_say("failure"):  # where one process fails, the others lose their connection to it
-        traceback.print_exc()
-        say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
-        _say_folder(cli)
+    trainer = getattr(cli, "trainer", None)
+    codes = [code for code in end_others(trainer) if code]
+    if not debug and not first_to_say():  # where one process fails, the others lose their connection to it
+        return next((code for code in codes if code in (FAILED, MISTAKE)), FAILED)
+    if codes and not debug:
+        how = f"was killed by signal {-codes[0]}" if codes[0] < 0 else f"ended with code {codes[0]}"
+        say(f"litlab: another process of this run {how}, so this one ends too.")
+        _say_resume(cli)
+        return FAILED
+    traceback.print_exc()
+    say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
+    _say_folder(cli)
     return FAILED
-
-
-def _end_others(cli: LitlabCLI | None) -> None:
-    """Processes that Lightning started beside this one end with it; after a failure they may wait for it in vain."""
-    strategy = getattr(getattr(cli, "trainer", None), "strategy", None)
-    until = time.monotonic() + _GRACE
-    for process in getattr(getattr(strategy, "launcher", None), "procs", []):
-        if isinstance(process, subprocess.Popen):
-            try:
-                process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _say_resume(cli: LitlabCLI | None) -> None:

@@ -120,6 +120,14 @@ class RunFolder:
                 ) from error
             yield
 
+    def identity(self) -> list[Any] | None:
+        """What tells this run from another one of the same number; None where the folder is gone or damaged."""
+        try:
+            record = json.loads(self.environment.read_text(encoding="utf-8"))
+            return [record["started"], record["command"], record["seed"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def restore(self, files: Mapping[str, bytes]) -> bool:
         """Make the folder and those of the files anew that somebody has deleted; whether any was missing."""
         missing = [name for name in files if not (self.path / name).is_file()]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from callbacks import ExactState, HyperParameters, Stopped, StopSignals, whole_file
+from callbacks import ExactState, HyperParameters, Stopped, StopSignals, TrainingFailed, whole_file
 from datamodules import LitDataModule
 from experiments import environment, machine
 from experiments.catalogue import runs_dir
@@ -23,7 +23,8 @@ from experiments.checks import check_interval
 from experiments.defaults import fit_callbacks, fit_plugins, loggers, users_callbacks
 from experiments.evaluation import score
 from experiments.kept_folder import KeptFolder
-from experiments.launch import hand_on, one_first
+from experiments.launch import check_program, hand_on, one_first
+from experiments.machine_facts import processes
 from experiments.metrics_csv import cut_back
 from experiments.rerunning import Origin, started_from
 from experiments.resuming import Changes, Resumed
@@ -104,6 +105,7 @@ def prepare(
     rate = begin.check_start(model)
     if rate is not None:
         callbacks.append(Changes(rate))
+    check_program(processes(options), options.get("strategy"))
     if options.get("fast_dev_run"):
         return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     if resumed is None:
@@ -188,6 +190,12 @@ def _train(
             print("fast_dev_run: every stage ran; nothing was written.")
         return
     if trainer.is_global_zero and plan.folder.discard_if_untrained():
+        refused = getattr(trainer.strategy.checkpoint_io, "failed", {})
+        if refused:
+            raise TrainingFailed(
+                f"Trained, but nothing could be written to {shown(plan.folder.path)} ({next(iter(refused.values()))}), "
+                "so the weights are lost. Mend that, and start again."
+            )
         if trainer.global_step and (weights is None or weights.path is None):
             print("Trained, but nothing was kept: loggers and checkpoints are both switched off.")
         else:
