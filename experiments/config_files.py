@@ -29,7 +29,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         anchor = getattr(event, "anchor", None)
-        if isinstance(event, yaml.AliasEvent) and anchor in self.open:
+        refers = isinstance(event, yaml.AliasEvent)
+        if refers and anchor in self.open:
             raise yaml.MarkedYAMLError(None, None, f"'*{anchor}' stands within what it names", event.start_mark)
         self.open.append(anchor)
         node: yaml.Node | None = super().compose_node(parent, index)
