@@ -5,7 +5,8 @@
 
 Runs in turn of a small network on scikit-learn's digits, started through `experiments.fit`: plain ones, ones that are
 tested and loaded, ones that draw figures, ones that read by worker processes, and ones that a mistake or a loss of NaN
-ends. Every line counts what is alive between two runs. The exit code is 1 where a count grew. Linux only.
+ends. Every line counts what is alive between two runs. The exit code is 1 where a count grew, or where memory grew by
+more than 60 MiB after the first fifth of the runs. Linux only.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ SMALL = {
 }
 # The names of a run folder; anything else in one is a stray file.
 KNOWN = {"config.yaml", "environment.json", "metrics.csv", "results.json", "checkpoints", "figures", ".lock"}
+
+
+MOST_GROWTH = 60.0  # MiB of memory between the first fifth of the runs and the last one
 
 
 @dataclass(frozen=True)
@@ -183,20 +187,41 @@ def _fit(overrides: dict[str, Any] | None = None) -> Any:
     return fit("mlp_digits", overrides={**SMALL, **(overrides or {})}, max_epochs=2)
 
 
-def week(fits: int, every: int, report: Callable[[int, Alive], None]) -> tuple[Alive, Alive]:
-    """So many runs in the present folder; what was alive after the first round of all kinds, and at the end."""
+def week(fits: int, every: int, report: Callable[[int, Alive], None]) -> tuple[Alive, Alive, Alive]:
+    """So many runs in the present folder; what was alive after two rounds of all kinds, a fifth of the runs, and all.
+
+    Of a few runs, the first half is what the end is compared with.
+    """
     runs, temporary = Path("runs").resolve(), Path(tempfile.gettempdir())
-    first: Alive | None = None
+    begun = min(2 * len(KINDS), max(1, fits // 2))
+    settled = max(begun, fits // 5)
+    seen: dict[int, Alive] = {}
     for number in range(1, fits + 1):
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             KINDS[(number - 1) % len(KINDS)]()
-        if number == 2 * len(KINDS):
-            first = Alive.now(runs, temporary)
-            report(number, first)
-        elif number % every == 0:
-            report(number, Alive.now(runs, temporary))
-    last = Alive.now(runs, temporary)
-    return first or last, last
+        if number in (begun, settled) or number % every == 0:
+            seen[number] = Alive.now(runs, temporary)
+            report(number, seen[number])
+    return seen[begun], seen[settled], Alive.now(runs, temporary)
+
+
+@contextmanager
+def apart(temporary: Path, work: Path) -> Iterator[None]:
+    """Work in these folders, without the notes of single runs; afterwards everything is as it was."""
+    folder, variable = os.getcwd(), os.environ.get("TMPDIR")
+    known, level = tempfile.tempdir, logging.root.manager.disable
+    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
+    logging.disable(logging.INFO)
+    os.chdir(work)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        logging.disable(level)
+        tempfile.tempdir = known
+        del os.environ["TMPDIR"]
+        if variable is not None:
+            os.environ["TMPDIR"] = variable
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -205,33 +230,33 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--fits", type=int, default=500)
     parser.add_argument("--every", type=int, default=50, help="print a line after so many")
     asked = parser.parse_args(words)
+    if asked.fits < 2 or asked.every < 1:
+        parser.error("--fits takes 2 or more, as the last run is compared with an earlier one, and --every 1 or more")
     names = [field.name for field in fields(Alive)]
-    started, before = time.monotonic(), os.getcwd()
-    logging.disable(logging.INFO)  # notes of single runs would stand between the lines of the table
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="week-") as folder:
         work, temporary = Path(folder, "work"), Path(folder, "tmp")
         work.mkdir()
         temporary.mkdir()
-        tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
-        os.chdir(work)
         print("  ".join(["fits", "   s", *names]))
 
         def report(number: int, alive: Alive) -> None:
             cells = [f"{value:.0f}".rjust(len(name)) for name, value in asdict(alive).items()]
             print("  ".join([f"{number:4}", f"{time.monotonic() - started:4.0f}", *cells]), flush=True)
 
-        try:
-            first, last = week(asked.fits, asked.every, report)
+        with apart(temporary, work):
+            first, settled, last = week(asked.fits, asked.every, report)
             left = strays(work / "runs", temporary)
-        finally:
-            os.chdir(before)
     grown = last.grown(first)
     for name, (was, now) in grown.items():
         print(f"{name} grew from {was} to {now}")
     for path in left:
         print(f"left behind: {path}")
-    print(f"memory: {first.rss:.0f} MiB, then {last.rss:.0f} MiB after {asked.fits} runs")
-    return 1 if grown else 0
+    print(f"memory: {first.rss:.0f} MiB, then {settled.rss:.0f}, and {last.rss:.0f} MiB after {asked.fits} runs")
+    swollen = last.rss - settled.rss > MOST_GROWTH
+    if swollen:
+        print(f"memory grew by more than {MOST_GROWTH:.0f} MiB")
+    return 1 if grown or swollen else 0
 
 
 if __name__ == "__main__":

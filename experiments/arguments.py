@@ -29,6 +29,8 @@ def arrange(words: list[str]) -> tuple[list[str], list[Path]]:
     flags = [word for word in words if not word.startswith("--config=")]
     documents = [read_config(path) for path in configs]
     _announce_dropped_callbacks(documents, configs, flags)
+    for section in ("model", "data"):
+        _check_named(documents, flags, section)
     model = model_class(documents, flags)
     _imported(class_path(documents, flags, "data") or "")  # what is no Python is told here; the parser hides it
     if isinstance(model, type) and issubclass(model, lit_models.LitTask):
@@ -79,6 +81,20 @@ def class_path(documents: list[dict[str, Any]], flags: list[str], section: str) 
         if isinstance(part, dict) and "class_path" in part:
             return str(part["class_path"])
     return None
+
+
+def _check_named(documents: list[dict[str, Any]], flags: list[str], section: str) -> None:
+    """Refuse what can be no class's name, and a section of a config whose class is named nowhere."""
+    path = class_path(documents, flags, section)
+    shows = f"`litlab list {'models' if section == 'model' else section}` shows all"
+    if path is None and any(section in document for document in documents):
+        raise MisconfigurationException(f"{section}: no class is named; give one by `class_path:`. {shows}.")
+    if path is None or path.startswith("{") or path.endswith((".yaml", ".yml", ".json")):
+        return
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise MisconfigurationException(
+            f"{section}: '{path}' is no class; give a name ({shows}) or an import path such as my_module.MyClass."
+        )
 
 
 def model_class(documents: list[dict[str, Any]], flags: list[str]) -> Any:

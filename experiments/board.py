@@ -36,7 +36,7 @@ def _serve(folder: Path, port: int | None) -> None:
     board.configure(
         argv=[
             None,
-            f"--logdir={folder}",
+            f"--logdir={folder.resolve()}",
             f"--host={HOST}",
             f"--port={port or free_port()}",
             "--reload_interval=5",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.mistake import UserMistake
-from experiments.words import did_you_mean, say
+from experiments.words import did_you_mean, one_line, say
 
 ROOMS = {"models": "lit_models", "data": "datamodules", "callbacks": "callbacks"}
 
@@ -70,23 +70,27 @@ def find_config(word: str) -> Path:
     """
     shipped = {entry.name: entry.path for entry in configs()}
     for candidate in (Path(word), Path(f"{word}.yaml"), Path(f"{word}.yml")):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # unlike pathlib's, false for a name that is too long
             if word in shipped and candidate.resolve() != shipped[word].resolve():
                 say(f"config: using {candidate} of this folder, not the shipped '{word}'.")
             return candidate
     if word in shipped:
         return shipped[word]
-    if Path(word).is_dir() and (Path(word) / "config.yaml").is_file():
+    if os.path.isdir(word) and (Path(word) / "config.yaml").is_file():
         return Path(word) / "config.yaml"
     raise UserMistake(
-        f"config: '{word}' is neither a file nor a shipped config.{did_you_mean(word, shipped)} "
+        f"config: '{one_line(word, 100)}' is neither a file nor a shipped config.{did_you_mean(word, shipped)} "
         "`litlab list configs` shows all."
     )
 
 
 def runs_dir() -> Path:
     """Where run folders go: LITLAB_RUNS_DIR, else `runs` in the working folder."""
-    return Path(os.environ.get("LITLAB_RUNS_DIR") or "runs")
+    path = Path(os.environ.get("LITLAB_RUNS_DIR") or "runs")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserMistake(f"LITLAB_RUNS_DIR: the home folder in {path} is not known. Write the whole path.") from None
 
 
 def runs() -> list[Path]:
@@ -99,7 +103,7 @@ def find_run(word: str, trained: bool = True) -> Path:
     """The run folder that an argument means: a folder, or an experiment's name for its newest run (with weights)."""
     newest = _newest_trained if trained else (lambda numbered: numbered[-1])
     path = Path(word)
-    if (path / "config.yaml").is_file():
+    if os.path.isfile(path / "config.yaml"):
         return path
     experiments: dict[str, list[Path]] = {}
     for run in runs():
@@ -107,15 +111,15 @@ def find_run(word: str, trained: bool = True) -> Path:
     if word in experiments:
         return newest(experiments[word])
     numbered = runs_dir() / word
-    if (numbered / "config.yaml").is_file():
+    if os.path.isfile(numbered / "config.yaml"):
         return numbered
-    if path.is_dir():
+    if os.path.isdir(path):
         inside = [run for run in path.glob("*/config.yaml") if run.parent.name.isdigit()]
         if inside:
             return newest(sorted((run.parent for run in inside), key=lambda run: int(run.name)))
     raise UserMistake(
-        f"run: '{word}' is neither a run folder nor an experiment in {runs_dir()}.{did_you_mean(word, experiments)} "
-        "`litlab list runs` shows all; `litlab fit CONFIG` makes one."
+        f"run: '{one_line(word, 100)}' is neither a run folder nor an experiment in {runs_dir()}."
+        f"{did_you_mean(word, experiments)} `litlab list runs` shows all; `litlab fit CONFIG` makes one."
     )
 
 

@@ -20,6 +20,15 @@ def check_trainer(options: dict[str, Any]) -> None:
         value = options.get(name)
         if isinstance(value, int) and value < (0 if name == "log_every_n_steps" else 1):
             raise MisconfigurationException(f"trainer.{name}: {value} is not possible; give 1 or more.")
+    interval = options.get("val_check_interval")
+    if isinstance(interval, (int, float)) and interval <= 0:
+        raise MisconfigurationException(
+            f"trainer.val_check_interval: {interval} is not possible; give batches from 1, or a fraction such as 0.5. "
+            "For no validation take --trainer.limit_val_batches 0."
+        )
+    clip = options.get("gradient_clip_val")
+    if isinstance(clip, (int, float)) and not clip >= 0:  # NaN is refused by this too
+        raise MisconfigurationException(f"trainer.gradient_clip_val: {clip} is not possible; give a number above 0.")
     if options.get("barebones"):
         raise MisconfigurationException(
             "trainer.barebones: it switches off the checkpoints and figures that a run is made of. "

@@ -17,7 +17,25 @@ _SECTIONS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping: YAML itself keeps the last without a word."""
+    """Refuses a key that stands twice in one mapping, of which YAML itself keeps the last without a word.
+
+    Refuses also an alias within what it names: that has no end.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.open: list[Any] = []
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor = getattr(event, "anchor", None)
+        refers = isinstance(event, yaml.AliasEvent)
+        if refers and anchor in self.open:
+            raise yaml.MarkedYAMLError(None, None, f"'*{anchor}' stands within what it names", event.start_mark)
+        self.open.append(anchor)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.open.pop()
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -90,11 +108,24 @@ def _section(part: Any, section: str, expected: str, path: Path, within: tuple[P
         for name in ("callbacks", "callbacks+"):
             entries = part.get(name)
             for entry in entries if isinstance(entries, list) else []:
-                if isinstance(entry, dict) and "class_path" not in entry:
+                named = entry.get("class_path") if isinstance(entry, dict) else entry
+                if not isinstance(named, str):
                     raise MisconfigurationException(
                         f"config: {entry} among trainer.callbacks in {path} names no class; begin it by `class_path:`."
                     )
+                _check_settings(entry, f"one of trainer.callbacks, {named},", path)
+    else:
+        _check_settings(part, f"`{section}:`", path)
     return part
+
+
+def _check_settings(part: Any, what: str, path: Path) -> None:
+    settings = part.get("init_args", {}) if isinstance(part, dict) else {}
+    if not isinstance(settings, dict):
+        given = "is empty" if settings is None else f"is {settings!r}"
+        raise MisconfigurationException(
+            f"config: `init_args:` of {what} in {path} {given}; write settings below it, or take it out."
+        )
 
 
 def _reason(error: yaml.YAMLError) -> str:

@@ -21,8 +21,11 @@ _BAD_CLASS = re.compile(r"Problem with given class_path '([^']+)':\s*(.+?)(?:\n\
 _EXPECTED = re.compile(r"Expected an? (?:<class '([^']+)'>|typing\.Literal\[(.+?)\](?:\.|\n|$))")
 _NO_SUBCLASS = re.compile(r"Import path does not correspond to a subclass of (\w+)")
 _NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)$")
-_VALUE = re.compile(r"Given value: (.+?)(?:\n|$)|Got value: (.+?)(?:\n|$)")
+_VALUE = re.compile(r"(?:Given|Got) value: ?(.*?)(?:\n|$)")
 _NO_VALUE = re.compile(r"argument (--[\w.]+)\S*: expected (?:one|at least one) argument")
+_NO_SETTINGS = re.compile(r"Unable to load config '(.*?)'")
+_REQUIRED = re.compile(r"arguments are required: ([\w.]+)")
+_GIVEN_CLASS = re.compile(r"class_path='(?:[\w.]+\.)?(\w+)', init_args=Namespace\(([^()]*)\)")
 _INNER = re.compile("\x02(.*?)\x03", re.S)
 
 _KINDS = {"model": ("models", "model"), "data": ("data", "data"), "trainer.callbacks": ("callbacks", "callback")}
@@ -55,6 +58,8 @@ def explain_inner(message: str, keys: Iterable[str]) -> str:
     if key is not None:
         listing = f" It takes {', '.join(known)}." if known else ""
         return f"\x02{{section}}: {{name}} has no setting '{key}'.{did_you_mean(key, known)}{listing}\x03"
+    if match := _REQUIRED.search(message):
+        return f"\x02{{section}}: {{name}} needs {match[1]}; give it by --{{section}}.{match[1]} VALUE.\x03"
     if sentence := _wrong_value(message):
         return f"\x02{{section}}.{sentence}\x03"
     return f"\x02{{section}}: {one_line(message)}\x03"
@@ -66,7 +71,11 @@ def explain(message: str, keys: Iterable[str], named: dict[str, str]) -> str:
     key = match[1] if (match := _KEY.search(message)) else ""
     section = next((name for name in _KINDS if key == name or key.startswith(f"{name}.")), "")
     if match := _INNER.search(message):
-        name = named.get(section, "").rpartition(".")[2] or f"the {_KINDS[section][1] if section else 'class'}"
+        name = (
+            named.get(section, "").rpartition(".")[2]
+            or _lacking(message, match[1])
+            or f"the {_KINDS[section][1] if section else 'class'}"
+        )
         return match[1].replace("{section}", section or key).replace("{name}", name)
     if match := _UNRECOGNISED.search(message):
         return _unknown_option(match[1], known)
@@ -86,6 +95,8 @@ def explain(message: str, keys: Iterable[str], named: dict[str, str]) -> str:
         )
     if match := _NO_VALUE.search(message):
         return f"{match[1]} needs a value after it."
+    if key == "trainer" and (match := _NO_SETTINGS.search(message)):
+        return f"trainer: '{match[1]}' is no config file; give its settings one by one, as in --trainer.max_epochs 5."
     if "required" in message:
         missing = one_line(message).rpartition(": ")[2]
         return f"{missing} is missing. A config names a `model:` and a `data:`; `litlab list` shows what there is."
@@ -97,11 +108,18 @@ def _unknown(message: str) -> str | None:
     return next(group for group in match.groups() if group) if match else None
 
 
+def _lacking(message: str, sentence: str) -> str:
+    """Of several callbacks the one without the setting that the sentence says is needed."""
+    needed = re.search(r" needs ([\w.]+);", sentence)
+    given = _GIVEN_CLASS.findall(message) if needed else []
+    return next((name for name, settings in given if needed and f"{needed[1]}=None" in settings), "")
+
+
 def _wrong_value(message: str) -> str | None:
     key, value = _KEY.search(message), _VALUE.search(message)
     if key is None or value is None:
         return None
-    name, given = key[1], one_line(value[1] or value[2], 100)
+    name, given = key[1], one_line(value[1], 100)
     if nested := _NESTED.search(given):
         name, given = f"{name}.{nested[1]}", nested[2]
     if match := _NO_SUBCLASS.search(message):
@@ -118,6 +136,8 @@ def _wrong_value(message: str) -> str | None:
     if name == "seed_everything":
         kinds = ["a whole number"]
     kinds.sort(key=lambda kind: kind == "null")
+    if kinds == ["null"] and not choices:
+        kinds = [f"a class {_CLASS_PATH}"]
     expected = " or ".join(dict.fromkeys([*choices, *kinds]))
     hint = did_you_mean(given, choices)
     return f"{name}: '{given}' is not possible{f'; expected {expected}' if expected else ''}.{hint}"

@@ -114,7 +114,12 @@ def check_launch(verb: str) -> None:
     if launch is not None:
         return
     tasks = facts.get("SLURM_NTASKS", "1")
-    if tasks.isdigit() and int(tasks) > 1 and "SLURM_STEP_ID" not in facts and not _interactive():
+    if not tasks.isdecimal() and not _interactive():
+        raise MisconfigurationException(
+            f"SLURM_NTASKS: {tasks!r} is no number of tasks. Unset SLURM_NTASKS for a single process, or start "
+            "litlab by srun, which sets it."
+        )
+    if tasks.isdecimal() and int(tasks) > 1 and "SLURM_STEP_ID" not in facts and not _interactive():
         raise MisconfigurationException(
             f"SLURM has {tasks} tasks for this job, but litlab was not started by srun and would wait for the others. "
             "Start `srun litlab ...` (docs/scaling.md), or unset SLURM_NTASKS for a single process."

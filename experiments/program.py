@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from callbacks import Stopped, TrainingFailed
+from experiments.catalogue import ROOMS
 from experiments.cli import LitlabCLI
 from experiments.launch import FailedElsewhere, end_others, first_to_say
 from experiments.memory import advice, lack_within
@@ -94,6 +96,12 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
             if first_to_say():
                 say(f"litlab: {place}: no valid Python ({error.msg}). Mend it there.")
             return MISTAKE
+        if (package := _package_missing(error)) and not debug:
+            _forget_empty_run(cli)
+            if first_to_say():
+                reason = one_line(str(error).partition(" Requirement ")[0]).rstrip(".")
+                say(f"litlab: {reason}. Install it, by `pip install {package}`, or leave out what asks for it.")
+            return MISTAKE
         lack = lack_within(error)
         if debug or lack is None:
             return _fault(cli, debug)
@@ -120,6 +128,15 @@ def _fault(cli: LitlabCLI | None, debug: bool) -> int:
     say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
     _say_folder(cli)
     return FAILED
+
+
+def _package_missing(error: Exception) -> str:
+    """Name of the package that a class asked for while it ran and that is not installed, else ''."""
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    quoted = re.search(r"Requirement '([\w-]+)", str(error))  # Lightning's own words; they carry no name
+    package = (quoted[1] if quoted else error.name or "").partition(".")[0]
+    return "" if package in ("experiments", *ROOMS.values()) else package
 
 
 def _say_resume(cli: LitlabCLI | None) -> None:

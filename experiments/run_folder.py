@@ -16,6 +16,8 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+_LONGEST_NAME = 255  # bytes; what file systems commonly take
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -67,7 +69,7 @@ class RunFolder:
         each gets a number of its own. An absolute path: the run must not follow a later `chdir`.
         """
         parent = runs_dir.resolve() / _check_name(experiment)
-        made = tuple(folder for folder in (parent, *parent.parents) if not folder.exists())
+        made = tuple(folder for folder in (parent, *parent.parents) if not os.path.exists(folder))
         try:
             parent.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
@@ -156,13 +158,13 @@ class RunFolder:
 
 def read_results(folder: RunFolder) -> list[dict[str, Any]]:
     """All records of results.json, oldest first."""
-    if not folder.results.is_file():
+    if not folder.results.exists():
         return []
     try:
         records: list[dict[str, Any]] = json.loads(folder.results.read_text(encoding="utf-8"))
-        if not isinstance(records, list):
+        if not isinstance(records, list) or not all(isinstance(one, dict) and "verb" in one for one in records):
             raise ValueError("no list of results")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise MisconfigurationException(
             f"run: {folder.results} is damaged ({error}). Move it away; figures can be made again."
         ) from error
@@ -183,9 +185,15 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def _check_name(experiment: str) -> str:
-    if not experiment or experiment.startswith(".") or any(c in experiment for c in "/\\\0"):
+    if len(experiment.encode(errors="replace")) > _LONGEST_NAME:
         raise MisconfigurationException(
-            f"experiment: '{experiment}' cannot be a folder's name; use letters, digits, - and _."
+            f"experiment: '{experiment[:20]}...' is too long for a folder's name ({len(experiment)} characters). "
+            "Give a shorter one by --experiment NAME."
+        )
+    unfit = not experiment.strip() or experiment.startswith(".") or not experiment.isprintable()
+    if unfit or any(c in experiment for c in "/\\"):
+        raise MisconfigurationException(
+            f"experiment: {experiment!r} cannot be a folder's name; use letters, digits, - and _ in --experiment NAME."
         )
     return experiment
 

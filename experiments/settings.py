@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -102,8 +103,8 @@ def read_settings(config: Any, model: LightningModule, has_validation: bool) -> 
                 "Set --data.val_split, or --patience null."
             )
         monitor = None
-    if config.min_delta < 0:
-        raise MisconfigurationException(f"min_delta: {config.min_delta} is negative; give 0 or more.")
+    if not 0 <= config.min_delta < math.inf:
+        raise MisconfigurationException(f"min_delta: {config.min_delta} is not possible; give 0 or more.")
     mode = _mode(monitor, config.mode)
     return FitSettings(
         config.experiment,

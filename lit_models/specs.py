@@ -187,6 +187,8 @@ def _check_value(parameter: inspect.Parameter, value: Any, what: str) -> None:
         raise MisconfigurationException(f"{what}: {parameter.name}={value!r} must be {kind}.")
     if isinstance(value, float) and math.isnan(value):
         raise MisconfigurationException(f"{what}: {parameter.name} is NaN; give a number.")
+    if parameter.name == "lr" and isinstance(value, float) and math.isinf(value):
+        raise MisconfigurationException(f"{what}: lr is infinite; give a number such as 0.001.")
 
 
 def build(target: Callable[..., Any], arguments: tuple[Any, ...], settings: Mapping[str, Any], what: str) -> Any:

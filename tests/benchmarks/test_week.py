@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,8 +28,9 @@ def work(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
 
 def test_forty_runs_leave_nothing_alive_and_nothing_behind(work: Path) -> None:
     before, seen = week.handlers(), []
-    first, last = week.week(40, 40, lambda number, _: seen.append(number))
+    first, settled, last = week.week(40, 40, lambda number, _: seen.append(number))
     assert seen == [20, 40]
+    assert settled is first
     assert last.grown(first) == {}
     assert (last.trainers, last.modules, last.data, last.figures, last.children) == (0, 0, 0, 0, 0)
     assert last.tensors <= 1
@@ -54,3 +57,28 @@ def test_what_stays_alive_and_what_is_left_behind_is_seen(work: Path) -> None:
     kept.pop().close()
     del os.environ["LITLAB_STRAY"]
     assert megabytes("VmRSS") > 100
+
+
+@pytest.mark.parametrize(("growth", "code"), [(59.0, 0), (61.0, 1)])
+def test_memory_that_grows_decides_the_exit_code(
+    growth: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = iter([100.0, 100.0 + growth, 100.0 + growth])
+    monkeypatch.setattr(week, "megabytes", lambda _: next(sizes))
+    monkeypatch.setattr(week, "KINDS", (lambda: None,))
+    before = outside()
+    assert week.main(["--fits", "2", "--every", "2"]) == code
+    assert ("memory grew" in capsys.readouterr().out) == bool(code)
+    assert outside() == before
+
+
+def test_a_few_runs_are_compared_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(week, "KINDS", (lambda: sys.path.append("more"),))
+    assert week.main(["--fits", "3"]) == 1
+    assert "python_path grew" in capsys.readouterr().out
+
+
+def outside() -> tuple[object, ...]:
+    """What the benchmark sets for its own time beside what a run does."""
+    return os.environ.get("TMPDIR"), tempfile.tempdir, logging.root.manager.disable, os.getcwd()

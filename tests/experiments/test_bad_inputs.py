@@ -17,6 +17,7 @@ from tests.experiments.bad_inputs.configs import CONFIGS
 from tests.experiments.bad_inputs.data_files import FILES
 from tests.experiments.bad_inputs.environments import ENVIRONMENTS
 from tests.experiments.bad_inputs.flags import FLAGS
+from tests.experiments.bad_inputs.oddities import ODDITIES
 from tests.experiments.bad_inputs.own_parts import OWN
 from tests.experiments.bad_inputs.pictures import PICTURES
 from tests.experiments.bad_inputs.shelf import RUN_WORDS, fill
@@ -24,7 +25,7 @@ from tests.experiments.bad_inputs.trainer_flags import TRAINER
 from tests.experiments.bad_inputs.verbs import VERBS
 from tests.experiments.conftest import Command
 
-TABLES = (FLAGS, TRAINER, CONFIGS, CHECKPOINTS, FILES, PICTURES, OWN, ENVIRONMENTS, VERBS)
+TABLES = (FLAGS, TRAINER, CONFIGS, CHECKPOINTS, FILES, PICTURES, OWN, ENVIRONMENTS, VERBS, ODDITIES)
 TABLE: dict[str, Bad] = {name: bad for table in TABLES for name, bad in table.items()}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.catalogue import runs_dir
 from tests.experiments.conftest import Command
 
 TORCH_FREE = [
@@ -100,3 +101,9 @@ def test_info_tells_versions_devices_and_data(litlab: Command, tiny_data: Path) 
     assert result.code == 0
     for word in ("torch", "lightning", "cores", f"found in {tiny_data}", "digits"):
         assert word in result.out
+
+
+def test_the_home_folder_may_be_short_in_the_runs_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LITLAB_RUNS_DIR", "~/mine")
+    assert runs_dir() == tmp_path / "mine"

@@ -52,6 +52,7 @@ def fill(shelf: Path) -> None:
     makers.make_image_folder(shelf / "pictures/pictures", train=100, test=20, size=8)
     texts = {
         "config/mine.yaml": CONFIG,
+        "hidden/.hidden.yaml": CONFIG,
         "more/more.yaml": "trainer: {max_epochs: 2}\n",
         "story/story.txt": "one two three four five six seven " * 20,
         "own/my_net.py": NET,
