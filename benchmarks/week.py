@@ -15,6 +15,7 @@ import argparse
 import gc
 import io
 import logging
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -210,6 +211,8 @@ def apart(temporary: Path, work: Path) -> Iterator[None]:
     """Work in these folders, without the notes of single runs; afterwards everything is as it was."""
     folder, variable = os.getcwd(), os.environ.get("TMPDIR")
     known, level = tempfile.tempdir, logging.root.manager.disable
+    # Worker processes meet at sockets in a folder that Python chooses once: not in the one that goes with this week.
+    multiprocessing.util.get_temp_dir()
     tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     logging.disable(logging.INFO)
     os.chdir(work)

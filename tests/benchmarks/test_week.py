@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing.util
 import os
 import sys
 import tempfile
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.slow
 def work(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     """A working folder with a temporary folder of its own, empty."""
     (workshop / "tmp").mkdir()
+    multiprocessing.util.get_temp_dir()  # before the patch: later tests use it too
     monkeypatch.setattr(tempfile, "tempdir", str(workshop / "tmp"))
     return workshop
 
