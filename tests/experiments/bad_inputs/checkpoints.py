@@ -156,7 +156,7 @@ CHECKPOINTS: dict[str, Bad] = {
         (str(BEST), "version"), "Take", checkpoint(without("pytorch-lightning_version"))
     ),
     "start from another optimizer": Bad(
-        f"{START} --model.optimizer=sgd", (str(BEST), "optimizer"), "Give --model.optimizer adam", START, given="run"
+        f"{START} --model.optimizer=sgd", (str(BEST), "optimizer"), "Give --model.optimizer Adam", START, given="run"
     ),
     "start from another model": Bad(
         f"{START} --model.hidden=[8]", "belongs to another model", "--model options", START, given="run"
