@@ -12,10 +12,14 @@ from experiments.run_folder import RunFolder
 from experiments.words import say, shown
 
 
+class FolderTaken(TrainingFailed):
+    """The folder of this name is another run's by now: nothing in it may be touched."""
+
+
 class KeptFolder(NoStepHooks, Callback):
     """Holds the settings of a run in memory and looks for its folder before each checkpoint is written.
 
-    Where another run has taken the number meanwhile, it raises TrainingFailed: two runs never share a folder.
+    Where another run has taken the number meanwhile, it raises FolderTaken: two runs never share a folder.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -34,7 +38,7 @@ class KeptFolder(NoStepHooks, Callback):
         if not trainer.is_global_zero or self._identity is None:
             return
         if self._folder.identity() not in (None, self._identity):
-            raise TrainingFailed(
+            raise FolderTaken(
                 f"{shown(self._folder.path)} was deleted while this run trains, and another run has taken its place. "
                 "This one ends, so that they do not mix; start it again."
             )

@@ -27,6 +27,11 @@ _PATIENCE = timedelta(hours=6)  # the first process may have images to decode be
 _FAILED = "failed"
 _GRACE = 5.0  # seconds for other processes to end by themselves
 
+# Before the name of a value in the environment of processes that Lightning starts.
+_HANDED = "LITLAB_HANDED_"
+_times: Counter[str] = Counter()  # commands of this process, and values handed on, by name
+_served: list[TCPStore] = []
+
 
 class FailedElsewhere(Exception):  # noqa: N818 - says what happened
     """The process that decides for all has failed, and has said why."""
@@ -141,12 +146,6 @@ def check_launch(verb: str) -> None:
 def _interactive() -> bool:
     """Whether SLURM gave a shell, in which commands are typed: then its tasks are not litlab's processes."""
     return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-
-
-# Before the name of a value in the environment of processes that Lightning starts.
-_HANDED = "LITLAB_HANDED_"
-_times: Counter[str] = Counter()
-_served: list[TCPStore] = []
 
 
 def launch_options(given: Mapping[str, Any]) -> dict[str, Any]:

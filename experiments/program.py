@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from callbacks import Stopped, TrainingFailed
 from experiments.catalogue import ROOMS
 from experiments.cli import LitlabCLI
+from experiments.kept_folder import FolderTaken
 from experiments.launch import FailedElsewhere, end_others, first_to_say
 from experiments.memory import advice, lack_within
 from experiments.mistake import UserMistake
@@ -55,6 +56,8 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
     except FailedElsewhere:
         return FAILED
     except TrainingFailed as failure:
+        if cli is not None and isinstance(failure, FolderTaken):
+            cli.claimed = None
         if first_to_say():
             if debug:
                 traceback.print_exc()

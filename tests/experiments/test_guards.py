@@ -16,6 +16,7 @@ from experiments.memory import advice, lack_within
 from tests.experiments.conftest import Command
 
 DAMAGE = """
+import json
 import shutil
 from pathlib import Path
 import torch
@@ -52,6 +53,19 @@ class Deletes(Callback):
         if trainer.current_epoch == 1:
             while Path(trainer.default_root_dir).exists():  # TensorBoard may write while it goes
                 shutil.rmtree(trainer.default_root_dir, ignore_errors=True)
+
+
+class Replaced(Callback):
+    "Another run takes the folder's place after the first epoch, and has not trained yet."
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            folder = Path(trainer.default_root_dir)
+            record = json.loads((folder / "environment.json").read_text())
+            while folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / "environment.json").write_text(json.dumps({**record, "seed": 7}))
+            (folder / "config.yaml").write_text("another's")
 
 
 class Hungry(LitMLP):
@@ -156,6 +170,15 @@ def test_a_folder_deleted_while_training_is_made_anew(damage: Path, litlab: Comm
     assert litlab("test", "mlp_digits").code == 0
     longer = litlab("resume", "mlp_digits", "--trainer.max_epochs=4", "--extend_schedule=hold")
     assert longer.code == 0, longer.err
+
+
+def test_a_folder_that_is_another_runs_by_now_is_left_alone(damage: Path, litlab: Command) -> None:
+    result = litlab("fit", "mlp_digits", *SHORT, "--trainer.callbacks+=damage.Replaced", "--trainer.logger=false")
+    assert result.code == 1
+    assert "another run has taken its place" in result.err
+    assert "what was done until then" not in result.err
+    assert (damage / "runs/mlp_digits/0/config.yaml").read_text() == "another's"
+    assert not list((damage / "runs/mlp_digits/0").glob("checkpoints/*.ckpt"))
 
 
 def test_lack_of_memory_says_what_needs_less(damage: Path, litlab: Command) -> None:
