@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import multiprocessing.util
 import os
@@ -30,12 +29,14 @@ def work(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
 
 def test_forty_runs_leave_nothing_alive_and_nothing_behind(work: Path) -> None:
     before, seen = week.handlers(), []
+    alive = week.Alive.now(work / "runs", work / "tmp")  # with what other tests of this process hold
     first, settled, last = week.week(40, 40, lambda number, _: seen.append(number))
     assert seen == [20, 40]
     assert settled is first
     assert last.grown(first) == {}
-    assert (last.trainers, last.modules, last.data, last.figures, last.children) == (0, 0, 0, 0, 0)
-    assert last.tensors <= 1
+    kept = set(last.grown(alive)) & {"trainers", "modules", "data", "figures", "children"}
+    assert kept == set()
+    assert last.tensors - alive.tensors <= 1
     assert last.rss - first.rss < 25, "MiB in 20 runs"
     assert week.handlers() == before
     assert week.strays(work / "runs", work / "tmp") == []
@@ -45,7 +46,7 @@ def test_forty_runs_leave_nothing_alive_and_nothing_behind(work: Path) -> None:
 
 
 def test_what_stays_alive_and_what_is_left_behind_is_seen(work: Path) -> None:
-    gc.collect()
+    week._fit()  # what the first run in a process leaves for good, and what earlier tests left until the next one
     runs, temporary = work / "runs", work / "tmp"
     before = week.Alive.now(runs, temporary)
     run = week._fit()
