@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slow check clean
 
 # Trains the embedded demo, tests its best weights, and says where to look.
 demo: .venv/installed
@@ -10,7 +10,11 @@ demo: .venv/installed
 	@echo 'go on   . .venv/bin/activate     (then `litlab`, `tensorboard` and the rest are at hand)'
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+
+# Those that train for longer, or start programs and several processes.
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest --numprocesses 2 -m slow
 
 # What CI asks for beside the tests.
 check: .venv/installed-dev

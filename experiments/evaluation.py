@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 import warnings
@@ -20,7 +19,7 @@ from experiments.checkpoint import Weights
 from experiments.defaults import everyday_callbacks, users_callbacks
 from experiments.launch import slurm_plugins
 from experiments.machine import Choice
-from experiments.run_folder import RunFolder, read_results
+from experiments.run_folder import RunFolder, read_environment, read_results
 from experiments.run_tensorboard import RunTensorBoard
 from experiments.scored import ScoredSamples
 from experiments.words import count, one_line, shown, sizes_text
@@ -226,8 +225,8 @@ def _kept(folder: RunFolder | None) -> dict[str, Any]:
     if folder is None or not folder.environment.is_file():
         return {}
     try:
-        kept: dict[str, Any] = json.loads(folder.environment.read_text(encoding="utf-8")).get("data") or {}
-    except (OSError, ValueError, AttributeError) as error:
+        kept: dict[str, Any] = read_environment(folder.environment).get("data") or {}
+    except (OSError, ValueError) as error:
         raise MisconfigurationException(
             f"run: {shown(folder.environment)} is damaged ({one_line(str(error), 100)}); it says with which data the "
             "run was trained. Put it back, or move it away to go on without."

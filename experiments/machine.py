@@ -23,6 +23,7 @@ from experiments import machine_facts
 from experiments.launch import hand_on
 from experiments.machine_kept import decide_once, key_of
 from experiments.machine_probe import speed_up
+from experiments.run_folder import read_environment
 
 RULE = 1  # of the rule below: another number has every machine decide anew
 CLEARLY = 1.3  # times faster that bf16 must be; the optimizer, which is not timed, takes its share of the gain
@@ -185,8 +186,8 @@ def _threads_are_set() -> bool:
 def of_run(environment: Path | None, options: Mapping[str, Any], wishes: Wishes) -> Choice:
     """The choice that a run recorded, for scoring its weights; float32 where there is no record."""
     try:
-        record = json.loads(environment.read_text(encoding="utf-8"))["chosen"] if environment is not None else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_environment(environment).get("chosen") or {} if environment is not None else {}
+    except (OSError, ValueError):
         record = {}
     given = options.get("precision") is not None or options.get("plugins") is not None
     layout = bool(record.get("channels_last")) if wishes.channels_last is None else wishes.channels_last

@@ -18,7 +18,7 @@ from experiments.checkpoint import Weights
 from experiments.circumstances import circumstances, differs_words
 from experiments.comparing import Comparison, check_reference, compare
 from experiments.launch import hand_on
-from experiments.run_folder import RunFolder, read_results, sha256
+from experiments.run_folder import RunFolder, read_environment, read_results, sha256
 from experiments.words import shown
 
 _ACCELERATORS = {"CPUAccelerator": "cpu", "CUDAAccelerator": "cuda", "MPSAccelerator": "mps"}
@@ -135,10 +135,9 @@ def _record(folder: RunFolder) -> dict[str, Any]:
             "a new run by `litlab fit CONFIG`."
         )
     try:
-        found = json.loads(folder.environment.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not isinstance(found.get("versions"), dict):
-            raise ValueError
-    except (OSError, ValueError) as error:
+        found = read_environment(folder.environment)
+        found["versions"]
+    except (OSError, ValueError, KeyError) as error:
         raise MisconfigurationException(
             f"rerun: {shown(folder.environment)} is missing or damaged; it says on what and with which data the run "
             f"was trained. Put it back, or take the settings alone: `litlab fit {shown(folder.config)}`."

@@ -17,7 +17,7 @@ from callbacks import NoStepHooks, whole_file
 from experiments import environment
 from experiments.checkpoint import Weights
 from experiments.config_files import read_config
-from experiments.run_folder import RunFolder, read_results
+from experiments.run_folder import RunFolder, read_environment, read_results
 from experiments.words import count, did_you_mean
 from lit_models import ends_with_run, plan_anew
 
@@ -117,11 +117,11 @@ class Resumed:
     def record(self) -> dict[str, Any]:
         """The run's environment.json; raises in words where it is missing or damaged."""
         try:
-            found: dict[str, Any] = json.loads(self.folder.environment.read_text(encoding="utf-8"))
-            found["versions"], found["chosen"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if self.weights.path is None and self.folder.environment.is_file() and not isinstance(error, ValueError):
+            found = read_environment(self.folder.environment)
+            if "chosen" not in found and self.weights.path is None:
                 return found  # killed before anything was chosen
+            found["versions"], found["chosen"]
+        except (OSError, ValueError, KeyError) as error:
             raise MisconfigurationException(
                 f"resume: {self.folder.environment} is missing or damaged; it says with which data and in what "
                 "precision the run was trained. Put it back, or start a new run: "

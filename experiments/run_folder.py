@@ -125,7 +125,7 @@ class RunFolder:
     def identity(self) -> list[Any] | None:
         """What tells this run from another one of the same number; None where the folder is gone or damaged."""
         try:
-            record = json.loads(self.environment.read_text(encoding="utf-8"))
+            record = read_environment(self.environment)
             return [record["started"], record["command"], record["seed"]]
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -154,6 +154,33 @@ class RunFolder:
             number += 1
             path = self.path / f"{stem}-{number}{suffix}"
         return path
+
+
+# What the entries of environment.json are, by dotted name; one that is missing or null was not known.
+_ENTRIES: dict[str, type] = {
+    "git": dict, "sources": dict, "versions": dict, "hardware": dict, "data": dict, "data.sizes": dict,
+    "data.sha256": dict, "chosen": dict, "chosen.devices": int, "chosen.threads": int, "chosen.accelerator": str,
+    "chosen.precision": str, "objects": list, "resumed": list, "started_from": dict, "started_from.checkpoint": str,
+    "started_from.sha256": str,
+}  # fmt: skip
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """What environment.json says; raises ValueError naming the entry that cannot be, OSError without the file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("it is no table")
+    for name, kind in _ENTRIES.items():
+        value: Any = content
+        for part in name.split("."):
+            value = None if value is None else value.get(part)
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"its `{name}` is {json.dumps(value)[:40]}")
+    for part in content.get("resumed") or []:
+        changed = part.get("changed", {}) if isinstance(part, dict) else None
+        if not isinstance(changed, dict) or not all(isinstance(v, list) and len(v) == 2 for v in changed.values()):
+            raise ValueError(f"its `resumed` holds {json.dumps(part)[:40]}")
+    return content
 
 
 def read_results(folder: RunFolder) -> list[dict[str, Any]]:

@@ -43,12 +43,14 @@ def test_the_console_script_tests(trained: Path) -> None:
     assert "test/acc    0.9" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_console_script_validates(trained: Path) -> None:
     done = run(SCRIPT, "validate", "runs/mlp_digits/0", cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "scored: validation, 287 samples" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_console_script_predicts(trained: Path) -> None:
     done = run(SCRIPT, "predict", "mlp_digits", cwd=trained)
     assert done.returncode == 0, done.stderr
@@ -68,6 +70,7 @@ def test_a_mistake_ends_with_code_2_and_one_line(trained: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_code_130(tmp_path: Path) -> None:
     import signal
     import time

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import multiprocessing.util
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import week
 from benchmarks.memory import megabytes
@@ -45,20 +48,21 @@ def test_forty_runs_leave_nothing_alive_and_nothing_behind(work: Path) -> None:
     assert len(list((work / "runs").glob("*/*/figures"))) == 4, "the kind that draws did"
 
 
-def test_what_stays_alive_and_what_is_left_behind_is_seen(work: Path) -> None:
-    week._fit()  # what the first run in a process leaves for good, and what earlier tests left until the next one
+def test_what_stays_alive_and_what_is_left_behind_is_seen(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, temporary = work / "runs", work / "tmp"
     before = week.Alive.now(runs, temporary)
     run = week._fit()
-    kept = [run.model, run.data, open(os.devnull)]  # noqa: SIM115
-    os.environ["LITLAB_STRAY"] = "1"
+    # More than what earlier tests of this process held and let go meanwhile.
+    kept = [copy.deepcopy((run.model, run.data, torch.zeros(1))) for _ in range(50)]
+    monkeypatch.setenv("LITLAB_STRAY", "1")
     (run.path / "checkpoints/best.ckpt.1.part").touch()
     (temporary / "forgotten").touch()
-    grown = week.Alive.now(runs, temporary).grown(before)
+    with ExitStack() as files:
+        for _ in kept:
+            files.enter_context(open(os.devnull))
+        grown = week.Alive.now(runs, temporary).grown(before)
     for name in ("tensors", "modules", "data", "open_files", "environment", "stray_files"):
         assert name in grown, name
-    kept.pop().close()
-    del os.environ["LITLAB_STRAY"]
     assert megabytes("VmRSS") > 100
 
 

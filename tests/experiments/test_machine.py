@@ -165,7 +165,7 @@ def test_what_a_run_recorded_is_what_its_weights_are_scored_in(tmp_path: Path) -
     choice = machine.of_run(record, {}, Wishes())
     assert (choice.precision, choice.channels_last, choice.threads) == ("bf16-mixed", True, 1)
     assert machine.of_run(record, {"precision": "32-true"}, Wishes()).precision is None
-    for text in ("", "{}", "[]", '{"chosen": {"precision": "13-odd"}}'):
+    for text in ("", "{}", "[]", '{"chosen": []}', '{"chosen": {"precision": "13-odd"}}'):
         record.write_text(text)
         assert machine.of_run(record, {}, Wishes()).precision == "32-true"
     assert machine.of_run(None, {}, Wishes()).precision == "32-true"

@@ -66,6 +66,7 @@ def test_hyper_parameters_that_could_not_be_loaded_again_are_refused_before_trai
     assert not (workshop / "runs").exists()
 
 
+@pytest.mark.slow
 def test_importing_fit_imports_no_torch_and_a_users_own_folders_do_not_get_in_the_way(workshop: Path) -> None:
     for name in ("configs", "datamodules"):
         (workshop / name).mkdir()

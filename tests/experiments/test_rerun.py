@@ -52,7 +52,13 @@ def _flags_as_before() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("extra", [(), ("--trainer.deterministic=true",)], ids=["as it is", "deterministic"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param((), id="as it is"),
+        pytest.param(("--trainer.deterministic=true",), id="deterministic", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_repeats_bit_for_bit(
     litlab: Command, workshop: Path, kind: str, extra: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -100,6 +106,7 @@ def test_without_check_it_only_trains(litlab: Command, workshop: Path) -> None:
     assert "check" not in environment(AGAIN)["rerun_of"]
 
 
+@pytest.mark.slow
 def test_the_machines_choices_are_taken_over(litlab: Command, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("cnn_fashion_mnist", *FILES, "--trainer.max_epochs=1")
     assert litlab("fit", *words, "--trainer.precision=bf16-mixed", "--threads=2").code == 0
@@ -210,6 +217,9 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_made(litlab: Comm
     weights = (AGAIN / "checkpoints/best.ckpt").read_bytes()
     (AGAIN / "checkpoints/best.ckpt").write_bytes(weights[:2000])
     assert "cannot be loaded: it is damaged" in litlab("rerun", str(AGAIN), "--check").sentence
+    for spoilt in ({"chosen": {"devices": "two"}}, {"started_from": {"checkpoint": 3}}, {"resumed": [{"changed": 1}]}):
+        (AGAIN / "environment.json").write_text(json.dumps(environment(RUN) | spoilt))
+        assert "environment.json is missing or damaged" in litlab("rerun", str(AGAIN), "--check").sentence
     (AGAIN / "environment.json").write_text("{")
     assert "environment.json is missing or damaged" in litlab("rerun", str(AGAIN)).sentence
     (AGAIN / "config.yaml").unlink()
