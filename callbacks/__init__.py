@@ -3,8 +3,8 @@
 from callbacks.activations import Activations
 from callbacks.averaged_views import AveragedViews
 from callbacks.averaged_weights import AveragedWeights
+from callbacks.best_checkpoint import BestCheckpoint, unknown_monitor
 from callbacks.chart_layout import ChartLayout
-from callbacks.checkpoints import BestCheckpoint, LastCheckpoint, unknown_monitor
 from callbacks.classification_evidence import ClassificationEvidence
 from callbacks.decision_regions import DecisionRegions
 from callbacks.embeddings import Embeddings
@@ -15,6 +15,7 @@ from callbacks.feature_maps import FeatureMaps
 from callbacks.generated_text import GeneratedText
 from callbacks.gradients import Gradients
 from callbacks.hyper_parameters import HyperParameters
+from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.model_graph import ModelGraph
 from callbacks.predictions import PredictionWriter
 from callbacks.progress import PlainProgress, TerminalProgress, progress_bar

@@ -89,10 +89,10 @@ class StopSignals(NoStepHooks, Callback):
         self._before = {}
 
 
-def was_saved(trainer: Trainer) -> bool:
-    """Whether the disk took last.ckpt the last time that it was written."""
+def was_saved(trainer: Trainer, name: str = "last.ckpt") -> bool:
+    """Whether the disk took this checkpoint the last time that it was written."""
     failed: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "failed", {})
-    return not any(path.name == "last.ckpt" for path in failed)
+    return not any(path.name == name for path in failed)
 
 
 def agreed(trainer: Trainer, asked: int | None) -> int | None:

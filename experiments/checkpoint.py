@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.run_folder import RunFolder, sha256
 from experiments.version import CHECKPOINT_FORMAT, VERSION
-from experiments.words import one_line
+from experiments.words import count, one_line
 from lit_models.optimizers import known_optimizer
 
 _KINDS: dict[str, type] = {
@@ -47,12 +47,26 @@ class Weights:
     @cached_property
     def content(self) -> dict[str, Any]:
         """What the file holds; raises in words when it cannot be read safely."""
+        self._file  # noqa: B018 - noted before it is read
         return {} if self.path is None else read(self.path)
+
+    @cached_property
+    def _file(self) -> tuple[int, int] | None:
+        return None if self.path is None else _identity(self.path)
+
+    def replaced(self) -> bool:
+        """Whether the file is another one by now than the one that was read."""
+        return self.path is not None and _identity(self.path) != self._file
 
     @property
     def epoch(self) -> int | None:
         """Number of the epoch that the weights were saved in, counted from 0 as in metrics.csv."""
         return self.content.get("epoch")
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of epochs that were over when it was saved."""
+        return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]) if self.content else 0
 
     @property
     def epoch_shown(self) -> str:
@@ -114,6 +128,14 @@ class Weights:
                 f"Give --model.optimizer {theirs}, or another checkpoint."
             )
 
+    def check_length(self, epochs: int | None) -> None:
+        """Refuse to begin from a checkpoint that has as many epochs as the run is to have."""
+        if self.path is not None and epochs is not None and 0 <= epochs <= self.epochs_done:
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} has {count(self.epochs_done, 'epoch')} already, and they count. "
+                f"--trainer.max_epochs must be more, not {epochs}."
+            )
+
     def check_start(self, model: LightningModule) -> float | None:
         """For a new run that begins here: another schedule is refused; another learning rate is given back."""
         then, now = self.settings, dict(model.hparams)
@@ -142,6 +164,14 @@ class Weights:
         return dict(self.content.get("hyper_parameters") or {})
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def _shape(value: Any) -> str:
     """Sizes of a tensor; what is none (the extra state of a module) has no shape to compare."""
     return "x".join(map(str, value.shape)) or "a number" if isinstance(value, torch.Tensor) else "no tensor"
@@ -149,6 +179,10 @@ def _shape(value: Any) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """A checkpoint as plain data, its tensors mapped from the file."""
+    if path.is_dir():
+        raise MisconfigurationException(
+            f"checkpoint: {path} is a folder, but not of a run. Give one, or a file; {_RUNS}."
+        )
     if not path.is_file():
         raise MisconfigurationException(f"checkpoint: {path} is not there. Give a file or a run folder; {_RUNS}.")
     try:

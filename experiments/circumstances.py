@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from experiments.resuming import as_typed, differences
+from experiments.checkpoint import Weights
+from experiments.differences import as_typed, differences
 from experiments.run_folder import RunFolder
 
 Differs = dict[str, dict[str, list[Any]]]  # kind -> name -> [there, here]
@@ -28,7 +29,7 @@ def circumstances(there: RunFolder, here: RunFolder) -> tuple[Differs, list[str]
     code = _unequal(*codes)
     hardware = _unequal(_part(old, "hardware"), _part(new, "hardware"), ("system", "processor", "cores", "gpus"))
     chosen = _part(old, "chosen"), _part(new, "chosen")
-    documents = [yaml.safe_load(folder.config.read_text(encoding="utf-8")) for folder in (there, here)]
+    documents = [_settings(folder) for folder in (there, here)]
     settings = {as_typed(name): list(values) for name, values in differences(*documents).items()}
     start = [(record.get("started_from") or {}).get("sha256") for record in (old, new)]
     if start[0] != start[1]:
@@ -55,6 +56,12 @@ def circumstances(there: RunFolder, here: RunFolder) -> tuple[Differs, list[str]
     sides = {"code": codes, "data": hashes}
     unknown = [kind for kind, (was, now) in sides.items() if not was.keys() & now.keys()]
     return {kind: names for kind, names in found.items() if names}, unknown
+
+
+def _settings(folder: RunFolder) -> Any:
+    """What the weights were trained with, as their checkpoint says; config.yaml may have been edited since."""
+    kept = Weights(folder.last, folder).content.get("config") if folder.last.is_file() else None
+    return yaml.safe_load(kept if isinstance(kept, str) else folder.config.read_text(encoding="utf-8"))
 
 
 def differs_words(differs: Differs) -> list[str]:

@@ -19,10 +19,11 @@ from experiments.catalogue import runs_dir
 from experiments.checks import check_plain, check_trainer
 from experiments.comparing import Comparison
 from experiments.config_files import read_config
+from experiments.differences import as_typed
 from experiments.explain import trainer_refusal
 from experiments.facts import FACTS, FactLinks
 from experiments.front import main
-from experiments.launch import check_launch, check_program, launch_options, leave_group, open_exchange
+from experiments.launch import check_launch, check_program, hand_on, launch_options, leave_group, open_exchange
 from experiments.machine_facts import processes
 from experiments.mistake import mistake_within
 from experiments.parser import LitlabParser
@@ -47,6 +48,9 @@ class LitlabCLI(LightningCLI):
         self, verb: str, words: list[str], source: Path | None = None, objects: dict[str, Any] | None = None
     ) -> None:
         check_launch(verb)
+        if source is not None:
+            found = source.resolve()
+            source = Path(hand_on("source", lambda: str(found)))  # a name means its newest run, and more may begin
         self.verb = verb
         self.objects = objects or {}  # Trainer arguments from Python that no words can stand for
         self.scored = ScoredSamples()
@@ -60,7 +64,7 @@ class LitlabCLI(LightningCLI):
         words, extension = evaluation.take(words, "--extend_schedule") if verb == "resume" else (words, None)
         self.extension = take_extension(extension)
         words, self.config_files = arrange(words)
-        self.given = tuple(word.partition("=")[0].removeprefix("--").removesuffix("+") for word in words)
+        self.given = tuple(as_typed(word.partition("=")[0].removeprefix("--").removesuffix("+")) for word in words)
         super().__init__(
             LightningModule,
             LightningDataModule,

@@ -58,7 +58,12 @@ class Comparison:
     @property
     def agrees(self) -> bool:
         """Whether all figures and weights that both have are equal."""
-        return self.first is None
+        return self.first is None and not self.nothing
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there was nothing to compare."""
+        return not self.figures and not self.weights
 
     def content(self) -> dict[str, Any]:
         """As plain data."""
@@ -67,7 +72,9 @@ class Comparison:
     def words(self) -> list[str]:
         """What to tell, line by line."""
         figures = f"{count(self.figures, 'figure')} in {count(self.rows, 'row')}"
-        if self.agrees:
+        if self.nothing:
+            lines = [f"unknown nothing was kept that could be compared with {self.there}"]
+        elif self.agrees:
             files = " and ".join(self.weights)
             weights = "all weights" if len(self.weights) == 2 else f"the weights of {files}" if files else ""
             what = f"every one of {figures}{f' and {weights}' if weights else ''}"
@@ -84,6 +91,8 @@ class Comparison:
             ]
         lines += [f"        not compared: {what}" for what in self.not_compared]
         lines += differs_words(self.differs)
+        if self.nothing:
+            return lines
         same = [kind for kind in KINDS if kind not in self.differs and kind not in self.unknown]
         if not self.agrees:
             if same:
@@ -167,6 +176,7 @@ def _metrics(
         found.not_compared.append(f"times and rates: {', '.join(clocks)}")
     for step in sorted(old.keys() | new.keys(), key=lambda text: (len(text), text)):
         if step not in old or step not in new:
+            found.figures += 1
             yield Difference(f"metrics.csv, step {step}", "row", *_presence(step, old, new))
             continue
         for name in shared:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment
@@ -19,6 +19,7 @@ from callbacks import (
     LastCheckpoint,
     ModelGraph,
     ModelTable,
+    NoStepHooks,
     RunSettings,
     SkipNotFinite,
     StopSignals,
@@ -34,10 +35,27 @@ from experiments.settings import FitSettings
 
 
 class Patience(EarlyStopping):
-    """Early stopping whose patience is what the run is given now, also where a checkpoint was saved with another."""
+    """Early stopping whose patience is what the run is given now, also where a checkpoint was saved with another.
+
+    A run that was killed when its patience was over, but not yet its work, does not train on.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.wait_count >= self.patience and trainer.global_step:
+            trainer.should_stop = True
+
+
+class AnothersState(NoStepHooks, Callback):
+    """For a new run from the checkpoint of another: the best so far and the patience used up are that one's alone."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # public, without a type
+            if isinstance(callback, (Checkpoint, EarlyStopping, HyperParameters)):
+                checkpoint["callbacks"].pop(callback.state_key, None)
 
 
 def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Logger] | bool:

@@ -6,7 +6,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from experiments.checkpoint import Weights
 from experiments.defaults import everyday_callbacks, users_callbacks
 from experiments.launch import slurm_plugins
 from experiments.machine import Choice
+from experiments.rerunning import started_from
 from experiments.run_folder import RunFolder, read_environment, read_results
 from experiments.run_tensorboard import RunTensorBoard
 from experiments.scored import ScoredSamples
-from experiments.words import count, one_line, shown, sizes_text
+from experiments.words import count, one_line, say, shown, sizes_text
 
 _SPLITS = {"validate": "val", "test": "test", "predict": "test"}
 
@@ -77,10 +78,11 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
             raise MisconfigurationException(
                 f"{verb}: {shown(path)} is not there. Give another --ckpt_path; `litlab list runs` shows what there is."
             )
-        raise MisconfigurationException(
-            f"{verb}: {shown(path)} is not there; the run has not finished an epoch. Train it on by `litlab resume "
-            f"{shlex.quote(shown(path.parent.parent))}`."
-        )
+        run = shlex.quote(shown(path.parent.parent))
+        remedy = f"has not finished an epoch. Train it on by `litlab resume {run}`"
+        if RunFolder(path.parent.parent).last.is_file():
+            remedy = f"has its newest weights alone. Take them by `litlab {verb} {run} --ckpt_path last`"
+        raise MisconfigurationException(f"{verb}: {shown(path)} is not there; the run {remedy}.")
     if folder is not None and not folder.config.is_file():
         raise MisconfigurationException(f"{verb}: {shown(folder.config)} is not there; give another by --config FILE.")
     config_given = any(word.startswith("--config=") for word in words)
@@ -94,6 +96,9 @@ def find_weights(verb: str, words: list[str], source: Path | None) -> tuple[list
             f"{verb}: {shown(path)} has no config.yaml of a run beside it; give the config that it was trained with by "
             "--config FILE."
         )
+    if folder is not None:
+        read_results(folder)  # a damaged file is told before anything is computed
+        _kept(folder)
     if folder is not None and not config_given:
         words = [f"--config={folder.config}", *words]
     return words, Weights(path, folder)
@@ -103,7 +108,11 @@ def _check_never_saved(folder: RunFolder) -> None:
     """A run without last.ckpt starts again only if it never had one: else that would write over what was trained."""
     best = Weights(folder.best if folder.best.is_file() else None, folder)
     ended = any(result.get("verb") == "fit" for result in read_results(folder))
-    if ended or folder.last.exists() or (best.epoch or 0) > 0:
+    record: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # told where it is needed
+        record = read_environment(folder.environment)
+    began = Weights(started_from("resume", folder, record)).epochs_done
+    if ended or folder.last.exists() or (best.epoch or 0) > began:
         what = "is no file" if folder.last.exists() else "is not there"
         remedy = f"`litlab fit {shlex.quote(shown(folder.config))}`"
         if best.path is not None:
@@ -186,20 +195,26 @@ def score(
         print(f"{name:<11} {value:.6f}")
     if weights.folder is not None and (drawn := weights.folder.figures / verb).is_dir():
         print(f"figures     {shown(drawn)}")
-    if weights.folder is not None and weights.path is not None and not _dry(trainer):
-        weights.folder.add_result(
-            {
-                "verb": verb,
-                **weights.facts(),
-                "data": type(data).__name__,
-                "split": _split_name(part),
-                "n": scored.number,
-                "limited": limited,
-                "precision": str(trainer.precision),
-                "metrics": metrics,
-                "sha256": data.hashes() if hasattr(data, "hashes") else {},
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            }
+    if weights.folder is None or weights.path is None or _dry(trainer):
+        return
+    record = {
+        "verb": verb,
+        **weights.facts(),
+        "data": type(data).__name__,
+        "split": _split_name(part),
+        "n": scored.number,
+        "limited": limited,
+        "precision": str(trainer.precision),
+        "metrics": metrics,
+        "sha256": data.hashes() if hasattr(data, "hashes") else {},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    try:
+        weights.folder.add_result(record)
+    except OSError as problem:  # a full disk, or somebody else's run
+        say(
+            f"litlab: {shown(weights.folder.results)} could not be written ({problem.strerror}); these figures stand "
+            "here alone."
         )
 
 

@@ -107,10 +107,10 @@ def _start(verb: str, words: list[str]) -> int:
         elif "--untrained" in words and verb not in ("resume", "rerun"):
             words = [f"--config={find_config(leading[0])}", *words]
         else:
-            # A process that comes later must not take the repeat itself for the newest run.
-            handed = os.environ.get("LITLAB_HANDED_RERUN_OF") if os.environ.get("LOCAL_RANK", "0") != "0" else None
-            own = verb == "rerun" and handed is not None and "TORCHELASTIC_RUN_ID" not in os.environ
-            run = Path(handed) if own and handed else find_run(leading[0], trained=verb != "resume")
+            # For a process that comes later, the newest run of that name may be another one by now.
+            handed = os.environ.get("LITLAB_HANDED_SOURCE") if os.environ.get("LOCAL_RANK", "0") != "0" else None
+            handed = handed if _alone() else None
+            run = Path(handed) if handed else find_run(leading[0], trained=verb != "resume")
     from experiments.rooms import import_rooms
 
     import_rooms()

@@ -136,7 +136,7 @@ def check_launch(verb: str) -> None:
                 "or srun (docs/scaling.md)."
             )
     beside = [name for name in ("LOCAL_RANK", "RANK", "NODE_RANK") if facts.get(name, "0") != "0"]
-    if beside and not any(name.startswith(_HANDED) for name in facts):
+    if beside and f"{_HANDED}PORT" not in facts:
         raise MisconfigurationException(
             f"{beside[0]}={facts[beside[0]]} says that this is one process of several, but neither torchrun nor srun "
             f"nor litlab started it. Use torchrun (docs/scaling.md), or unset {beside[0]} for a single process."
@@ -226,6 +226,11 @@ def check_program(processes: int, strategy: Any) -> None:
         raise MisconfigurationException(
             f"trainer.devices: each of {processes} devices runs this program from its beginning, and it has trained or "
             "tested before. Make this its first step, or start the program by torchrun (docs/scaling.md)."
+        )
+    if processes > 1 and first and by_program and "LOCAL_RANK" in os.environ:
+        raise MisconfigurationException(
+            f"LOCAL_RANK=0 says that something else starts the {processes} processes, but neither torchrun nor srun "
+            "has. Use torchrun (docs/scaling.md), or unset LOCAL_RANK."
         )
 
 

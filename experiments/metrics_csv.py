@@ -14,6 +14,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks import whole_file
+from experiments.kept_folder import Owner
+from experiments.run_folder import RunFolder
 from experiments.words import say, shown
 
 _FIRST = ("epoch", "step")
@@ -28,6 +30,7 @@ class MetricsCSV(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = Path(path)
+        self._owner = Owner(RunFolder(self._path.parent))
         self._columns: list[str] | None = None  # read before the first row: a run that goes on cuts the file back first
         self._row: dict[str, float] = {}
         self._told = False
@@ -61,6 +64,7 @@ class MetricsCSV(Logger):
                 say(f"litlab: {shown(self._path)} could not be written ({problem.strerror}); training goes on.")
 
     def _write(self, metrics: Mapping[str, float], step: int | None) -> None:
+        self._owner.check()
         values = {**{name: float(value) for name, value in metrics.items()}, "step": float(step or 0)}
         if self._row.get("step") == values["step"]:
             self._row.update(values)
@@ -81,7 +85,7 @@ class MetricsCSV(Logger):
         """Write the file anew with more columns; epoch and step stay in front, then the order of appearance."""
         old: list[dict[str, str]] = []
         if self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
+            with self._path.open(newline="", encoding="utf-8", errors="replace") as file:
                 old = list(csv.DictReader(file))
         if self._row_starts is not None:  # the row of this step is written again with its new columns
             old.pop()
@@ -98,7 +102,7 @@ class MetricsCSV(Logger):
 def _header(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:  # an edited or damaged one
         return next(csv.reader(file), [])
 
 

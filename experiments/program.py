@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from experiments.launch import FailedElsewhere, end_others, first_to_say
 from experiments.memory import advice, lack_within
 from experiments.mistake import UserMistake
 from experiments.quiet import quiet_libraries
+from experiments.run_folder import RunBusy
 from experiments.words import one_line, say, shown
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from experiments.run_folder import RunFolder
 
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 def run_verb(verb: str, words: list[str], run: Path | None) -> int:
@@ -46,6 +47,8 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
             cli.run()
         return DONE if cli.comparison is None or cli.comparison.agrees else FAILED
     except (MisconfigurationException, UserMistake) as mistake:
+        if cli is not None and isinstance(mistake, RunBusy):
+            cli.claimed = None
         _forget_empty_run(cli)
         sentence = f"litlab: {one_line(str(mistake), 1000)}"
         if first_to_say():
@@ -82,13 +85,21 @@ def run_verb(verb: str, words: list[str], run: Path | None) -> int:
             say("litlab: stopped by Ctrl-C.")
             _say_folder(cli)
         return INTERRUPTED
+    except BrokenPipeError:  # `litlab fit | head`
+        with suppress(OSError):
+            sys.stdout.close()  # else Python tries once more at its end, with a traceback
+        if first_to_say():
+            say("litlab: nobody reads what it prints any more, so it ends here.")
+            _say_resume(cli)
+        return FAILED
     except OSError as refused:
         if refused.errno not in _DISK or debug:
             return _fault(cli, debug)
         if first_to_say():
             where = f" ({refused.filename})" if refused.filename else ""
             say(
-                f"litlab: the disk refuses: {refused.strerror}{where}. Free some space or make it writable, then go on."
+                f"litlab: the disk refuses: {refused.strerror}{where}. Free some space, or see to it that you may read "
+                "and write there, then go on."
             )
             _say_resume(cli)
         return FAILED

@@ -17,7 +17,6 @@ from experiments import machine
 from experiments.checkpoint import Weights
 from experiments.circumstances import circumstances, differs_words
 from experiments.comparing import Comparison, check_reference, compare
-from experiments.launch import hand_on
 from experiments.run_folder import RunFolder, read_environment, read_results, sha256
 from experiments.words import shown
 
@@ -109,8 +108,7 @@ def find(words: list[str], source: Path | None) -> tuple[list[str], Repeated | N
         if any(word in ("--help", "--help-all") or ".help" in word for word in words):
             return words, None
         raise MisconfigurationException("rerun: give the run: `litlab rerun RUN`; `litlab list runs` shows all.")
-    # A name means its newest run, which for a process that comes later may be the repeat itself.
-    folder = RunFolder(Path(hand_on("rerun_of", lambda: str(source.resolve()))))
+    folder = RunFolder(source.resolve())
     record = _record(folder)
     if record.get("objects"):
         raise MisconfigurationException(

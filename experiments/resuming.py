@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from callbacks import NoStepHooks, whole_file
 from experiments import environment
 from experiments.checkpoint import Weights
 from experiments.config_files import read_config
+from experiments.differences import as_typed, differences, flat, stated
 from experiments.run_folder import RunFolder, read_environment, read_results
-from experiments.words import count, did_you_mean
+from experiments.words import count, did_you_mean, shown
 from lit_models import ends_with_run, plan_anew
 
 Extension = Literal["hold", "stretch"]
@@ -26,7 +27,8 @@ EXTENSIONS: tuple[Extension, ...] = ("hold", "stretch")
 
 # What may differ when a run goes on: it changes nothing that is computed, or only when training ends.
 _FREE = (
-    "trainer.logger", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler",
+    "trainer.logger", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
+    "trainer.profiler",
     "trainer.max_time", "trainer.min_", "trainer.num_sanity_val_steps", "trainer.limit_test_batches",
     "trainer.limit_predict_batches", "trainer.detect_anomaly", "patience", "min_delta", "test_after_fit",
     "save_every_", "not_finite", "data.init_args.num_workers", "data.init_args.data_dir", "data.init_args.download",
@@ -73,11 +75,19 @@ class Resumed:
         old = self._began_with()
         self.note = _other_versions(record.get("versions") or {})
         new = yaml.safe_load(config_text)
-        held = self.extension == "hold" or (record.get("resumed") or [{}])[-1].get("extend_schedule") == "hold"
-        if self.extension == "hold":
+        spec = getattr(model, "scheduler_spec", None)
+        before = (record.get("resumed") or [{}])[-1].get("extend_schedule")
+        if self.extension == "stretch" and spec is None:
+            raise MisconfigurationException(
+                "resume: --extend_schedule stretch needs a schedule, and this run has none (model.scheduler). "
+                "Leave it out."
+            )
+        held = self.extension == "hold" or before == "hold"
+        if self.extension == "hold" and spec is not None:
             new["model"]["init_args"]["scheduler"] = None
+        known = dict(flat(old))  # an option that a later litlab has come to know has its default
         self.changes = {
-            name: values for name, values in differences(old, new).items() if values[0] is not None or self._typed(name)
+            name: values for name, values in differences(old, new).items() if stated(name, known) or self._typed(name)
         }
         for name, (was, now) in self.changes.items():
             free = name.startswith((*_FREE, *_ROUNDING, *_LENGTH)) or name == _RATE
@@ -89,7 +99,7 @@ class Resumed:
                     "settings that it began with; leave the option out, or start a new run by `litlab fit`."
                 )
         self._check_length(old, model)
-        if _RATE in self.changes and getattr(model, "scheduler_spec", None) is not None:
+        if _RATE in self.changes and spec is not None:
             raise MisconfigurationException(
                 "resume: model.optimizer.lr cannot be changed while a schedule (model.scheduler) decides the rate. "
                 "Leave the option out."
@@ -116,6 +126,7 @@ class Resumed:
 
     def record(self) -> dict[str, Any]:
         """The run's environment.json; raises in words where it is missing or damaged."""
+        last = self.folder.last
         try:
             found = read_environment(self.folder.environment)
             if "chosen" not in found and self.weights.path is None:
@@ -123,9 +134,9 @@ class Resumed:
             found["versions"], found["chosen"]
         except (OSError, ValueError, KeyError) as error:
             raise MisconfigurationException(
-                f"resume: {self.folder.environment} is missing or damaged; it says with which data and in what "
+                f"resume: {shown(self.folder.environment)} is missing or damaged; it says with which data and in what "
                 "precision the run was trained. Put it back, or start a new run: "
-                f"`litlab fit {self.folder.config} --ckpt_path {self.folder.last}`."
+                f"`litlab fit {shown(self.folder.config)}{f' --ckpt_path {shown(last)}' if last.is_file() else ''}`."
             ) from error
         return found
 
@@ -140,7 +151,7 @@ class Resumed:
                 )
         if "trainer.max_epochs" in longer and self.weights.path is not None:
             now = self.changes["trainer.max_epochs"][1]
-            done = self.weights.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            done = self.weights.epochs_done
             if now is not None and 0 <= now <= done:
                 raise MisconfigurationException(
                     f"resume: the run has {count(done, 'epoch')} already; --trainer.max_epochs must be more, not {now}."
@@ -178,12 +189,26 @@ class Resumed:
         if self.extension == "hold":
             model.scheduler_spec = None  # type: ignore[assignment]
 
+    def check_newest(self) -> None:
+        """Refuse where another process has trained the run since its checkpoint was read."""
+        if self.weights.replaced() or (self.weights.path is None and self.folder.last.exists()):
+            raise MisconfigurationException(
+                f"resume: {shown(self.folder.path)} was trained by another process until now. Say it again to go on "
+                "from there."
+            )
+
     @property
     def finished(self) -> bool:
         """Whether the run came to its end, and nothing that was changed makes it longer."""
         ended = any(r["verb"] == "fit" and r.get("steps") == self.step for r in read_results(self.folder))
         longer = (*_LENGTH, "patience", "min_delta", "trainer.max_time")
         return ended and not any(name in longer for name in self.changes)
+
+    @property
+    def tested(self) -> bool:
+        """Whether best.ckpt was tested after the run's end."""
+        records = [record["verb"] for record in read_results(self.folder)]
+        return "test" in records[::-1][: records[::-1].index("fit")]
 
     def _write(self, config_text: str) -> None:
         record = json.loads(self.folder.environment.read_text(encoding="utf-8"))
@@ -243,21 +268,6 @@ def take_extension(given: str | None) -> Extension | None:
     return None
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, by dotted name, as (old, new); None where one side has none."""
-    was, now = dict(_flat(old)), dict(_flat(new))
-    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-    return {name: (was.get(name), now.get(name)) for name in names}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def _other_versions(then: Mapping[str, str]) -> str:
     """One line where the numbers may depend on a library that is not the one of then."""
     now = environment.versions()
@@ -272,11 +282,6 @@ def _that_change(callbacks: Any) -> list[Any]:
     """Those of a config's callbacks that may change what is learnt."""
     entries = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
     return [entry for entry in entries if str(entry.get("class_path")).rpartition(".")[2] not in _LOOKING]
-
-
-def as_typed(name: str) -> str:
-    """As one types it: model.init_args.hidden is --model.hidden."""
-    return name.replace(".init_args.", ".").removesuffix(".class_path")
 
 
 def _text(value: Any) -> str:

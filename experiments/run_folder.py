@@ -16,7 +16,13 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from callbacks import whole_file
+
 _LONGEST_NAME = 255  # bytes; what file systems commonly take
+
+
+class RunBusy(MisconfigurationException):
+    """Another process trains in this folder: nothing in it may be touched."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +118,22 @@ class RunFolder:
         except ImportError:  # Windows
             yield
             return
-        path = self.path / ".lock"
-        with path.open("w", encoding="utf-8") as file:
+        try:
+            file = (self.path / ".lock").open("w", encoding="utf-8")
+        except OSError as error:
+            raise MisconfigurationException(
+                f"run: {self.path} cannot be written to ({error.strerror}), so nothing can be trained there. See to it "
+                "that you may write to it."
+            ) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise MisconfigurationException(
+            except BlockingIOError as error:
+                raise RunBusy(
                     f"run: {self.path} is being trained by another process. Wait for its end, or stop it first."
                 ) from error
+            except OSError:  # a file system without locks
+                pass
             yield
 
     def identity(self) -> list[Any] | None:
@@ -135,7 +149,8 @@ class RunFolder:
         missing = [name for name in files if not (self.path / name).is_file()]
         for name in missing:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / name).write_bytes(files[name])
+            with whole_file(self.path / name) as file:
+                file.write(files[name])
         return bool(missing)
 
     def add_result(self, record: Mapping[str, Any]) -> None:
@@ -143,9 +158,8 @@ class RunFolder:
         with _locked(self.path):
             records = read_results(self)
             records.append(dict(record))
-            aside = self.results.with_suffix(".json.new")
-            aside.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-            os.replace(aside, self.results)
+            with whole_file(self.results) as file:
+                file.write((json.dumps(records, indent=2) + "\n").encode("utf-8"))
 
     def free_name(self, stem: str, suffix: str) -> Path:
         """`stem.suffix`, or with a number from 2 when that exists: nothing is written over."""

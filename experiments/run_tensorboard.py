@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from experiments.kept_folder import Owner
 from experiments.run_folder import RunFolder
 from experiments.words import say, shown
 
@@ -23,7 +25,7 @@ class RunTensorBoard(TensorBoardLogger):
 
     def __init__(self, folder: RunFolder, steps: int | None = None) -> None:
         super().__init__(save_dir=folder.path, name="", version="", default_hp_metric=False, purge_step=steps)
-        self._folder = folder
+        self._folder, self._owner = folder, Owner(folder)
         self._guarded: _Guarded | None = None
 
     @property
@@ -38,6 +40,14 @@ class RunTensorBoard(TensorBoardLogger):
     @rank_zero_only
     def save(self) -> None:
         """Lightning calls this after every logging; the writer flushes by itself every two minutes and at the end."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the file; where the folder is another run's by now, nothing of this one stays in it."""
+        super().finalize(status)
+        if self._owner.taken():
+            for left in self._folder.path.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+                left.unlink(missing_ok=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """For processes that Lightning starts: each opens its own."""

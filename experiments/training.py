@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,13 +13,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from callbacks import ExactState, HyperParameters, Stopped, StopSignals, TrainingFailed, whole_file
-from datamodules import LitDataModule
+from callbacks import ExactState, Stopped, StopSignals, TrainingFailed
 from experiments import environment, machine
 from experiments.catalogue import runs_dir
 from experiments.checkpoint import Weights
 from experiments.checks import check_interval
-from experiments.defaults import fit_callbacks, fit_plugins, loggers, users_callbacks
+from experiments.defaults import AnothersState, fit_callbacks, fit_plugins, loggers, users_callbacks
 from experiments.evaluation import score
 from experiments.kept_folder import KeptFolder
 from experiments.launch import check_program, hand_on, one_first
@@ -32,7 +30,8 @@ from experiments.run_folder import RunFolder
 from experiments.run_modes import several_steps
 from experiments.scored import ScoredSamples
 from experiments.settings import FitSettings
-from experiments.words import count, shown, sizes_text
+from experiments.telling import say_end, say_next, say_start
+from experiments.words import shown
 
 _DEFAULT_EPOCHS = 10
 
@@ -103,6 +102,9 @@ def prepare(
     begin = _beginning(resumed, origin)
     begin.check_trainable(model)
     rate = begin.check_start(model)
+    begin.check_length({**options, **extra}.get("max_epochs"))
+    if begin.path is not None:
+        callbacks.append(AnothersState())
     if rate is not None:
         callbacks.append(Changes(rate))
     check_program(processes(options), options.get("strategy"))
@@ -167,19 +169,18 @@ def train(
 def _train(
     trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
 ) -> None:
-    if plan.resumed is not None and plan.resumed.finished:
+    if plan.resumed is not None:
         if trainer.is_global_zero:
-            print(
-                f"{shown(plan.resumed.folder.path)} has come to its end: {plan.resumed.words()}. Nothing to do; "
-                "--trainer.max_epochs N trains longer."
-            )
-        return
+            plan.resumed.check_newest()
+        if plan.resumed.finished:
+            _go_on_after_the_end(trainer, model, data, plan, plan.resumed)
+            return
     if trainer.is_global_zero:
         if plan.resumed is not None:
             cut_back(plan.resumed.folder.metrics, plan.resumed.step)
             for left in plan.resumed.folder.last.parent.glob("*.part"):  # of a save that was killed
                 left.unlink(missing_ok=True)
-        _say_start(trainer, data, plan)
+        say_start(trainer, data, plan)
     start = weights.path if weights is not None and weights.path is not None else plan.start
     if start is not None:
         trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
@@ -202,87 +203,33 @@ def _train(
             print("Nothing to train: no step was made (max_epochs, max_steps, limit_train_batches, or where it began).")
         return
     if trainer.is_global_zero:
-        _say_end(trainer, data, plan, plan.folder)
+        say_end(trainer, data, plan, plan.folder)
     signals = next((c for c in plan.trainer["callbacks"] if isinstance(c, StopSignals)), None)
     if signals is not None and signals.asked is not None:  # it came when the last step was done
         raise Stopped(signals.asked, trainer.global_step, max(trainer.current_epoch - 1, 0), plan.folder.last.is_file())
     tested = plan.settings.test_after_fit and plan.folder.best.is_file()
     if tested:
-        # Not compiled, as `litlab test` will do it.
-        with torch.compiler.set_stance("force_eager") if plan.settings.machine.compile else nullcontext():
-            score("test", trainer, model, data, Weights(plan.folder.best, plan.folder), plan.scored)
+        _test(trainer, model, data, plan, plan.folder)
     if trainer.is_global_zero:
-        _say_next(plan.folder, tested)
+        say_next(plan.folder, tested)
 
 
-def _say_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
-    chosen = environment.chosen(trainer, plan.choice)
-    if plan.folder is not None:
-        record = json.loads(plan.folder.environment.read_text(encoding="utf-8"))
-        record["chosen"] = chosen
-        with whole_file(plan.folder.environment) as file:
-            file.write((json.dumps(record, indent=2) + "\n").encode("utf-8"))
-        print(f"run     {shown(plan.folder.path)}{f', {plan.resumed.words()}' if plan.resumed is not None else ''}")
-    if plan.resumed is not None and plan.resumed.note:
-        print(plan.resumed.note)
-    print(f"data    {type(data).__name__}{sizes_text(data)}")
-    device = chosen["accelerator"].removesuffix("Accelerator").upper()
-    number = f" x {chosen['devices']}" if chosen["devices"] > 1 else ""
-    number += f" on each of {chosen['nodes']} machines" if chosen["nodes"] > 1 else ""
-    print(f"device  {device}{number}, {plan.choice.words(chosen['precision'])}", flush=True)
-    if trainer.world_size > 1:
-        print(f"batch   {_batch_words(trainer.world_size, data)}", flush=True)
-    if plan.origin.repeated is not None and plan.folder is not None:
-        plan.origin.repeated.say_before(plan.folder)
-
-
-def _batch_words(processes: int, data: LightningDataModule) -> str:
-    if not isinstance(data, LitDataModule):
-        return (
-            f"each of {processes} devices takes batches of its own from {type(data).__name__}: a step sees "
-            f"{processes} times the samples that it does on one device"
+def _go_on_after_the_end(
+    trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, resumed: Resumed
+) -> None:
+    """The test, where it is asked for and a kill came before it."""
+    owed = plan.settings.test_after_fit and resumed.folder.best.is_file() and not resumed.tested
+    if trainer.is_global_zero:
+        todo = "Now its test" if owed else "Nothing to do"
+        print(
+            f"{shown(resumed.folder.path)} has come to its end: {resumed.words()}. {todo}; --trainer.max_epochs N "
+            "trains longer."
         )
-    size, more = divmod(data.batch_size, processes)
-    share = f"{size} to {size + 1}" if more else f"{size}"
-    return f"{count(data.batch_size)} samples a step, {share} on each of {processes} devices; the same as on one device"
+    if owed:
+        _test(trainer, model, data, plan, resumed.folder)
 
 
-def _say_end(trainer: Trainer, data: LightningDataModule, plan: Plan, folder: RunFolder) -> None:
-    seconds = time.monotonic() - plan.started
-    trained = f"\nTrained {count(trainer.current_epoch, 'epoch')} in {seconds:.1f} s."
-    if not folder.best.is_file():
-        print(f"{trained} No checkpoint was written.\nrun     {shown(folder.path)}")
-        return
-    weights = Weights(folder.best, folder)
-    record = next((c for c in plan.trainer["callbacks"] if isinstance(c, HyperParameters)), None)
-    figures = record.metrics if record is not None else {}
-    validated = plan.scored.number > 0
-    folder.add_result(
-        {
-            "verb": "fit",
-            **weights.facts(),
-            "split": "validation" if validated else "train",
-            "n": plan.scored.number if validated else _sizes(data).get("train"),
-            "metrics": figures,
-            "steps": trainer.global_step,
-            "seconds": round(seconds, 2),
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-    )
-    monitor = plan.settings.monitor
-    reason = f"{monitor} {figures[monitor]:.6f}" if monitor in figures else "the newest; no metric was there to decide"
-    print(f"{trained} Best: epoch {weights.epoch_shown} ({reason}).")
-    print(f"run     {shown(folder.path)}")
-    if folder.figures.is_dir():
-        print(f"figures {shown(folder.figures)}")
-
-
-def _sizes(data: LightningDataModule) -> dict[str, int]:
-    sizes: dict[str, int] = data.split_sizes() if hasattr(data, "split_sizes") else {}
-    return sizes
-
-
-def _say_next(folder: RunFolder, tested: bool) -> None:
-    if not tested and folder.best.is_file():
-        print(f"next    litlab test {shlex.quote(shown(folder.path))}")
-    print(f"look    litlab board {shlex.quote(shown(folder.path.parent))}", flush=True)
+def _test(trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, folder: RunFolder) -> None:
+    # Not compiled, as `litlab test` will do it.
+    with torch.compiler.set_stance("force_eager") if plan.settings.machine.compile else nullcontext():
+        score("test", trainer, model, data, Weights(folder.best, folder), plan.scored)

@@ -15,7 +15,7 @@ from tests.data import makers
 
 ROOT = Path(__file__).parents[2]
 # Values handed on to the processes of one run.
-HANDED_ON = tuple(f"LITLAB_HANDED_{name}" for name in ("RUN_FOLDER", "MACHINE_CHOICE", "RERUN_OF", "PORT"))
+HANDED_ON = tuple(f"LITLAB_HANDED_{name}" for name in ("RUN_FOLDER", "MACHINE_CHOICE", "SOURCE", "PORT"))
 
 
 @dataclass

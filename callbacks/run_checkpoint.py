@@ -1,0 +1,54 @@
+"""A checkpoint of a run: of fixed name, in the run's own folder."""
+
+import os
+import warnings
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from callbacks.step_hooks import NoStepHooks
+
+
+class RunCheckpoint(NoStepHooks, ModelCheckpoint):
+    """A checkpoint of fixed name in `<default_root_dir>/checkpoints`."""
+
+    def __init__(self, filename: str, monitor: str | None, mode: str, on_train_epoch_end: bool | None) -> None:
+        super().__init__(
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=on_train_epoch_end,
+            enable_version_counter=False,  # else a second file would be called best-v1.ckpt
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.dirpath = os.path.join(trainer.default_root_dir, "checkpoints")
+        with warnings.catch_warnings():
+            # A resumed run finds its own files there.
+            warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """A run folder that was moved keeps its best: paths are those of now, where the file is there."""
+        old, new = state_dict.get("dirpath"), self.dirpath
+        best = os.path.join(str(new), os.path.basename(state_dict.get("best_model_path") or "none"))
+        if old and old != new and os.path.isfile(best):
+            state_dict = _moved(state_dict, str(old), str(new))
+        super().load_state_dict(state_dict)
+
+    def forget(self) -> None:
+        """No file is the best so far."""
+        self.best_model_path = self.kth_best_model_path = ""
+        self.best_model_score, self.best_k_models = None, {}
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """All paths below the folder `old`, as values and as keys, below `new`."""
+    if isinstance(value, str):
+        return new + value.removeprefix(old) if value.startswith(old) else value
+    if isinstance(value, dict):
+        return {_moved(name, old, new): _moved(inner, old, new) for name, inner in value.items()}
+    return value
