@@ -32,6 +32,7 @@ from experiments.run_folder import RunFolder
 from experiments.run_modes import CompiledNetwork
 from experiments.run_tensorboard import RunTensorBoard
 from experiments.settings import FitSettings
+from experiments.words import count
 
 
 class Patience(EarlyStopping):
@@ -47,6 +48,7 @@ class Patience(EarlyStopping):
         super().on_train_start(trainer, pl_module)
         if self.wait_count >= self.patience and trainer.global_step:
             trainer.should_stop = True
+            trainer.print(f"Its patience of {count(self.patience, 'validation')} is over; --patience N trains longer.")
 
 
 class AnothersState(NoStepHooks, Callback):

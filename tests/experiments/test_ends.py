@@ -89,6 +89,7 @@ def test_an_end_by_patience_stays_the_end(litlab: Command, workshop: Path) -> No
     (RUN / "results.json").unlink()  # killed when the last epoch was saved, and nothing said yet
     result = litlab("resume", str(RUN))
     assert result.code == 0, result.err
+    assert "Its patience of 1 validation is over; --patience N trains longer." in result.out
     assert last()["global_step"] == before["global_step"]
     assert all(torch.equal(weight, last()["state_dict"][name]) for name, weight in before["state_dict"].items())
     assert load_run(str(RUN)).results[-1]["verb"] == "fit"
