@@ -43,7 +43,14 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("cnn_mnist", *IMAGES, "--model.dropout=0.3", "--model.scheduler=null"),
     ("resnet_fashion_mnist", *IMAGES, "--model.widths=[4,8]", "--model.blocks=[1,1]", "--model.optimizer=momentum"),
     ("lstm_mnist", *IMAGES, "--model.hidden=16", "--model.layers=2", "--model.dropout=0.3"),
-    ("linear_noisy", EPOCHS, "--data.val_split=0.2", "--model.optimizer=momentum", "--model.optimizer.lr=0.01"),
+    (
+        "linear_noisy",
+        EPOCHS,
+        "--data.val_split=0.2",
+        "--model.optimizer=momentum",
+        "--model.optimizer.lr=0.01",
+        "--trainer.check_val_every_n_epoch=1",
+    ),  # its config validates once in many epochs
     ("logistic_mnist", *IMAGES, "--model.optimizer=adam"),
 )
 SAVING = (
