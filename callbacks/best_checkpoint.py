@@ -125,7 +125,7 @@ class BestCheckpoint(RunCheckpoint):
         self.best_model_path = self.format_checkpoint_name({})
         last = next((c.best_model_path for c in trainer.callbacks if isinstance(c, LastCheckpoint)), "")  # type: ignore[attr-defined]
         if not trainer.strategy.broadcast(os.path.isfile(last)):
-            trainer.save_checkpoint(self.best_model_path, weights_only=False)
+            trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
             return
         # A copy: by now the trainer counts the epoch as over, and a state saved here would name the next one.
         if trainer.is_global_zero:

@@ -105,7 +105,7 @@ class LastCheckpoint(RunCheckpoint):
     def _save(self, trainer: Trainer, step: int) -> bool:
         """Write the state; whether the disk took it."""
         path = self.format_checkpoint_name({})
-        trainer.save_checkpoint(path, weights_only=False)
+        trainer.save_checkpoint(path, weights_only=False)  # saves the optimizer too; loads no code
         self.best_model_path = path
         self.saved_step, self._saved_time = step, time.monotonic()
         return was_saved(trainer)
