@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from benchmarks.arms.raw import CLOCK
-from experiments import environment
+from experiments.runs import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -40,7 +40,7 @@ def main() -> None:
     """Run the words and report."""
     torch.zeros(1).add_(1)
     before = megabytes("VmRSS")
-    from experiments.front import main as litlab
+    from experiments.cli import main as litlab
 
     sys.path.insert(0, str(Path(__file__).parent))
     code = litlab(["fit", *sys.argv[1:], "--trainer.callbacks+=memory.Held"])

@@ -104,7 +104,7 @@ def main(words: list[str] | None = None) -> int:
 def set_the_scene(folder: Path, quick: bool) -> None:
     """Runs go to a temporary folder, missing data is made up, libraries' remarks about themselves are dropped."""
     from benchmarks.arms import data
-    from experiments.quiet import quiet_libraries
+    from experiments.messages.library_noise import quiet_libraries
 
     os.environ["LITLAB_RUNS_DIR"] = str(folder / "runs")
     missing = not all((data.folder() / name / "raw").is_dir() for name in data.IDX)

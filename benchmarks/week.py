@@ -173,7 +173,7 @@ def mistaken() -> None:
 
 def failed() -> None:
     """A run whose loss is no number."""
-    from experiments.program import TrainingFailed
+    from experiments.command_line.exit_codes import TrainingFailed
 
     with suppress(TrainingFailed):
         _fit({"model.optimizer": "sgd", "model.optimizer.lr": 1e30})

@@ -1,32 +1,32 @@
 """What is seen and guarded while a model trains: one callback a file."""
 
-from callbacks.activations import Activations
-from callbacks.averaged_views import AveragedViews
-from callbacks.averaged_weights import AveragedWeights
-from callbacks.best_checkpoint import BestCheckpoint, unknown_monitor
-from callbacks.chart_layout import ChartLayout
-from callbacks.classification_evidence import ClassificationEvidence
-from callbacks.decision_regions import DecisionRegions
-from callbacks.embeddings import Embeddings
-from callbacks.end_figures import EndFigures
-from callbacks.exact_state import ExactState
-from callbacks.failure import FiniteLoss, TrainingFailed
-from callbacks.feature_maps import FeatureMaps
-from callbacks.generated_text import GeneratedText
-from callbacks.gradients import Gradients
-from callbacks.hyper_parameters import HyperParameters
-from callbacks.last_checkpoint import LastCheckpoint
-from callbacks.model_graph import ModelGraph
-from callbacks.predictions import PredictionWriter
-from callbacks.progress import PlainProgress, TerminalProgress, progress_bar
-from callbacks.regression_figures import RegressionFigures
-from callbacks.run_settings import RunSettings
-from callbacks.skip_not_finite import SkipNotFinite
+from callbacks.checkpoints.atomic_files import whole_file
+from callbacks.checkpoints.best_checkpoint import BestCheckpoint, unknown_monitor
+from callbacks.checkpoints.exact_state import ExactState
+from callbacks.checkpoints.last_checkpoint import LastCheckpoint
+from callbacks.guards.finite_loss import FiniteLoss, TrainingFailed
+from callbacks.guards.skip_not_finite import SkipNotFinite
+from callbacks.guards.stop_signals import Stopped, StopSignals
+from callbacks.network.activations import Activations
+from callbacks.network.embeddings import Embeddings
+from callbacks.network.feature_maps import FeatureMaps
+from callbacks.network.gradients import Gradients
+from callbacks.network.model_graph import ModelGraph
+from callbacks.network.model_table import ModelTable
+from callbacks.network.weights import Weights
+from callbacks.predictions.averaged_views import AveragedViews
+from callbacks.predictions.classification_evidence import ClassificationEvidence
+from callbacks.predictions.decision_regions import DecisionRegions
+from callbacks.predictions.end_figures import EndFigures
+from callbacks.predictions.generated_text import GeneratedText
+from callbacks.predictions.prediction_file import PredictionWriter
+from callbacks.predictions.regression_figures import RegressionFigures
+from callbacks.records.chart_layout import ChartLayout
+from callbacks.records.hyper_parameters import HyperParameters
+from callbacks.records.progress import PlainProgress, TerminalProgress, progress_bar
+from callbacks.records.run_settings import RunSettings
 from callbacks.step_hooks import NoStepHooks
-from callbacks.stop_signals import Stopped, StopSignals
-from callbacks.summary import ModelTable
-from callbacks.weights import Weights
-from callbacks.whole_files import whole_file
+from callbacks.training.averaged_weights import AveragedWeights
 
 __all__ = [
     "Activations",

@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from callbacks.support import is_dry_run
+from callbacks.trainer_state import is_dry_run
 
 
 class NoStepHooks:

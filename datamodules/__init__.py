@@ -3,8 +3,8 @@
 from datamodules.base import LitDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.folder import ImageFolderDataModule
-from datamodules.images import PixelDataModule
-from datamodules.loader import InMemoryLoader
+from datamodules.pixels import PixelDataModule
+from datamodules.serving.loader import InMemoryLoader
 from datamodules.synthetic import LineDataModule, NoisyRegressionDataModule, SineDataModule, SyntheticDataModule
 from datamodules.synthetic_classes import (
     MoonsDataModule,

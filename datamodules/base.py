@@ -11,12 +11,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from datamodules.batches import Batch, Batches, Chosen, PickedRows, Preparation
-from datamodules.facts import check_samples, check_target_arguments, two_tensors
-from datamodules.loader import InMemoryLoader
-from datamodules.placement import Holding, Placement, check_holding, choose
-from datamodules.splits import check_split_arguments, hash_tensors, shrink, split_indices
-from datamodules.workers import WorkerFrontEnd, default_workers
+from datamodules.checks import check_samples, check_target_arguments, two_tensors
+from datamodules.serving.batches import Batch, Batches, Chosen, PickedRows, Preparation
+from datamodules.serving.loader import InMemoryLoader
+from datamodules.serving.placement import Holding, Placement, check_holding, choose
+from datamodules.serving.splits import check_split_arguments, hash_tensors, shrink, split_indices
+from datamodules.serving.workers import WorkerFrontEnd, default_workers
 
 Part = Literal["train", "test"]
 TargetForm = Literal["index", "one_hot"]

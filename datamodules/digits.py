@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Part
-from datamodules.batches import Batch
-from datamodules.images import PixelDataModule
-from datamodules.splits import quotas
+from datamodules.pixels import PixelDataModule
+from datamodules.serving.batches import Batch
+from datamodules.serving.splits import quotas
 
 TEST_SAMPLES = 360
 

@@ -9,13 +9,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.base import Part
-from datamodules.batches import Batch
-from datamodules.decode_cache import DecodedImages, decoded_images
-from datamodules.decode_pass import ImageForm
-from datamodules.image_files import read_image
-from datamodules.image_listing import Listing, class_folders, list_images
-from datamodules.images import PixelDataModule
-from datamodules.locate import data_root
+from datamodules.files.decode_cache import DecodedImages, decoded_images
+from datamodules.files.decode_pass import ImageForm
+from datamodules.files.image_files import read_image
+from datamodules.files.image_listing import Listing, class_folders, list_images
+from datamodules.files.places import data_root
+from datamodules.pixels import PixelDataModule
+from datamodules.serving.batches import Batch
 
 
 class ImageFolderDataModule(PixelDataModule):

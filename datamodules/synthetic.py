@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.base import LitDataModule, Part
-from datamodules.batches import Batch
+from datamodules.serving.batches import Batch
 
 Spacing = Literal["random", "even"]
 

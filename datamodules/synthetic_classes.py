@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import Part
-from datamodules.batches import Batch
+from datamodules.serving.batches import Batch
 from datamodules.synthetic import Spacing, SyntheticDataModule, check_features, check_noise, check_range, points
 
 

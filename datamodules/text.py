@@ -12,8 +12,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.base import LitDataModule, Part
-from datamodules.batches import Batch
-from datamodules.splits import validation_count
+from datamodules.serving.batches import Batch
+from datamodules.serving.splits import validation_count
 
 UNKNOWN = "<unk>"
 TEST_SHARE = 0.1

@@ -10,11 +10,11 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from datamodules.base import Part
-from datamodules.batches import Batch
-from datamodules.damage import read_dataset
-from datamodules.facts import check_samples
-from datamodules.images import PixelDataModule
-from datamodules.locate import locate
+from datamodules.checks import check_samples
+from datamodules.files.locate import locate
+from datamodules.files.read_dataset import read_dataset
+from datamodules.pixels import PixelDataModule
+from datamodules.serving.batches import Batch
 
 
 class ImageDataModule(PixelDataModule):

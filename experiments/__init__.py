@@ -37,6 +37,6 @@ def load_run(run: Any) -> LoadedRun:
 
 def _import_rooms() -> None:
     """Torch and Lightning are imported here, when they are needed, not when this package is."""
-    from experiments.rooms import import_rooms
+    from experiments.options.import_paths import import_rooms
 
     import_rooms()

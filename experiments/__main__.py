@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from experiments.front import main
+from experiments.cli import main
 
 __all__ = ["main"]
 

@@ -12,20 +12,21 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments import training
-from experiments.catalogue import find_config
-from experiments.checks import check_plain, check_trainer
-from experiments.cli import LitlabCLI
-from experiments.launch import check_launch, launch_options, leave_group
+from experiments.command_line.lightning_cli import LitlabCLI
+from experiments.command_line.trainer import LitlabTrainer
+from experiments.commands import fit_plan
+from experiments.commands.fit import train
+from experiments.commands.rerun import Origin
 from experiments.loaded_run import LoadedRun, of_plan
-from experiments.machine import Wishes
-from experiments.mistake import UserMistake
-from experiments.overrides import as_words
-from experiments.program import working_folder_importable
-from experiments.quiet import quiet_libraries
-from experiments.rerunning import Origin
-from experiments.settings import DEFAULT_SEED, FitSettings, check_seed, read_settings
-from experiments.trainer import LitlabTrainer
+from experiments.machine.choice import Wishes
+from experiments.machine.processes import check_launch, launch_options, leave_group
+from experiments.messages.errors import UserMistake
+from experiments.messages.library_noise import quiet_libraries
+from experiments.options.import_paths import working_folder_importable
+from experiments.options.names import find_config
+from experiments.options.overrides import as_words
+from experiments.options.run_options import DEFAULT_SEED, FitSettings, check_seed, read_settings
+from experiments.options.trainer_checks import check_plain, check_trainer
 
 
 def fit(
@@ -61,7 +62,7 @@ def fit(
         if overrides:
             raise MisconfigurationException("fit: overrides change a config; set what you want on the model and data.")
         options = _Options(experiment or type(config).__name__, monitor, mode, patience, wishes)
-        settings = read_settings(options, config, training.prepare_data(data))
+        settings = read_settings(options, config, fit_plan.prepare_data(data))
         return _fit_objects(config, data, settings, DEFAULT_SEED if seed is None else seed, trainer)
     try:
         path = find_config(str(config))
@@ -119,15 +120,15 @@ def _fit_objects(
     }
     objects = ("model", "data", *(f"trainer.{name}" for name in trainer if name not in plain))
     text = yaml.safe_dump(document, sort_keys=False)
-    plan = training.prepare(settings, model, data, text, seed, trainer, origin=Origin(objects=objects))
+    plan = fit_plan.prepare(settings, model, data, text, seed, trainer, origin=Origin(objects=objects))
     loop = LitlabTrainer(**{**trainer, **plan.trainer})
-    training.train(loop, model, data, plan, None)
+    train(loop, model, data, plan, None)
     leave_group(loop)
     return of_plan(plan)
 
 
 def _section(part: LightningModule | LightningDataModule) -> dict[str, Any]:
-    from experiments.facts import FACTS
+    from experiments.options.fact_links import FACTS
 
     cls = type(part)
     settings = {k: v for k, v in dict(part.hparams).items() if k not in FACTS and not k.startswith("_")}

@@ -1,208 +1,138 @@
-"""LightningCLI as litlab runs it: one parser per verb, facts linked from the data, a run folder for every fit."""
+"""The front end: answers what needs no torch at once, and starts the real program only when needed."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-import callbacks as _callbacks  # noqa: F401 - importing the rooms makes their classes known by short name
-import datamodules as _datamodules  # noqa: F401
-import lit_models as _lit_models  # noqa: F401
-from experiments import data_report, evaluation, machine, rerunning, training
-from experiments.arguments import arrange, class_path, model_class
-from experiments.catalogue import runs_dir
-from experiments.checks import check_plain, check_trainer
-from experiments.comparing import Comparison
-from experiments.config_files import read_config
-from experiments.differences import as_typed
-from experiments.explain import trainer_refusal
-from experiments.facts import FACTS, FactLinks
-from experiments.front import main
-from experiments.launch import check_launch, check_program, hand_on, launch_options, leave_group, open_exchange
-from experiments.machine_facts import processes
-from experiments.mistake import mistake_within
-from experiments.parser import LitlabParser
-from experiments.resuming import Resumed, take_extension
-from experiments.run_folder import RunFolder
-from experiments.scored import ScoredSamples
-from experiments.settings import DEFAULT_SEED, add_run_options, check_seed, read_settings, read_wishes
-from experiments.trainer import LitlabTrainer
-from experiments.verbs import TRAINING_VERBS
-
-__all__ = ["LitlabCLI", "main"]
+from experiments.command_line import help as help_pages
+from experiments.messages.errors import UserMistake
+from experiments.messages.text import did_you_mean, say
+from experiments.options.names import find_config
+from experiments.options.verbs import DEMO, TRAINER_VERBS, VERBS
+from experiments.runs.find import find_run
+from experiments.version import VERSION
 
 
-class LitlabCLI(LightningCLI):
-    """Parses the words of one verb and builds data, model and Trainer; `run` then does the verb.
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one litlab command and return its exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        return _dispatch(words)
+    except UserMistake as mistake:
+        sentence = f"litlab: {mistake}"
+        if _alone() or _first_to_say():
+            say(sentence)
+        return 2
+    except KeyboardInterrupt:  # while the program is still being read in
+        say("litlab: stopped by Ctrl-C.")
+        return 130
+    except BrokenPipeError:  # `litlab list | head`
+        sys.stderr.close()
+        return 0
 
-    `source` is the run folder whose weights `validate`, `test` and `predict` use, `objects` are Trainer arguments that
-    only Python can give, such as callbacks.
-    """
 
-    def __init__(
-        self, verb: str, words: list[str], source: Path | None = None, objects: dict[str, Any] | None = None
-    ) -> None:
-        check_launch(verb)
-        if source is not None:
-            found = source.resolve()
-            source = Path(hand_on("source", lambda: str(found)))  # a name means its newest run, and more may begin
-        self.verb = verb
-        self.objects = objects or {}  # Trainer arguments from Python that no words can stand for
-        self.scored = ScoredSamples()
-        self.facts = FactLinks()
-        self.claimed: RunFolder | None = None
-        words = ["--help" if word == "--help-all" else word for word in words]
-        self.comparison: Comparison | None = None  # of a rerun that was checked
-        words, self.repeated = rerunning.find(words, source) if verb == "rerun" else (words, None)
-        words, self.weights = evaluation.find_weights(verb, words, source)
-        words, self.output = evaluation.take(words, "--output") if verb == "predict" else (words, None)
-        words, extension = evaluation.take(words, "--extend_schedule") if verb == "resume" else (words, None)
-        self.extension = take_extension(extension)
-        words, self.config_files = arrange(words)
-        self.given = tuple(as_typed(word.partition("=")[0].removeprefix("--").removesuffix("+")) for word in words)
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            save_config_callback=None,
-            trainer_class=LitlabTrainer,
-            seed_everything_default=DEFAULT_SEED,
-            parser_class=LitlabParser,
-            parser_kwargs={"allow_abbrev": False, "prog": f"litlab {verb}"},
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            run=False,
-            args=words,
-        )
+def _alone() -> bool:
+    """Whether no launcher has started several processes, which would all say the same."""
+    return not {"TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"} & os.environ.keys()
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add litlab's own options and link the facts of the data to the model."""
-        add_run_options(parser, self.config_files[0].stem if self.config_files else "run")
-        for fact in FACTS:
-            parser.link_arguments(
-                "data", f"model.init_args.{fact}", compute_fn=self.facts.reader(fact), apply_on="instantiate"
-            )
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words given to us, whatever `sys.argv` says."""
-        if isinstance(parser, LitlabParser):
-            documents = [read_config(path) for path in self.config_files]
-            parser.named = {part: class_path(documents, args, part) or "" for part in ("model", "data")}
-        self.config = parser.parse_args(args)
-        check_seed(self.config.seed_everything)
+def _first_to_say() -> bool:
+    from experiments.machine.processes import first_to_say
 
-    def before_instantiate_classes(self) -> None:
-        """Note which facts the user wrote down: jsonargparse would replace them without a word."""
-        chosen = self.config.model.class_path
-        self.facts.model = model_class([{"model": {"class_path": chosen}}], [])
-        init_args = self.config.model.get("init_args")
-        self.facts.given = {fact: init_args.get(fact) for fact in FACTS} if init_args is not None else {}
+    return first_to_say()
 
-    def instantiate_classes(self) -> None:
-        """Build data, then model, then Trainer; a mistake found on the way is told as it is, not as it was wrapped."""
-        try:
-            if self.verb == "data":
-                self.config_init = self.parser.instantiate_classes(self.config)
-                self.datamodule = self.config_init.data
-            else:
-                super().instantiate_classes()
-        except Exception as error:  # jsonargparse wraps what a constructor raises in errors of several kinds
-            mistake = self.facts.problem or mistake_within(error)
-            if mistake is None or mistake is error:
-                raise
-            raise mistake from error
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Check data and model together, claim the run folder (fit), and build the Trainer in it."""
-        if self.facts.problem is not None:
-            raise self.facts.problem
-        options = {**dict(self.config_init.trainer.items()), **self.objects}
-        check_trainer(options)
-        self.weights.check(self.model)
-        follows = launch_options(options)
-        options |= follows
-        open_exchange(processes(options))
-        kwargs = {**self.objects, **kwargs, **follows}
-        if self.verb in TRAINING_VERBS:
-            self.weights.check_trainable(self.model)
-            check_plain(self.model)
-            check_plain(self.datamodule)
-            has_validation = training.prepare_data(self.datamodule)
-            settings = read_settings(self.config, self.model, has_validation)
-            resumed = Resumed(self.weights, self.extension, self.given) if self.verb == "resume" else None
-            seed = self.config.seed_everything
-            origin = rerunning.Origin(self.weights, tuple(f"trainer.{name}" for name in self.objects), self.repeated)
-            self.plan = training.prepare(
-                settings, self.model, self.datamodule, self.config_text(), seed, options, resumed, origin
-            )
-            self.claimed = self.plan.folder if resumed is None else None  # a folder that was there stays
-            kwargs.update(self.plan.trainer)
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(help_pages.overview())
+        return 0
+    verb, rest = words[0], words[1:]
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserMistake("the working folder has been removed; go to one that is there, by `cd FOLDER`.") from None
+    if verb in ("--version", "-V"):
+        print(f"litlab {VERSION}")
+        return 0
+    if verb in ("-c", "--config") or verb.startswith("--config="):
+        raise UserMistake("the command comes first, then its config: `litlab fit --config FILE`.")
+    if verb.startswith("-"):
+        raise UserMistake(f"'{verb}' needs a command before it: `litlab fit CONFIG {verb} ...`. `litlab` lists all.")
+    if verb not in VERBS:
+        raise UserMistake(f"'{verb}' is not a command.{did_you_mean(verb, VERBS)} `litlab` lists all.")
+    if "-h" in rest or "--help" in rest:
+        print(help_pages.of_verb(verb))
+        return 0
+    if verb in (*TRAINER_VERBS, "data"):
+        return _start(verb, rest)
+    return _light(verb)(rest)
+
+
+def _light(verb: str) -> Callable[[list[str]], int]:
+    """Commands that are small modules of their own, imported when asked for."""
+    if verb == "list":
+        from experiments.commands.list import main as run
+    elif verb == "board":
+        from experiments.commands.board import main as run
+    elif verb == "completion":
+        from experiments.commands.completion import main as run
+    else:
+        from experiments.commands.info import main as run
+    return run
+
+
+def _start(verb: str, words: list[str]) -> int:
+    """Turn the short forms into LightningCLI's own, then import Lightning."""
+    leading = []
+    if verb == "rerun" and "--check" in words:  # it may stand before the run
+        words = [*(word for word in words if word != "--check"), "--check"]
+    while words and not words[0].startswith("-"):
+        leading.append(words.pop(0))
+    words = _config_names(words)
+    help_only = "--help-all" in words or any(word.partition("=")[0].endswith(".help") for word in words)
+    run = None
+    if verb in ("fit", "data"):
+        if not leading and not any(_is_config(word) for word in words) and not help_only:
+            leading = [DEMO]
+        words = [f"--config={find_config(word)}" for word in leading] + words
+    elif verb in ("resume", "rerun") and not leading and not help_only:
+        raise UserMistake(f"{verb}: which run? `litlab {verb} RUN`; `litlab list runs` shows all.")
+    elif leading:
+        if len(leading) > 1:
+            raise UserMistake(f"{verb}: give one run, not {len(leading)}: {' '.join(leading)}.")
+        if leading[0].endswith(".ckpt") and verb != "rerun":
+            words = [f"--ckpt_path={leading[0]}", *words]
+        elif "--untrained" in words and verb not in ("resume", "rerun"):
+            words = [f"--config={find_config(leading[0])}", *words]
         else:
-            if self.verb != "predict":
-                check_program(processes(options), options.get("strategy"))
-            folder = self.weights.folder
-            self.choice = machine.of_run(folder.environment if folder else None, options, read_wishes(self.config))
-            machine.apply(self.choice, self.model)
-            kwargs.update(evaluation.trainer_options(self.verb, options, folder, self.choice))
-            kwargs["callbacks"].append(self.scored)
-            if self.verb == "predict":
-                self.writer = evaluation.prediction_writer(self.weights, self.output)
-                kwargs["callbacks"].append(self.writer)
-        try:
-            return super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-            if self.claimed is not None:
-                self.claimed.discard_if_untrained()
-            raise MisconfigurationException(trainer_refusal(str(error), self._given_to_trainer())) from error
+            # For a process that comes later, the newest run of that name may be another one by now.
+            handed = os.environ.get("LITLAB_HANDED_SOURCE") if os.environ.get("LOCAL_RANK", "0") != "0" else None
+            handed = handed if _alone() else None
+            run = Path(handed) if handed else find_run(leading[0], trained=verb != "resume")
+    from experiments.options.import_paths import import_rooms
 
-    def _given_to_trainer(self) -> dict[str, Any]:
-        """The Trainer's options that are not at their default."""
-        options = dict(self.config.trainer.items())
-        return {name: value for name, value in options.items() if value != self.parser.get_default(f"trainer.{name}")}
+    import_rooms()
+    from experiments.command_line.exit_codes import run_verb
 
-    def config_text(self) -> str:
-        """The resolved config as YAML, what matters first, without what is linked from the data."""
-        content = _plain(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
-        last = ("data", "model", "trainer")
-        ordered = {name: content[name] for name in content if name not in last} | {name: content[name] for name in last}
-        text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
-        return text
-
-    def run(self) -> None:
-        """Do the verb."""
-        if self.verb == "data":
-            folder = runs_dir() / "data" / self.config.experiment
-            data_report.run(self.datamodule, folder, self.config.seed_everything)
-            return
-        self._run_with_trainer()
-        leave_group(self.trainer)
-
-    def _run_with_trainer(self) -> None:
-        parts = (self.trainer, self.model, self.datamodule)
-        if self.verb in TRAINING_VERBS:
-            training.train(*parts, self.plan, self.weights)
-            if self.repeated is not None and self.repeated.check and self.trainer.is_global_zero:
-                assert self.plan.folder is not None
-                self.comparison = self.repeated.compare(self.plan.folder)
-            return
-        with machine.settings(self.choice, self.trainer.num_devices):
-            if self.verb == "predict":
-                evaluation.predict(*parts, self.weights, self.writer)
-            else:
-                evaluation.score(self.verb, *parts, self.weights, self.scored)
+    return run_verb(verb, words, run)
 
 
-def _plain(content: Any) -> Any:
-    """Without the defaults that YAML cannot hold, such as a device: jsonargparse puts a sentence in their place."""
-    if isinstance(content, dict):
-        return {name: _plain(value) for name, value in content.items() if not _unwritten(value)}
-    return [_plain(value) for value in content] if isinstance(content, list) else content
+def _is_config(word: str) -> bool:
+    return word in ("-c", "--config") or word.startswith(("-c=", "--config="))
 
 
-def _unwritten(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("Unable to serialize instance")
+def _config_names(words: list[str]) -> list[str]:
+    """Write every config option as `--config=PATH`, names of shipped configs resolved."""
+    result, rest = [], iter(words)
+    for word in rest:
+        if not _is_config(word):
+            result.append(word)
+            continue
+        value = word.partition("=")[2] if "=" in word else next(rest, "")
+        if not value:
+            raise UserMistake("--config needs a file or the name of a shipped config after it.")
+        result.append(f"--config={find_config(value)}")
+    return result

@@ -12,18 +12,18 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.catalogue import find_run
-from experiments.checkpoint import Weights
-from experiments.cli import LitlabCLI
-from experiments.comparing import Comparison, compare
-from experiments.config_files import read_config
-from experiments.mistake import UserMistake
-from experiments.overrides import as_words
-from experiments.program import working_folder_importable
-from experiments.quiet import quiet_libraries
-from experiments.run_folder import RunFolder, read_results
-from experiments.signatures import parameters
-from experiments.training import Plan
+from experiments.command_line.lightning_cli import LitlabCLI
+from experiments.commands.fit_plan import Plan
+from experiments.messages.errors import UserMistake
+from experiments.messages.library_noise import quiet_libraries
+from experiments.options.config_files import read_config
+from experiments.options.import_paths import working_folder_importable
+from experiments.options.overrides import as_words
+from experiments.options.signatures import parameters
+from experiments.runs.checkpoint import Weights
+from experiments.runs.compare import Comparison, compare
+from experiments.runs.find import find_run
+from experiments.runs.folder import RunFolder, read_results
 from lit_models import LitTask
 
 

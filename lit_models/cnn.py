@@ -8,10 +8,10 @@ from typing import Any, Literal
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lit_models.activations import build_activation
-from lit_models.classifier import LitClassifier
-from lit_models.shapes import image_shape, output_size, positive, probability
-from lit_models.specs import Spec
+from lit_models.base.classifier import LitClassifier
+from lit_models.base.shapes import image_shape, output_size, positive, probability
+from lit_models.parts.activations import build_activation
+from lit_models.parts.specs import Spec
 
 Variant = Literal["two_conv", "three_conv", "batchnorm", "lenet5", "alexnet"]
 

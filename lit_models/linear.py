@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lit_models.regressor import LitRegressor
-from lit_models.shapes import flat_size, known_shape
+from lit_models.base.regressor import LitRegressor
+from lit_models.base.shapes import flat_size, known_shape
 
 
 class LinearRegression(nn.Module):

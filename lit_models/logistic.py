@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-from lit_models.classifier import LitClassifier
+from lit_models.base.classifier import LitClassifier
+from lit_models.base.shapes import known_shape
 from lit_models.linear import LinearRegression
-from lit_models.shapes import known_shape
-from lit_models.specs import Spec
+from lit_models.parts.specs import Spec
 
 
 class LogisticRegression(LinearRegression):

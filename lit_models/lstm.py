@@ -6,8 +6,8 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lit_models.classifier import LitClassifier
-from lit_models.shapes import known_shape, positive, probability
+from lit_models.base.classifier import LitClassifier
+from lit_models.base.shapes import known_shape, positive, probability
 
 
 def check_dropout(dropout: float, layers: int) -> float:

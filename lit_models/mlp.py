@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lit_models.activations import build_activation
-from lit_models.classifier import LitClassifier
-from lit_models.regressor import LitRegressor
-from lit_models.shapes import flat_size, known_shape, positive, probability
-from lit_models.specs import Spec
+from lit_models.base.classifier import LitClassifier
+from lit_models.base.regressor import LitRegressor
+from lit_models.base.shapes import flat_size, known_shape, positive, probability
+from lit_models.parts.activations import build_activation
+from lit_models.parts.specs import Spec
 
 
 class MLP(nn.Module):

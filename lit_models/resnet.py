@@ -7,10 +7,10 @@ from typing import Any, Literal
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lit_models.activations import build_activation
-from lit_models.classifier import LitClassifier
-from lit_models.shapes import image_shape, positive
-from lit_models.specs import Spec
+from lit_models.base.classifier import LitClassifier
+from lit_models.base.shapes import image_shape, positive
+from lit_models.parts.activations import build_activation
+from lit_models.parts.specs import Spec
 
 Preset = Literal["small", "resnet14", "resnet18"]
 Stem = Literal["small", "large"]

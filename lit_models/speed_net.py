@@ -7,11 +7,11 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lit_models.activations import build_activation
-from lit_models.classifier import LitClassifier
-from lit_models.shapes import image_shape, positive
-from lit_models.side_by_side import SideBySideConv2d
-from lit_models.specs import Spec
+from lit_models.base.classifier import LitClassifier
+from lit_models.base.shapes import image_shape, positive
+from lit_models.parts.activations import build_activation
+from lit_models.parts.small_image_conv import SideBySideConv2d
+from lit_models.parts.specs import Spec
 
 
 def whitening_filters(images: Tensor, kernel: int = 2, eps: float = 5e-4) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lit_models.classifier import LitClassifier
+from lit_models.base.classifier import LitClassifier
+from lit_models.base.shapes import positive
 from lit_models.lstm import check_dropout
-from lit_models.shapes import positive
 
 Hidden = tuple[Tensor, Tensor]
 

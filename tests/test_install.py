@@ -116,9 +116,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     # The wheel's packages come first on the path, so the editable install of the checkout is not what runs.
-    program = (
-        "import experiments, sys; from experiments.front import main; print(experiments.__file__); sys.exit(main())"
-    )
+    program = "import experiments, sys; from experiments.cli import main; print(experiments.__file__); sys.exit(main())"
     done = run(sys.executable, "-c", program, "fit", "mlp_digits", "debug", cwd=work, PYTHONPATH=str(target))
     assert done.returncode == 0, done.stderr
     assert str(target) in done.stdout

@@ -13,8 +13,8 @@ from torch.profiler import profile
 from benchmarks.arms.raw import Machine, RawTraining
 from benchmarks.arms.work import CNN, LSTM, MLP_512
 from benchmarks.attempts.rounds import Asked, in_turns, show
-from lit_models.muon import Muon
-from lit_models.side_by_side import SideBySideConv2d
+from lit_models.parts.muon import Muon
+from lit_models.parts.small_image_conv import SideBySideConv2d
 from lit_models.speed_net import SpeedNet
 
 

@@ -23,9 +23,9 @@ from callbacks import (
     RegressionFigures,
     Weights,
 )
-from callbacks.activations import dead_share, follows_conv1d, lowest_of
-from callbacks.layers import captured, named_layers
-from callbacks.mosaic import fitted
+from callbacks.figures.mosaic import fitted
+from callbacks.network.activations import dead_share, follows_conv1d, lowest_of
+from callbacks.network.layers import captured, named_layers
 
 EVERY = (
     lambda: FeatureMaps(gradients=True),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import callbacks
-from callbacks.support import undisturbed
+from callbacks.forward import undisturbed
 
 _ALL = {
     "Activations": callbacks.Activations,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks import DecisionRegions, RegressionFigures
-from callbacks.decision_regions import changes, straight_boundary
-from callbacks.regression_figures import r2
+from callbacks.predictions.decision_regions import changes, straight_boundary
+from callbacks.predictions.regression_figures import r2
 
 
 class Data(LightningDataModule):

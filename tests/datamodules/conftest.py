@@ -16,7 +16,7 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LITLAB_CACHE_DIR", raising=False)
     monkeypatch.setenv("LITLAB_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("datamodules.locate.PACKAGE_DIRS", {})
+    monkeypatch.setattr("datamodules.files.locate.PACKAGE_DIRS", {})
     torch.manual_seed(0)
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.batches import Batch, Batches, Chosen, PickedRows, Preparation
+from datamodules.serving.batches import Batch, Batches, Chosen, PickedRows, Preparation
 from datamodules.synthetic import LineDataModule
 
 

@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image, UnidentifiedImageError
 
 from datamodules import ImageFolderDataModule
-from datamodules.image_files import read_image
-from datamodules.splits import hash_tensors
+from datamodules.files.image_files import read_image
+from datamodules.serving.splits import hash_tensors
 from tests.data.makers import CIFAR_CLASSES, make_image_folder
 
 

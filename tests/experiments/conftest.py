@@ -72,7 +72,7 @@ def workshop(tmp_path: Path, tiny_data: Path, session_cache: Path, monkeypatch: 
 @pytest.fixture
 def litlab(workshop: Path, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run one command in this process, as the console script does."""
-    from experiments.front import main
+    from experiments.cli import main
 
     def run(*words: str) -> Outcome:
         capfd.readouterr()

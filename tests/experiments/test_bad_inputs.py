@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import board
+from experiments.commands import board
 from tests.experiments.bad_inputs.bad import Bad, parts, take
 from tests.experiments.bad_inputs.checkpoints import CHECKPOINTS
 from tests.experiments.bad_inputs.configs import CONFIGS
@@ -32,7 +32,7 @@ TABLE: dict[str, Bad] = {name: bad for table in TABLES for name, bad in table.it
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Good things: a config, a run, data, parts of one's own."""
-    from experiments.front import main
+    from experiments.cli import main
 
     root = tmp_path_factory.mktemp("shelf")
     fill(root)

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.arguments import SPECS, arrange, class_path, option, read_config
-from experiments.metrics_csv import MetricsCSV, cut_back
-from experiments.overrides import as_words
+from experiments.command_line.word_order import SPECS, arrange, class_path, option, read_config
+from experiments.options.overrides import as_words
+from experiments.runs.metrics_csv import MetricsCSV, cut_back
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 

@@ -14,8 +14,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import DigitsDataModule
 from experiments import fit, load_run
+from tests.experiments.commands.test_fit import QUICK, last_losses
 from tests.experiments.conftest import Command
-from tests.experiments.test_runs import QUICK, last_losses
 
 
 def test_fit_from_python_is_the_same_run(workshop: Path, litlab: Command) -> None:

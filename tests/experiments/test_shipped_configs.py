@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import catalogue, load_run
+from experiments import load_run
+from experiments.options import names as catalogue
 from tests.experiments.conftest import Command
 
 FRAGMENTS = ("debug", "cpu_two_processes", "dashboards")

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningCLI
 
 import lit_models
 from lit_models import LitTask
-from lit_models.specs import as_spec
+from lit_models.parts.specs import as_spec
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
 

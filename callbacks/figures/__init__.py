@@ -1,0 +1,1 @@
+"""Drawing helpers that the figure callbacks share."""

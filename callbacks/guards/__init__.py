@@ -1,0 +1,1 @@
+"""Callbacks that stop or protect a run when something goes wrong."""

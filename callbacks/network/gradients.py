@@ -1,0 +1,85 @@
+"""How large the gradients are, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from callbacks.network.histograms import add_histogram
+from callbacks.network.layers import by_readable_name
+from callbacks.step_hooks import EveryNth, NoStepHooks
+from callbacks.trainer_state import last_step, tensorboard_writer
+
+
+class Gradients(NoStepHooks, Callback):
+    """Norms and histograms of the gradients, as the backward pass leaves them and as the optimizer gets them.
+
+    | key                    | what                                                   | when                        |
+    |------------------------|--------------------------------------------------------|-----------------------------|
+    | grad_norm/total        | Euclidean norm over all parameters, before clipping    | every `every_n_steps` steps |
+    | grad_norm/clipped      | the same after clipping, only where clipping is on     | every `every_n_steps` steps |
+    | grad_norm/<parameter>  | norm of one parameter's gradient, before clipping      | every `every_n_steps` steps |
+    | gradients/<parameter>  | histogram of its values, before clipping (TensorBoard) | every `every_n_steps` steps |
+
+    Steps are optimizer steps, the first one and then each n-th; where one call takes several, the next one after it. Of
+    an optimizer that evaluates a step many times (LBFGS) it is the first evaluation. The norms go to every logger.
+    """
+
+    def __init__(self, every_n_steps: int = 50, histograms: bool = True) -> None:
+        if every_n_steps < 1:
+            raise MisconfigurationException(f"Gradients.every_n_steps must be 1 or more, not {every_n_steps}.")
+        self.every_n_steps = every_n_steps
+        self.histograms = histograms
+        self._found: dict[str, float] = {}
+        self._due = EveryNth(every_n_steps)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._due.start(trainer)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if not self._due(trainer):
+            return
+        gradients = _gradients(pl_module, _scale(trainer, optimizer))
+        if not gradients:
+            return
+        norms = _norms(gradients)
+        total = float(torch.linalg.vector_norm(norms))
+        self._found = {"grad_norm/total": total}
+        self._found |= {f"grad_norm/{name}": norm for name, norm in zip(gradients, norms.tolist(), strict=True)}
+        writer = tensorboard_writer(trainer) if self.histograms else None
+        if writer is not None:
+            for name, gradient in gradients.items():
+                add_histogram(writer, f"gradients/{name}", gradient, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._found:
+            return
+        found, self._found = self._found, {}
+        if trainer.gradient_clip_val and (gradients := _gradients(pl_module)):  # they stay until the next backward
+            found["grad_norm/clipped"] = float(torch.linalg.vector_norm(_norms(gradients)))
+        for logger in trainer.loggers:
+            logger.log_metrics(found, step=last_step(trainer))  # that of the gradients
+
+
+def _gradients(module: LightningModule, scale: float = 1.0) -> dict[str, Tensor]:
+    found = by_readable_name((n, p.grad.detach()) for n, p in module.named_parameters() if p.grad is not None)
+    dense = {n: g.coalesce().values() if g.is_sparse else g for n, g in found.items()}
+    return dense if scale == 1.0 else {n: g.float() / scale for n, g in dense.items()}
+
+
+def _scale(trainer: Trainer, optimizer: Optimizer) -> float:
+    """What float16 training multiplies gradients by; a fused optimizer divides them itself, later than we look."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return float(scaler.get_scale()) if scaler is not None and optimizer.defaults.get("fused") else 1.0
+
+
+def _norms(gradients: dict[str, Tensor]) -> Tensor:
+    """One a gradient, in one read of the device."""
+    return torch.stack([torch.linalg.vector_norm(gradient.float()) for gradient in gradients.values()]).cpu()

@@ -1,0 +1,174 @@
+"""The table of layers that a run prints before it trains."""
+
+import warnings
+from dataclasses import dataclass, field
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary as LayerSummary
+from lightning.pytorch.utilities.model_summary.model_summary import get_human_readable_count
+from torch import nn
+
+from callbacks.forward import example_input, undisturbed
+from callbacks.step_hooks import NoStepHooks
+
+_MAX_ROWS = 15
+_NOT_COUNTED = "not counted"
+
+
+@dataclass
+class _Row:
+    name: str
+    kind: str
+    shape_in: str
+    shape_out: str
+    parameters: int
+    flops: int
+    uncounted: list[str] = field(default_factory=list)
+
+    def cells(self, with_example: bool) -> list[str]:
+        start = [self.name, self.kind]
+        if not with_example:
+            return [*start, f"{self.parameters:,}"]
+        flops = _count(self.flops) if self.flops or not self.uncounted else ""
+        text = " + ".join([flops] * bool(flops) + [_NOT_COUNTED] * bool(self.uncounted))
+        return [*start, self.shape_in, self.shape_out, f"{self.parameters:,}", text]
+
+
+class ModelTable(NoStepHooks, ModelSummary):
+    """Layers with shapes, parameters and FLOPs for one sample; metrics and losses are left out.
+
+    | printed      | what                                                                        | when         |
+    |--------------|-----------------------------------------------------------------------------|--------------|
+    | one line each| layer, type, shape in and out, parameters, FLOPs of one forward pass         | start of fit |
+    | last line    | all parameters, trainable ones, FLOPs (a multiply-add is two) for one sample | start of fit |
+
+    Goes as deep as 15 rows allow; deeper layers are merged into their parent. Recurrent layers whose operations
+    torch's counter does not see are called "not counted". Shapes and FLOPs need `example_input_array`.
+    """
+
+    def __init__(self, max_rows: int = _MAX_ROWS) -> None:
+        super().__init__(max_depth=-1)
+        self._max_rows = max_rows
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        try:
+            text = self.table(pl_module)
+        except Exception as error:  # the user's own forward may raise anything; training shows it in its place
+            first_line = (str(error).splitlines() or [""])[0]
+            text = f"model table: the forward pass of example_input_array failed ({type(error).__name__}: {first_line})"
+        if trainer.is_global_zero:
+            print(text, flush=True)
+
+    def table(self, model: LightningModule) -> str:
+        """The table as text, without touching modes or random states."""
+        given, sample = model.example_input_array, example_input(model)
+        try:
+            # Lightning's table takes it as it stands, which under precision 64-true is float32 for double weights.
+            model.example_input_array = sample
+            with undisturbed(model), warnings.catch_warnings():
+                # About megabytes, which are not printed here.
+                warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
+                summary = LayerSummary(model, max_depth=-1)
+        finally:
+            model.example_input_array = given
+        with_example = sample is not None
+        samples = int(sample.shape[0]) if hasattr(sample, "shape") and sample.ndim else 1
+        rows = {
+            row.name: row for row in (_row(model, summary, index, samples) for index in range(len(summary.layer_names)))
+        }
+        shown = _choose(model, rows, self._max_rows)
+        rest = summary.total_parameters - sum(row.parameters for row in shown)
+        header = ["layer", "type", *(["in", "out"] if with_example else []), "parameters"]
+        header += ["FLOPs/sample"] if with_example else []
+        lines = [header] + [row.cells(with_example) for row in shown]
+        if rest > 0:
+            other = _Row("(other)", "", "", "", rest, 0)
+            lines.append([cell if cell != "0" else "" for cell in other.cells(with_example)])
+        total = f"{summary.total_parameters:,} parameters, {summary.trainable_parameters:,} trainable"
+        if with_example:
+            missing = sorted({kind for row in rows.values() for kind in row.uncounted})
+            without = f" ({', '.join(missing)} {_NOT_COUNTED})" if missing else ""
+            total += f"; {_count(summary.total_flops // samples)} FLOPs for one sample, forward{without}"
+        return "\n".join([*_align(lines), total])
+
+
+def _row(model: LightningModule, summary: LayerSummary, index: int, samples: int) -> _Row:
+    name = summary.layer_names[index]
+    module = model.get_submodule(name)
+    counts = summary.flop_counts
+    recurrent = [
+        (f"{name}.{child}" if child else name, layer)
+        for child, layer in module.named_modules()
+        if isinstance(layer, nn.RNNBase)
+    ]
+    # A recurrent layer cannot have 0 FLOPs: its fused kernel is unknown to torch's counter.
+    uncounted = [type(layer).__name__ for path, layer in recurrent if not sum(counts.get(path, {}).values())]
+    return _Row(
+        name=name,
+        kind=summary.layer_types[index],
+        shape_in=_shape(summary.in_sizes[index]),
+        shape_out=_shape(summary.out_sizes[index]),
+        parameters=summary.param_nums[index],
+        flops=sum(counts[name].values()) // samples,
+        uncounted=uncounted,
+    )
+
+
+def _choose(model: LightningModule, rows: dict[str, _Row], limit: int) -> list[_Row]:
+    """The deepest cut through the tree of layers that has at most `limit` rows."""
+    rows = {name: row for name, row in rows.items() if not _is_aside(model.get_submodule(name), row)}
+    for depth in range(max((name.count(".") + 1 for name in rows), default=1), 0, -1):
+        cut = _cut(rows, depth)
+        if len(cut) <= limit:
+            return cut
+        weighty = [row for row in cut if row.parameters]
+        if depth > 1 and 1 < len(weighty) <= limit:
+            return weighty
+    cut = _cut(rows, 1)
+    tail = cut[limit - 1 :]
+    more = _Row(f"({len(tail)} more)", "", "", "", sum(row.parameters for row in tail), sum(row.flops for row in tail))
+    return [*cut[: limit - 1], more]
+
+
+def _cut(rows: dict[str, _Row], depth: int) -> list[_Row]:
+    """Rows at `depth`, and shallower ones that have no row below them."""
+    parents = {name.rpartition(".")[0] for name in rows}
+    return [
+        row
+        for name, row in rows.items()
+        if name.count(".") + 1 == depth or (name.count(".") + 1 < depth and name not in parents)
+    ]
+
+
+def _is_aside(module: nn.Module, row: _Row) -> bool:
+    """A metric or a loss: no layer of the network."""
+    if row.parameters:
+        return False
+    home = type(module).__module__
+    return home.startswith("torchmetrics.") or home == "torch.nn.modules.loss" or row.shape_out == "?"
+
+
+def _shape(size: object) -> str:
+    """Without the batch dimension where there is one shape: [1, 3, 32, 32] -> 3x32x32."""
+    if isinstance(size, list) and size and all(isinstance(part, int) for part in size):
+        return "x".join(str(part) for part in size[1:]) or "1"
+    if isinstance(size, list) and size and isinstance(size[0], list):
+        return _shape(size[0])
+    return "?"
+
+
+def _count(number: int) -> str:
+    return get_human_readable_count(number).strip()
+
+
+def _align(lines: list[list[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    aligned = []
+    for line in lines:
+        cells = [
+            cell.rjust(width) if header == "parameters" else cell.ljust(width)
+            for cell, width, header in zip(line, widths, lines[0], strict=True)
+        ]
+        aligned.append("  ".join(cells).rstrip())
+    return aligned

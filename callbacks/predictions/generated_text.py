@@ -1,0 +1,87 @@
+"""What a language model writes while it learns."""
+
+from pathlib import Path
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.forward import undisturbed
+from callbacks.step_hooks import NoStepHooks
+from callbacks.trainer_state import is_dry_run, tensorboard_writer
+
+
+class GeneratedText(NoStepHooks, Callback):
+    """Lets the model continue a prompt, so that one reads what it has learnt.
+
+    | key, file          | what                                   | when                        |
+    |--------------------|----------------------------------------|-----------------------------|
+    | generated/text     | prompt and continuation                | every `every_n_epochs`      |
+    | generated.txt      | the same, under a line with the epoch  | every `every_n_epochs`      |
+    | (standard output)  | the last one                           | end of fit                  |
+
+    Needs `generate(prompt_ids, length, temperature, generator=...)` of the model and `encode`, `decode` of the data.
+    Draws from a generator of its own, so that training is the same with and without it.
+    """
+
+    def __init__(
+        self, prompt: str = "The ", length: int = 200, temperature: float = 0.8, every_n_epochs: int = 1
+    ) -> None:
+        for name, value, allowed in (
+            ("prompt", prompt, bool(prompt)),
+            ("length", length, length > 0),
+            ("temperature", temperature, temperature > 0),
+            ("every_n_epochs", every_n_epochs, every_n_epochs > 0),
+        ):
+            if not allowed:
+                what = "must not be empty" if name == "prompt" else f"must be above 0, not {value}"
+                raise MisconfigurationException(f"GeneratedText.{name} {what}.")
+        self.prompt = prompt
+        self.length = length
+        self.temperature = temperature
+        self.every_n_epochs = every_n_epochs
+        self.text = ""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if not callable(getattr(pl_module, "generate", None)):
+            raise MisconfigurationException(
+                f"GeneratedText: {type(pl_module).__name__} has no generate(). Use it with a text model such as "
+                "LitTokenLSTM, or remove the callback."
+            )
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        missing = [name for name in ("encode", "decode") if not callable(getattr(data, name, None))]
+        if missing:
+            raise MisconfigurationException(
+                f"GeneratedText: {type(data).__name__} has no {missing[0]}(). Use it with text data, or remove it."
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if not due or not trainer.is_global_zero or is_dry_run(trainer):
+            return
+        self.text = self._generate(trainer, pl_module)
+        header = f"--- epoch {trainer.current_epoch + 1}, step {trainer.global_step} ---"
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "generated.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{header}\n{self.text}\n\n")
+        if (writer := tensorboard_writer(trainer)) is not None:
+            lines = [f"    {line}" for line in self.text.splitlines()]
+            writer.add_text("generated/text", "\n".join(lines), trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.text and trainer.is_global_zero:
+            print(f"Generated text:\n{self.text}", flush=True)
+
+    def _generate(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        # The epoch's number as seed: a resumed run writes what an uninterrupted one would have written.
+        generator = torch.Generator(device=pl_module.device).manual_seed(trainer.current_epoch)
+        ids = torch.as_tensor(data.encode(self.prompt), dtype=torch.int64, device=pl_module.device)
+        with undisturbed(pl_module):
+            generated = pl_module.generate(ids, self.length, self.temperature, generator=generator)  # type: ignore[operator]
+        text = str(data.decode(generated))
+        # A model may give back the continuation alone.
+        return text if torch.as_tensor(generated).numel() > self.length else self.prompt + text

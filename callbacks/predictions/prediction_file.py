@@ -1,0 +1,149 @@
+"""Predictions as a CSV file."""
+
+import csv
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
+
+from callbacks.trainer_state import is_dry_run
+
+
+class PredictionWriter(BasePredictionWriter):
+    """One row a sample, in the order of the predict data, which is that of the test file.
+
+    | column                       | what                                               | when                       |
+    |------------------------------|----------------------------------------------------|----------------------------|
+    | sample                       | index from 0                                       | always                     |
+    | target, prediction           | class index, or number (`target_0`, … for several)| target: where it is known  |
+    | target_name, prediction_name | the classes' names                                 | the data names its classes |
+    | p_<class>                    | probability of each class                          | classifiers                |
+
+    Takes the dicts of `predict_step` (`target`, `prediction`, `probabilities`), or a tensor (B, ...) as `prediction`.
+    Line breaks, tabs and backslashes in names are written escaped, as in Python. The file appears whole at the end of
+    predict, under one process only: several do not know the place of their samples in the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(write_interval="batch")
+        self.path = Path(path)
+        self.rows_written = 0
+        self._file: TextIO | None = None
+        self._header: list[str] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "predict" and trainer.world_size > 1:
+            raise MisconfigurationException(
+                f"trainer.devices: predict writes its file from one process, not {trainer.world_size}. "
+                "Use --trainer.devices 1."
+            )
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.rows_written, self._header = 0, []
+        if not is_dry_run(trainer):
+            try:
+                if self.path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._unfinished.open("w", newline="", encoding="utf-8")
+            except OSError as error:
+                raise MisconfigurationException(
+                    f"predict: {self.path} cannot be written ({error.strerror}). Name another file by --output."
+                ) from error
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        if self._file is None:
+            return
+        if isinstance(prediction, Tensor) and prediction.ndim:
+            prediction = {"prediction": prediction}  # of a model that is not ours
+        if not isinstance(prediction, dict) or not isinstance(prediction.get("prediction"), Tensor):
+            raise MisconfigurationException(
+                f"predict_step of {type(pl_module).__name__} must return a tensor (batch, ...) or a dict with the "
+                f"tensor 'prediction' (and 'target', 'probabilities' where known), not {type(prediction).__name__}."
+            )
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        columns = _columns(prediction, names)
+        writer = csv.writer(self._file)
+        if not self._header:
+            self._header = ["sample", *columns]
+            writer.writerow(self._header)
+        for values in zip(*columns.values(), strict=True):
+            writer.writerow([self.rows_written, *values])
+            self.rows_written += 1
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._unfinished.replace(self.path)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._unfinished.unlink(missing_ok=True)
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+
+
+def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict[str, list[str]]:
+    """Name of the column -> its text for each sample of the batch."""
+    probabilities = prediction.get("probabilities")
+    classes = names if probabilities is not None and names and len(names) == probabilities.shape[1] else None
+    columns: dict[str, list[str]] = {}
+    for key in ("target", "prediction"):
+        value = prediction.get(key)
+        if value is None:
+            continue
+        if probabilities is not None and value.is_floating_point() and value.ndim == 2:
+            value = value.argmax(dim=1)  # one-hot targets
+        columns |= _numbers(key, value)
+    for key in ("target", "prediction"):
+        if classes is not None and key in columns:
+            columns[f"{key}_name"] = [_one_line(classes[int(index)]) for index in columns[key]]
+    if probabilities is not None and probabilities.ndim == 2:
+        labels = classes or range(probabilities.shape[1])
+        for index, label in enumerate(labels):
+            columns |= {f"p_{_one_line(label)}": _texts(probabilities[:, index])}
+    return columns
+
+
+def _one_line(name: object) -> str:
+    """A name without line breaks and tabs; different names stay different."""
+    return "".join(
+        letter if letter.isprintable() and letter != "\\" else letter.encode("unicode_escape").decode("ascii")
+        for letter in str(name)
+    )
+
+
+def _numbers(key: str, value: Tensor) -> dict[str, list[str]]:
+    flat = value.reshape(value.shape[0], -1)
+    if flat.shape[1] == 1:
+        return {key: _texts(flat[:, 0])}
+    return {f"{key}_{index}": _texts(flat[:, index]) for index in range(flat.shape[1])}
+
+
+def _texts(values: Tensor) -> list[str]:
+    if values.is_floating_point():
+        # The digits a float32 carries; bfloat16 has no list of its own.
+        return [f"{number:.7g}" for number in values.detach().to("cpu", torch.float64).tolist()]
+    return [str(int(number)) for number in values.detach().cpu().tolist()]

@@ -1,0 +1,1 @@
+"""Callbacks that record how training went."""

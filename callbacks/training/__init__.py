@@ -1,0 +1,1 @@
+"""Callbacks that change how the network is trained."""

@@ -1,0 +1,1 @@
+"""Batches, loaders, splits and where data is stored."""

@@ -1,0 +1,1 @@
+"""From command-line arguments to a command: parser, help, errors and exit codes."""

@@ -1,0 +1,1 @@
+"""Messages for users, and the errors that carry them."""

@@ -1,0 +1,85 @@
+"""What a model needs to know from its data, passed by the command line so that nobody types 784 or 10 twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from experiments.options.signatures import is_required, parameters
+from lit_models import LitTask
+
+FACTS = ("input_shape", "num_classes", "num_targets", "vocab_size")
+
+
+class FactLinks:
+    """Hands each fact from the data to the model, refusing what does not fit or was contradicted by the user."""
+
+    def __init__(self) -> None:
+        self.model: Any = None  # class, known once the config is parsed
+        self.given: dict[str, Any] = {}  # facts that the user wrote down
+        self.problem: MisconfigurationException | None = None  # the first one found
+
+    def reader(self, fact: str) -> Callable[[LightningDataModule], Any]:
+        """The function that jsonargparse calls with the data to fill one argument of the model."""
+
+        def read(data: LightningDataModule) -> Any:
+            if self.problem is not None:
+                return None
+            # Kept, not raised: jsonargparse would wrap it in words of its own, and print the data for them.
+            try:
+                if hasattr(data, "hashes"):  # ours: finding the files is cheap and must fail before a model is built
+                    data.prepare_data()
+                value = getattr(data, fact, None)
+                self._check(fact, value, data)
+            except MisconfigurationException as problem:
+                self.problem = self.problem or problem
+                return None
+            return value
+
+        return read
+
+    def _check(self, fact: str, value: Any, data: LightningDataModule) -> None:
+        model, source = getattr(self.model, "__name__", "the model"), type(data).__name__
+        accepted = parameters(self.model)
+        if (
+            fact == "num_classes"
+            and fact in accepted
+            and getattr(data, "vocab_size", None)
+            and "vocab_size" not in accepted
+        ):
+            raise MisconfigurationException(
+                f"model: {model} gives one class a sample, but {source} asks for the next token at every position. "
+                "Take LitTokenLSTM."
+            )
+        needed = is_required(self.model, fact) or (fact in accepted and issubclass(self.model, LitTask))
+        if value is None and needed:
+            raise MisconfigurationException(_misfit(fact, model, source, data))
+        given = self.given.get(fact)
+        if given is not None and value is not None and _plain(given) != _plain(value):
+            raise MisconfigurationException(
+                f"model.{fact}: {given} was asked for, but {source} has {fact} = {value}. "
+                f"Leave model.{fact} out: it is taken from the data."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _misfit(fact: str, model: str, source: str, data: LightningDataModule) -> str:
+    if fact == "num_classes" and getattr(data, "num_targets", None):
+        return (
+            f"model: {model} is a classifier, but {source} has numbers to predict, not classes. "
+            "Take a regressor such as LitLinearRegression or LitMLPRegressor, or data with classes."
+        )
+    if fact == "num_targets" and getattr(data, "num_classes", None):
+        return (
+            f"model: {model} is a regressor, but {source} has classes to predict, not numbers. "
+            "Take a classifier such as LitLogisticRegression or LitMLP, or data with numbers."
+        )
+    if fact == "vocab_size":
+        return f"model: {model} reads text, but {source} is not text. Take TextDataModule, or another model."
+    return f"model: {model} needs {fact}, which {source} does not state. Add a property `{fact}` to {source}."

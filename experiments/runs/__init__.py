@@ -1,0 +1,1 @@
+"""Run folders: finding, reading, writing and comparing them."""

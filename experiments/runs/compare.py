@@ -1,0 +1,265 @@
+"""Whether two runs have the same numbers."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from experiments.messages.text import count, one_line, shown
+from experiments.runs.checkpoint import read
+from experiments.runs.environment_diff import KINDS, Differs, circumstances, differs_words, value_text
+from experiments.runs.folder import RunFolder, read_results
+
+# Words in the name of a metric that make it a time or a rate, which no two runs have in common.
+_CLOCK = {"time", "seconds", "second", "sec", "ms", "duration", "throughput"}
+_FIT = ("epoch", "step", "steps", "split", "n")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure or weight that differs; `apart` is relative to the larger of the two."""
+
+    place: str
+    name: str
+    there: Any
+    here: Any
+    apart: float | None = None
+
+    def words(self) -> str:
+        """Where it is, both values, how large."""
+        if self.there is None and self.here is None:
+            return f"{self.place}: {self.name} by {self.apart:.2g} of its largest weight"
+        by = "" if self.apart is None else f" ({self.apart:.2g} of it)"
+        return f"{self.place}: {self.name} was {value_text(self.there)} and is now {value_text(self.here)}{by}"
+
+
+@dataclass
+class Comparison:
+    """What came of comparing a run with an earlier one (`there`)."""
+
+    there: str
+    rows: int = 0
+    figures: int = 0
+    differing: int = 0
+    first: Difference | None = None
+    weights: dict[str, Difference | None] = field(default_factory=dict)  # file -> what differs most; None if equal
+    not_compared: list[str] = field(default_factory=list)
+    differs: Differs = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all figures and weights that both have are equal."""
+        return self.first is None and not self.nothing
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there was nothing to compare."""
+        return not self.figures and not self.weights
+
+    def content(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"agrees": self.agrees, **asdict(self)}
+
+    def words(self) -> list[str]:
+        """What to tell, line by line."""
+        figures = f"{count(self.figures, 'figure')} in {count(self.rows, 'row')}"
+        if self.nothing:
+            lines = [f"unknown nothing was kept that could be compared with {self.there}"]
+        elif self.agrees:
+            files = " and ".join(self.weights)
+            weights = "all weights" if len(self.weights) == 2 else f"the weights of {files}" if files else ""
+            what = f"every one of {figures}{f' and {weights}' if weights else ''}"
+            lines = [f"agree   {what} are equal, bit for bit, to those of {self.there}."]
+        else:
+            assert self.first is not None
+            lines = [
+                f"differ  first in {self.first.words()}",
+                f"        {self.differing:,} of {figures} differ from those of {self.there}",
+                *(
+                    f"weights {f'{worst.words()} at most' if worst else f'{name}: equal, bit for bit'}"
+                    for name, worst in self.weights.items()
+                ),
+            ]
+        lines += [f"        not compared: {what}" for what in self.not_compared]
+        lines += differs_words(self.differs)
+        if self.nothing:
+            return lines
+        same = [kind for kind in KINDS if kind not in self.differs and kind not in self.unknown]
+        if not self.agrees:
+            if same:
+                lines.append(f"same    {', '.join(same)}")
+            lines += [f"unknown {', '.join(self.unknown)}: not written down"] * bool(self.unknown)
+        if not self.agrees and not self.differs and self.weights and not any(self.weights.values()):
+            lines.append("The weights are equal, so the figures were written, or changed, by something else.")
+        elif not self.agrees and not self.differs:
+            lines.append(
+                "Nothing differs that is written down, so something does not repeat by itself. Try both runs with "
+                "--trainer.deterministic true (GPUs add in any order without it); else look for a random number that "
+                "no seed decides, or a decision by the clock (--trainer.max_time). See docs/repeatability.md."
+            )
+        return lines
+
+
+def compare(there: RunFolder, here: RunFolder) -> Comparison:
+    """All rows of metrics.csv, the results of fit (and of the test that followed it), and both checkpoints."""
+    found = Comparison(shown(there.path))
+    found.differs, found.unknown = circumstances(there, here)
+    old, new = _rows(there.metrics), _rows(here.metrics)
+    if missing := [folder for folder in (there, here) if not folder.metrics.is_file()]:
+        old = new = {}
+        found.not_compared.append(_missing("metrics.csv", missing))
+    found.rows = len(old.keys() | new.keys())
+    differing = [*_metrics(found, old, new), *_results(found, there, here)]
+    found.differing = len(differing)
+    for name in ("best.ckpt", "last.ckpt"):
+        files = [folder.path / "checkpoints" / name for folder in (there, here)]
+        missing = [folder for folder, file in zip((there, here), files, strict=True) if not file.is_file()]
+        if missing:
+            found.not_compared.append(_missing(name, missing))
+        else:
+            found.weights[name] = _weights(name, *files)
+    found.first = next(iter([*differing, *filter(None, found.weights.values())]), None)
+    return found
+
+
+def check_reference(folder: RunFolder) -> None:
+    """Refuse figures that cannot be compared with, before a run is trained for it."""
+    if not folder.metrics.is_file():
+        return
+    try:
+        rows = _rows(folder.metrics)
+        if not folder.metrics.read_bytes().endswith(b"\n") or not all("step" in row for row in rows.values()):
+            raise ValueError("it is cut short, or has no column `step`")
+    except (OSError, ValueError, csv.Error) as error:
+        raise MisconfigurationException(
+            f"rerun --check: {shown(folder.metrics)} is damaged ({one_line(str(error), 100)}). Put it back, or move it "
+            "away to compare results and weights alone."
+        ) from error
+
+
+def _missing(name: str, folders: list[RunFolder]) -> str:
+    return f"{name}, not in {' and '.join(shown(folder.path) for folder in folders)}"
+
+
+def _is_clock(name: str) -> bool:
+    """Whether a column tells of the machine's speed or load, not of what was learnt."""
+    return name.startswith("DeviceStatsMonitor") or bool(_CLOCK & set(re.split(r"[^a-z]+", name.lower())))
+
+
+def _rows(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{name: cell or "" for name, cell in row.items() if name} for row in csv.DictReader(file)]
+    return {row.get("step", str(number)): row for number, row in enumerate(rows)}
+
+
+def _metrics(
+    found: Comparison, old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]
+) -> Iterator[Difference]:
+    columns = [list(dict.fromkeys(name for row in rows.values() for name in row)) for rows in (old, new)]
+    shared = [name for name in columns[0] if name in columns[1] and name != "step" and not _is_clock(name)]
+    alone = [name for names in columns for name in names if (name in columns[0]) != (name in columns[1])]
+    clocks = [name for name in columns[0] if name in columns[1] and _is_clock(name)]
+    if old and new and alone:
+        found.not_compared.append(f"columns that only one run has: {', '.join(alone)}")
+    if clocks:
+        found.not_compared.append(f"times and rates: {', '.join(clocks)}")
+    for step in sorted(old.keys() | new.keys(), key=lambda text: (len(text), text)):
+        if step not in old or step not in new:
+            found.figures += 1
+            yield Difference(f"metrics.csv, step {step}", "row", *_presence(step, old, new))
+            continue
+        for name in shared:
+            was, now = old[step].get(name, ""), new[step].get(name, "")
+            found.figures += bool(was or now)
+            if was != now:
+                yield from _figure(f"metrics.csv, step {step}", name, _number(was), _number(now))
+
+
+def _results(found: Comparison, there: RunFolder, here: RunFolder) -> Iterator[Difference]:
+    for verb in ("fit", "test"):
+        records = [_result(folder, verb) for folder in (there, here)]
+        if records[0] is None or records[1] is None:
+            if verb == "fit" or records != [None, None]:
+                one = here if records[0] is not None else there
+                found.not_compared.append(f"figures of {verb}, which {shown(one.path)} has none of")
+            continue
+        files = [(record.get("sha256") or {}).get("test_data") for record in records if record is not None]
+        if verb == "test" and files[0] != files[1]:
+            found.differs.setdefault("data", {})["test_data"] = files
+        flat = [
+            {**{name: record.get(name) for name in _FIT if name in record}, **(record.get("metrics") or {})}
+            for record in records
+            if record is not None
+        ]
+        for name in [name for name in flat[0] if not _is_clock(name)]:
+            found.figures += 1
+            yield from _figure(f"results.json, {verb}", name, flat[0][name], flat[1].get(name))
+
+
+def _result(folder: RunFolder, verb: str) -> dict[str, Any] | None:
+    """The last fit, or the first test of the best weights after it: later ones may have had options of their own."""
+    records = read_results(folder)
+    last = max((place for place, record in enumerate(records) if record.get("verb") == "fit"), default=None)
+    if last is None or verb == "fit":
+        return None if last is None else records[last]
+    best = "checkpoints/best.ckpt"
+    tests = [r for r in records[last:] if r.get("verb") == "test" and r.get("checkpoint") == best]
+    return tests[0] if tests else None
+
+
+def _figure(place: str, name: str, was: Any, now: Any) -> Iterator[Difference]:
+    numbers = [value for value in (was, now) if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) < 2:
+        if was != now:
+            yield Difference(place, name, was, now)
+        return
+    if was == now or (math.isnan(was) and math.isnan(now)):
+        return
+    yield Difference(place, name, was, now, abs(was - now) / max(abs(was), abs(now)))
+
+
+def _weights(name: str, there: Path, here: Path) -> Difference | None:
+    """The weight that differs most, or None where all are equal bit for bit."""
+    old, new = read(there)["state_dict"], read(here)["state_dict"]
+    if alone := sorted(old.keys() ^ new.keys()):
+        return Difference(name, alone[0], *_presence(alone[0], old, new))
+    worst: Difference | None = None
+    for weight, was in old.items():
+        now = new[weight]
+        if not isinstance(was, torch.Tensor) or not isinstance(now, torch.Tensor) or was.shape != now.shape:
+            if not isinstance(was, torch.Tensor) and was == now:
+                continue
+            return Difference(name, weight, str(getattr(was, "shape", was)), str(getattr(now, "shape", now)))
+        if _bits(was).equal(_bits(now)) and was.dtype == now.dtype:
+            continue
+        one, other = was.double(), now.double()
+        apart = float((one - other).abs().max() / torch.maximum(one.abs().max(), other.abs().max()))
+        if worst is None or worst.apart is None or not apart <= worst.apart:
+            worst = Difference(name, weight, None, None, apart)
+    return worst
+
+
+def _presence(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, str]:
+    return ("there" if name in old else "missing", "there" if name in new else "missing")
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _number(text: str) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text

@@ -1,0 +1,121 @@
+"""What a run's numbers depend on beside its config: code, versions, hardware, seed and data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+
+from experiments.machine.choice import Choice
+from experiments.machine.hardware import processor
+from experiments.options.names import ROOMS, room
+from experiments.version import VERSION
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "scikit-learn", "jsonargparse", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of litlab, Python and the libraries that numbers depend on."""
+    found = {"litlab": VERSION, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["torch"] = str(torch.__version__)  # names the build too, such as +cu126
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, usable cores, threads of torch, and GPUs by name."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "cores": cores,
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def git_state(folder: Path | None = None) -> dict[str, Any] | None:
+    """Commit of the working folder and how files differ from it; None outside a repository or without git."""
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        commit, diff = git("rev-parse", "HEAD").decode(), git("diff", "HEAD", "--no-ext-diff", "--full-index")
+        changed = len(git("status", "--porcelain").splitlines())
+        return {
+            "commit": commit,
+            "changed_files": changed,
+            "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def sources() -> dict[str, str]:
+    """SHA-256 of litlab's own code, and of each module that was imported from the working folder."""
+    own = hashlib.sha256()
+    rooms = [room(name) for name in ("experiments", *ROOMS.values())]
+    for source in sorted(path for folder in rooms for path in folder.rglob("*.py")):
+        own.update(source.name.encode() + source.read_bytes())
+    found, here = {"litlab": own.hexdigest()}, Path.cwd()
+    others = (*rooms, Path(sysconfig.get_path("stdlib")))
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        path = Path(file) if isinstance(file, str) else None
+        if path is None or name == "__main__" or path.suffix != ".py" or not path.is_relative_to(here):
+            continue
+        if "site-packages" not in path.parts and not any(path.is_relative_to(folder) for folder in others):
+            with suppress(OSError):
+                found[str(path.relative_to(here))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
+    """The content of environment.json as known before training; `chosen` is added once the Trainer exists."""
+    hashes = getattr(data, "hashes", None)
+    sizes = getattr(data, "split_sizes", None)
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "seed": seed,
+        "git": git_state(),
+        "sources": sources(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "data": {"sizes": sizes() if callable(sizes) else None, "sha256": hashes() if callable(hashes) else None},
+    }
+
+
+def chosen(trainer: Trainer, choice: Choice) -> dict[str, Any]:
+    """What was picked for the machine where the config said `auto` or nothing; scoring the run reads it."""
+    return {
+        "accelerator": type(trainer.accelerator).__name__,
+        "strategy": type(trainer.strategy).__name__,
+        "devices": trainer.num_devices,
+        "nodes": trainer.num_nodes,
+        "precision": str(trainer.precision),
+        "precision_reason": choice.reason,
+        "bf16_speed_up": choice.speed_up,
+        "channels_last": choice.channels_last,
+        "threads": choice.threads,
+        "max_epochs": trainer.max_epochs,
+    }

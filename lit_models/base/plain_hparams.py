@@ -1,0 +1,48 @@
+"""Hyper-parameters as plain data, so that every checkpoint loads with ``weights_only=True``."""
+
+import enum
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_models.parts.specs import brief
+
+
+class NotPlainError(TypeError):
+    """A value that has no plain form."""
+
+
+def plain(value: Any) -> Any:
+    """None, bool, int, float, str, list and dict only; tuples, sets, arrays, paths and enums become these."""
+    if value is None or isinstance(value, (bool, enum.Enum)):
+        return plain(value.value) if isinstance(value, enum.Enum) else value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, range, torch.Size)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, (set, frozenset)):
+        return [plain(entry) for entry in sorted(value, key=repr)]
+    if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
+        return plain(value.tolist())
+    raise NotPlainError(f"{type(value).__qualname__} is no plain data")
+
+
+def plain_settings(given: Mapping[str, Any], left_out: Collection[str], specs: Collection[str]) -> dict[str, Any]:
+    """Arguments as plain data, those named in `specs` in their brief form; one that has no plain form is warned of."""
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in left_out:
+            continue
+        try:
+            kept[name] = plain(brief(value, name) if name in specs and value is not None else value)
+        except NotPlainError as error:
+            rank_zero_warn(f"{name} is not stored with the hyper-parameters ({error}); pass it again when loading.")
+    return kept

@@ -1,0 +1,76 @@
+"""The base of every model that predicts numbers."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from lit_models.base.task import LitTask
+from lit_models.parts.losses import CLASS_LOSSES, NUMBER_LOSSES
+from lit_models.parts.metrics import NUMBER_METRICS, StageMetrics
+from lit_models.parts.specs import Spec
+
+
+class LitRegressor(LitTask):
+    """A model that predicts `num_targets` numbers (B, num_targets).
+
+    Args:
+        num_targets: from the data.
+        loss: mse, l1, smooth_l1, huber, or a class path that takes (prediction, target).
+        metrics: any of mae, mse, r2.
+        **kwargs: see `LitTask`.
+    """
+
+    known_losses = NUMBER_LOSSES
+    other_losses = CLASS_LOSSES
+    known_metrics = NUMBER_METRICS
+    exact = True
+    counterpart: ClassVar[str] = "LitMLP or LitLogisticRegression"
+
+    def __init__(
+        self,
+        input_shape: Sequence[int] | None = None,
+        num_targets: int | None = None,
+        loss: Spec = "mse",
+        metrics: Sequence[str] = ("mae", "r2"),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape=input_shape, loss=loss, metrics=metrics, **kwargs)
+        if num_targets is None:
+            raise MisconfigurationException(self._not_for_classes())
+        if num_targets < 1:
+            raise MisconfigurationException(f"num_targets: {num_targets} is too few, a regressor needs at least 1.")
+        self.num_targets = num_targets
+        self._prepare_metrics(metrics, num_targets)
+
+    def _not_for_classes(self) -> str:
+        name = type(self).__name__
+        return (
+            f"model: {name} predicts numbers, the data states none (num_targets); for classes use {self.counterpart}."
+        )
+
+    def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        output = self(x)
+        if output.shape != y.shape:
+            # A loss would broadcast (B, 1) against (B,) to (B, B) and learn the mean.
+            raise MisconfigurationException(
+                f"{type(self).__name__} predicts shape {tuple(output.shape)}, the target has {tuple(y.shape)}; "
+                f"give targets as (batch, {self.num_targets})."
+            )
+        return output, y
+
+    def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
+        if metrics.labels is not None:
+            metrics.labels.update(output.float(), target.float())
+
+    def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+        found = {"prediction": output.float()}
+        return found if target is None else {"target": target, **found}
+
+    def facts(self) -> dict[str, Any]:
+        return {"input_shape": self.input_shape, "num_targets": self.num_targets}
+
+    def check_target(self, data: Any) -> None:
+        if getattr(data, "num_targets", None) is None and getattr(data, "num_classes", None) is not None:
+            raise MisconfigurationException(self._not_for_classes())

@@ -1,0 +1,1 @@
+"""Components chosen by name: activations, losses, metrics, optimizers and schedules."""

@@ -1,0 +1,30 @@
+"""Activations by name, or any `torch.nn` class or class path."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from lit_models.parts import specs
+from lit_models.parts.specs import Spec
+
+ACTIVATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "relu": nn.ReLU,
+        "leaky_relu": partial(nn.LeakyReLU, negative_slope=0.01),
+        "sigmoid": nn.Sigmoid,
+        "tanh": nn.Tanh,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "identity": nn.Identity,
+    }
+)
+
+
+def build_activation(spec: Spec) -> nn.Module:
+    """A new activation module; each layer gets its own, so that each can be watched by itself."""
+    target, settings = specs.resolve(spec, ACTIVATIONS, "activation", nn.Module, nn.modules.activation)
+    module: nn.Module = specs.build(target, (), settings, "activation")
+    return module

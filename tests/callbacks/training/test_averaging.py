@@ -1,0 +1,143 @@
+"""Averages over weights and over views of an image: what is scored is what the names say."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from callbacks import AveragedViews, AveragedWeights, BestCheckpoint, LastCheckpoint
+from callbacks.predictions.averaged_views import averaged_logits
+
+
+def test_the_kept_weights_are_the_moving_average_of_the_plain_ones(make_trainer, small, blobs, tmp_path) -> None:
+    seen: list[Tensor] = []
+    model = small()
+    model.on_train_batch_end = lambda *_: seen.append(model.net[0].weight.detach().clone())
+    make_trainer([AveragedWeights(decay=0.8, every=2), LastCheckpoint()], max_epochs=1).fit(model, blobs())
+    average = seen[0]
+    for weight in seen[2::2]:
+        average = 0.8 * average + 0.2 * weight
+    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    torch.testing.assert_close(kept["state_dict"]["net.0.weight"], average)
+    assert torch.equal(kept["current_model_state"]["net.0.weight"], seen[-1])
+
+
+def test_a_test_after_fit_scores_the_average(make_trainer, small, blobs, tmp_path) -> None:
+    trainer = make_trainer([AveragedWeights(decay=0.9), BestCheckpoint("val/loss")], max_epochs=2)
+    model, data = small(lr=0.5), blobs()
+    trainer.fit(model, data)
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    after = trainer.test(model, data, ckpt_path=best, weights_only=True, verbose=False)
+    alone = make_trainer([AveragedWeights(decay=0.9), BestCheckpoint("val/loss")])
+    assert alone.test(small(), blobs(), ckpt_path=best, weights_only=True, verbose=False) == after
+
+
+def test_training_goes_on_from_plain_weights_and_average(make_trainer, small, blobs, tmp_path) -> None:
+    def fit(epochs: int, start: Any = None) -> dict[str, Tensor]:
+        # Without dropout and with an order that a seed fixes, so that nothing but the weights decides.
+        model = small()
+        model.net[2] = nn.Identity()
+        data = blobs()
+        data.train_dataloader = lambda: DataLoader(data.train, batch_size=8)
+        trainer = make_trainer([AveragedWeights(decay=0.8), LastCheckpoint()], max_epochs=epochs)
+        trainer.fit(model, data, ckpt_path=start)
+        return torch.load(last, weights_only=True)
+
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    whole = fit(3)
+    fit(2)
+    resumed = fit(3, last)
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(whole[part][name], resumed[part][name]) for name in whole[part])
+
+
+def test_before_the_first_averaged_step_the_plain_weights_are_kept(make_trainer, small, blobs, tmp_path) -> None:
+    make_trainer([AveragedWeights(decay=0.9, start_step=1000), LastCheckpoint()], max_epochs=1).fit(small(), blobs())
+    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert all(torch.equal(kept["state_dict"][name], kept["current_model_state"][name]) for name in kept["state_dict"])
+
+
+def test_a_validation_after_fit_scores_the_checkpoint_that_is_given(make_trainer, small, blobs, tmp_path) -> None:
+    trainer = make_trainer([AveragedWeights(decay=0.9), BestCheckpoint("val/loss")], max_epochs=1)
+    model, data = small(lr=0.5), blobs()
+    trainer.fit(model, data)
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    kept = torch.load(best, weights_only=True)["state_dict"]
+    scored: dict[str, Tensor] = {}
+    model.on_validation_epoch_end = lambda: scored.update({k: v.clone() for k, v in model.state_dict().items()})
+    trainer.validate(model, data, ckpt_path=best, weights_only=True, verbose=False)
+    assert all(torch.equal(scored[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize("settings", [{"decay": 1.0}, {"decay": -0.1}, {"every": 0}, {"start_step": -1}])
+def test_impossible_settings_are_named(settings) -> None:
+    with pytest.raises(MisconfigurationException, match=next(iter(settings))):
+        AveragedWeights(**settings)
+
+
+class _Corner(LightningModule):
+    """Sees class 1 where the upper left pixel is bright: a mirrored image looks like class 0 to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dummy = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = x[:, 0, 0, 0]
+        return torch.stack((torch.full_like(bright, 0.4), bright), dim=1) + self.dummy * 0
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("test/acc", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+
+
+def test_views_are_averaged_and_reported_apart(make_trainer) -> None:
+    images = torch.zeros(4, 1, 4, 4)
+    images[0, 0, 0, 0] = 1.0  # bright in one corner: 0.5 on the average of both views, still more than 0.4
+    images[1, 0, 0, -1] = 0.6  # bright in the mirrored corner only: 0.3 on the average
+    images[2, 0, 0, [0, -1]] = 1.0
+    data = DataLoader(TensorDataset(images, torch.tensor([1, 1, 1, 0])), batch_size=3)
+    (figures,) = make_trainer([AveragedViews()]).test(_Corner(), data, verbose=False)
+    assert figures == {"test/acc": 0.75, "test/acc_mirror": 0.75}
+    images[1, 0, 0, -1] = 1.0
+    (figures,) = make_trainer([AveragedViews()]).test(_Corner(), data, verbose=False)
+    assert figures == {"test/acc": 0.75, "test/acc_mirror": 1.0}
+
+
+class _OneLogit(_Corner):
+    """The same as one logit for two classes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return logits[:, 1:] - logits[:, :1]
+
+
+def test_one_logit_for_two_classes_counts_as_two(make_trainer) -> None:
+    images = torch.zeros(4, 1, 4, 4)
+    images[:3, 0, 0, :] = 1.0
+    target = torch.tensor([1, 1, 0, 0])
+    for model, labels in ((_Corner(), target), (_OneLogit(), target), (_OneLogit(), target.float().unsqueeze(1))):
+        model.test_step = lambda *_: None
+        data = DataLoader(TensorDataset(images, labels), batch_size=3)
+        (figures,) = make_trainer([AveragedViews()]).test(model, data, verbose=False)
+        assert figures == {"test/acc_mirror": 0.75}
+
+
+def test_shifted_views_weigh_as_documented() -> None:
+    seed_everything(0, verbose=False)
+    images = torch.rand(2, 1, 5, 5)
+    model = _Corner()
+    padded = nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
+    corners = [(1, 1, 0.5), (2, 2, 0.25), (0, 0, 0.25)]  # where the window's upper left corner lies
+    expected = sum(
+        share * 0.5 * (padded[:, 0, row, column] + padded[:, 0, row, column + 4]) for row, column, share in corners
+    )
+    torch.testing.assert_close(averaged_logits(model, images, "shift")[:, 1], expected)
+
+
+def test_views_of_what_is_no_image_are_refused(make_trainer, small, blobs) -> None:
+    with pytest.raises(MisconfigurationException, match="needs images"):
+        make_trainer([AveragedViews()]).test(small(), blobs(), verbose=False)
