@@ -1,22 +1,26 @@
-# Needs only Python 3.11 or newer and make; everything else goes into .venv.
+# Requires only make and Python 3.11 or newer. Everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow oldest check clean
 
-# Trains the embedded demo, tests its best weights, and says where to look.
+# Train the demo, test its best weights and print the next steps.
 demo: .venv/installed
 	$(BIN)/litlab fit --test_after_fit true
-	@echo 'go on   . .venv/bin/activate     (then `litlab`, `tensorboard` and the rest are at hand)'
+	@echo 'next    . .venv/bin/activate     (then `litlab`, `tensorboard` and the other programs are available)'
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
 
-# Those that train for longer, or start programs and several processes.
+# Run the tests that train longer, or start programs and several processes.
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 -m slow
 
-# What CI asks for beside the tests.
+# The quick tests with the oldest version of every dependency that pyproject.toml allows, in .venv-oldest (7 GB).
+oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest --numprocesses 2 -m "not slow"
+
+# Run the checks that CI runs in addition to the tests.
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,5 +38,13 @@ check: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch .venv/installed $@
 
+.venv-oldest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) -c 'import tomllib; \
+	floors = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
+	print(*(floor.partition(",")[0].replace(">=", "==") for floor in floors), sep="\n")' > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet -r .venv-oldest/oldest.txt -e ".[dev]"
+	touch $@
+
 clean:
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv .venv-oldest runs build dist *.egg-info

@@ -1,4 +1,4 @@
-"""Figures, targets and the file that keeps them."""
+"""Measured values, targets, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     pairs: int = 5
     threads: int = 1
@@ -30,12 +30,12 @@ class Options:
     quick: bool = False
     images: Path | None = None
     runs: tuple[Path, ...] = ()
-    folder: Path = Path(".")  # for what naive runs leave behind
+    folder: Path = Path(".")  # for the files of the naive runs
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and most."""
+    """Median, minimum and maximum."""
 
     median: float
     low: float
@@ -43,39 +43,39 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of several measurements."""
+        """Return the spread of several measurements."""
         return cls(statistics.median(values), min(values), max(values))
 
     def times(self, factor: float) -> Spread:
-        """In another unit."""
+        """Return the spread in another unit."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A limit that a figure must keep."""
+    """A limit that a value must meet."""
 
     sense: Literal["at most", "at least"]
     limit: float
 
-    def met(self, figure: float) -> bool:
-        """Whether it is kept."""
-        return figure <= self.limit if self.sense == "at most" else figure >= self.limit
+    def met(self, value: float) -> bool:
+        """Return True if the value meets the limit."""
+        return value <= self.limit if self.sense == "at most" else value >= self.limit
 
 
 def at_most(limit: float) -> Target:
-    """The figure may not be more."""
+    """Return a target with an upper limit."""
     return Target("at most", limit)
 
 
 def at_least(limit: float) -> Target:
-    """The figure may not be less."""
+    """Return a target with a lower limit."""
     return Target("at least", limit)
 
 
 @dataclass
 class Record:
-    """One line of the table. `arms` are absolute values in `arm_unit`, `reached` what each arm learned."""
+    """One row of the table; `arms` has absolute values in `arm_unit`, `reached` the accuracy of each arm."""
 
     row: str
     what: str
@@ -90,20 +90,20 @@ class Record:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median keeps the target; None without one."""
+        """True if the median meets the target; None without a target."""
         return None if self.target is None else self.target.met(self.figure.median)
 
 
-Line = Record | Callable[[], Record]  # measured when called, so that one line's failure does not cost the others
+Line = Record | Callable[[], Record]  # measured when called, so that a failure does not affect the other rows
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """Of the pairs, each measured side by side."""
+    """Return the ratios of the pairs, each measured at the same time."""
     return Spread.of([a / b for a, b in zip(above, below, strict=True)])
 
 
 def machine(options: Options) -> dict[str, Any]:
-    """What a figure depends on beside the code."""
+    """Return the machine and the versions that a value depends on."""
     versions = environment.versions()
     return {
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
@@ -119,29 +119,29 @@ def machine(options: Options) -> dict[str, Any]:
 
 
 def key(record: Record | dict[str, Any], options: Options) -> str:
-    """Under which a record is kept: newer ones take its place."""
+    """Return the key of a record; a newer record with the same key replaces it."""
     row, what = (record["row"], record["what"]) if isinstance(record, dict) else (record.row, record.what)
     return f"{row} | {what} | {options.device} | {options.threads}"
 
 
 class Store:
-    """results/speed.json: every figure as soon as it is there."""
+    """The file results/speed.json with all measured values."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> dict[str, dict[str, Any]]:
-        """All figures so far."""
+        """Return all stored records."""
         found: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.is_file() else {}
         return found
 
-    def keep(self, record: Record, options: Options) -> dict[str, Any]:
-        """Add one; the file is replaced whole, so that an interruption leaves the old one."""
-        kept = {**asdict(record), "met": record.met, "machine": machine(options)}
+    def add(self, record: Record, options: Options) -> dict[str, Any]:
+        """Add one record; replaces the file atomically."""
+        stored = {**asdict(record), "met": record.met, "machine": machine(options)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            records = {**self.load(), key(record, options): kept}
+            records = {**self.load(), key(record, options): stored}
             aside = self.path.with_suffix(".new")
             aside.write_text(json.dumps(records, indent=1) + "\n")
             os.replace(aside, self.path)
-        return kept
+        return stored

@@ -1,4 +1,4 @@
-"""Tells another process what a run is doing, for `crash.py`: one word in the file that LITLAB_PHASE_FILE names."""
+"""Report the current phase of a run to `crash.py` through the file in LITLAB_PHASE_FILE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Phases(Callback):
-    """Writes `step N` before each training step and `validation N` before each batch of a validation."""
+    """Callback that writes `step N` before each training step and `validation N` before each validation batch."""
 
     def __init__(self) -> None:
         self._path = Path(os.environ["LITLAB_PHASE_FILE"])
@@ -24,4 +24,4 @@ class Phases(Callback):
     ) -> None:
         if not trainer.sanity_checking:
             self._path.write_text(f"validation {trainer.global_step} {batch_idx}")
-            time.sleep(0.02)  # a tiny validation is over before anybody could hit it
+            time.sleep(0.02)  # a tiny validation would finish before a signal arrives

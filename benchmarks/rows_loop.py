@@ -1,4 +1,4 @@
-"""C1 to C6: the loader and the loop against code written by hand."""
+"""Rows C1 to C6: the loader and the loop, compared with hand-written code."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ C6: Works = (
 
 
 def sized(work: Work, options: Options) -> Work:
-    """As it is, or as little as possible."""
+    """Return the task, or its tiny version with `--quick`."""
     return work.quick() if options.quick else work
 
 
 def line(*arguments: Any, **how: Any) -> Record:
-    """`against_raw` without what it was made from."""
+    """Return only the record of `against_raw`."""
     return against_raw(*arguments, **how)[0]
 
 
 def c1(options: Options) -> Iterator[Record]:
-    """One epoch of the loader alone."""
+    """Measure one epoch of the loader alone."""
     dataset = "FashionMNIST"
     by_hand = raw.loader(dataset, 128, Machine(torch.device(options.device)))
     ours = loader.loader(dataset, 128, 0, device=options.device)
     seconds: dict[str, list[float]] = {"raw": [], "litlab": []}
-    for pair in range(3 * options.pairs + 1):  # short ones
-        seconds["raw"].append(loader.seconds_of_a_pass(by_hand, device=options.device))
-        seconds["litlab"].append(loader.seconds_of_a_pass(ours, pair, options.device))
+    for pair in range(3 * options.pairs + 1):  # short epochs
+        seconds["raw"].append(loader.seconds_of_epoch(by_hand, device=options.device))
+        seconds["litlab"].append(loader.seconds_of_epoch(ours, pair, options.device))
     raw_arm, own = seconds["raw"][1:], seconds["litlab"][1:]
     yield Record(
         "C1",
@@ -64,12 +64,12 @@ def c1(options: Options) -> Iterator[Record]:
         arms={"raw": Spread.of(raw_arm).times(1000), "litlab": Spread.of(own).times(1000)},
         arm_unit="ms",
         pairs=len(own),
-        note=f"epoch of {len(by_hand.rows):,} images, float32 and normalised",
+        note=f"epoch of {len(by_hand.rows):,} images, float32 and normalized",
     )
 
 
 def c2(options: Options) -> Iterator[Record]:
-    """The naive pipeline alone."""
+    """Compare the loader with the naive pipeline."""
     for what, augment, target in (
         ("no augmentation", False, at_least(100)),
         ("crop and flip", True, at_least(25)),
@@ -77,11 +77,11 @@ def c2(options: Options) -> Iterator[Record]:
         source = naive.dataset("FashionMNIST", 0, augment)
         workers = naive.best_workers(source, 128, (0,) if options.quick else (0, 2))
         ours = loader.loader("FashionMNIST", 128, 0, loader.AUGMENT if augment else ())
-        loader.seconds_of_a_pass(ours)
+        loader.seconds_of_epoch(ours)
         seconds: dict[str, list[float]] = {"naive": [], "litlab": []}
         for pair in range(options.pairs):
-            seconds["naive"].append(naive.seconds_of_a_pass(source, 128, workers))
-            seconds["litlab"].append(loader.seconds_of_a_pass(ours, pair + 1))
+            seconds["naive"].append(naive.seconds_of_epoch(source, 128, workers))
+            seconds["litlab"].append(loader.seconds_of_epoch(ours, pair + 1))
         yield Record(
             "C2",
             f"pipeline alone, {what}",
@@ -102,12 +102,12 @@ def against_raw(
     overrides: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> tuple[Record, litlab.Alternated]:
-    """A record of epochs of litlab over epochs of the raw loop, and what it was made from."""
+    """Return the record of litlab's epochs divided by those of the raw loop, and the measured times."""
     work = sized(work, options)
     found = litlab.alternate(work, options.pairs, overrides, options.device, **how)
     loop = ratios(found.loop, found.raw).median
     apart = f"without the end of the epoch {loop:.3f}"
-    if not overrides and not how:  # what Lightning itself costs, its loop with everything switched off
+    if not overrides and not how:  # the cost of Lightning with all optional features disabled
         alone = bare.alternate(work, found.steps * work.batch_size, options.pairs, found.machine)
         apart += f", a bare Trainer {ratios(alone.loop, alone.raw).median:.3f}"
     record = Record(
@@ -124,13 +124,13 @@ def against_raw(
 
 
 def c3(options: Options) -> Iterator[Line]:
-    """Networks whose step takes a while."""
+    """Measure networks with a long step."""
     for what, work, target in C3:
         yield partial(line, "C3", what, work, target, options)
 
 
 def c4(options: Options) -> Iterator[Line]:
-    """Networks whose step takes next to nothing, as they are and with several steps in one call."""
+    """Measure networks with a very short step, with one and with several steps per call."""
     for what, work, target, _ in C4:
         yield partial(line, "C4", what, work, target, options)
     for what, work, _, target in C4:
@@ -138,18 +138,18 @@ def c4(options: Options) -> Iterator[Line]:
 
 
 def several(what: str, work: Work, target: Target, options: Options) -> Record:
-    """Several steps in one call, with a word on whether the results are those of one step a call."""
-    record, found = against_raw("C4", f"{what}, 16 steps a call", work, target, options, IN_ONE_CALL)
+    """Measure several steps per call, and compare the results with those of one step per call."""
+    record, found = against_raw("C4", f"{what}, 16 steps per call", work, target, options, IN_ONE_CALL)
     plain = litlab.alternate(sized(work, options), options.pairs, device=options.device)
     same = {n: v for n, v in found.last.items() if n.startswith(("train/", "val/"))}.items() <= plain.last.items()
-    record.note += f"; results {'bit-equal to' if same else 'NOT those of'} one step a call"
+    record.note += f"; results {'bit-equal to' if same else 'DIFFERENT from'} one step per call"
     return record
 
 
 def c5(options: Options) -> Iterator[Record]:
-    """Milliseconds a step."""
+    """Measure milliseconds per step."""
     work = sized(SOFTMAX, options)
-    number = 4  # the first of each fit warms up
+    number = 4  # the first epoch of each fit is a warmup
     added, costs = [], []
     steps, samples = 1, 0
     seconds: dict[str, list[float]] = {"raw": [], "bare": [], "litlab": []}
@@ -161,7 +161,7 @@ def c5(options: Options) -> Iterator[Record]:
         alone = bare.alternate(work, samples, number - 1, found.machine)
         for name, values in (("raw", found.raw), ("bare", alone.loop), ("litlab", found.loop)):
             seconds[name].append(1000 * Spread.of(values).median / steps)
-        # Each against the raw steps between its own, for the machine's speed changes from one fit to the next.
+        # Compare each with the raw steps between its own, because the machine's speed changes between fits.
         over_raw = [[own - by_hand for own, by_hand in zip(arm.loop, arm.raw, strict=True)] for arm in (found, alone)]
         added.append(1000 / steps * (Spread.of(over_raw[0]).median - Spread.of(over_raw[1]).median))
     yield Record(
@@ -169,9 +169,9 @@ def c5(options: Options) -> Iterator[Record]:
         "added to a bare Trainer, softmax regression, batch 256",
         Spread.of(added),
         at_most(0.1),
-        "ms a step",
+        "ms per step",
         {name: Spread.of(values) for name, values in seconds.items()},
-        "ms a step",
+        "ms per step",
         pairs=options.pairs,
         note=f"loops of {steps} steps, {words}, logging every 50 steps",
     )
@@ -179,28 +179,28 @@ def c5(options: Options) -> Iterator[Record]:
     costs = [1000 * (own - by_hand) / steps for own, by_hand in zip(found.loop, found.raw, strict=True)]
     yield Record(
         "C5",
-        "whole cost over the raw step, 16 steps a call",
+        "total cost over the raw step, 16 steps per call",
         Spread.of(costs),
         at_most(0.2),
-        "ms a step",
+        "ms per step",
         {
             "raw": Spread.of(found.raw).times(1000 / steps),
             "litlab": Spread.of(found.loop).times(1000 / steps),
         },
-        "ms a step",
+        "ms per step",
         pairs=len(costs),
         note=f"softmax regression, batch 256, loops of {steps} steps",
     )
 
 
 def c6(options: Options) -> Iterator[Line]:
-    """What the precision and layout that litlab chooses are worth against plain float32."""
+    """Measure the gain of the precision and layout that litlab chooses over plain float32."""
     for what, work, target in C6:
         yield partial(against_float32, what, work, target, options)
 
 
 def against_float32(what: str, work: Work, target: Target, options: Options) -> Record:
-    """Epochs of the raw loop in float32, plain layout, over epochs of litlab."""
+    """Return the epochs of the raw loop in float32 and contiguous layout, divided by those of litlab."""
     work = sized(work, options)
     plain = Machine(torch.device(options.device))
     found = litlab.alternate(work, options.pairs, device=options.device, raw_machine=plain)

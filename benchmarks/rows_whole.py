@@ -1,4 +1,4 @@
-"""C7 to C10 and memory: what a user waits for."""
+"""Rows C7 to C10, dashboards, deterministic and memory: complete commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.arms.work import CNN, CNN_32, CNN_MNIST, LSTM, MLP, SOFTMAX, Wor
 from benchmarks.measure import ROOT, Line, Options, Record, Spread, Target, at_least, at_most, ratios
 from benchmarks.rows_loop import sized
 
-# what, the work, epochs, target
+# name, task, epochs, target
 C7: tuple[tuple[str, Work, int, Target], ...] = (
     ("softmax regression", replace(SOFTMAX, batch_size=128), 1, at_least(15)),
     ("MLP 256-128", replace(MLP, batch_size=128), 1, at_least(7)),
@@ -33,22 +33,22 @@ C7: tuple[tuple[str, Work, int, Target], ...] = (
 
 
 class NotMeasuredError(Exception):
-    """A row that cannot be measured here, and why."""
+    """Error for a row that cannot be measured on this machine."""
 
 
-def whole(
+def compare_fits(
     row: str, what: str, work: Work, epochs: int, target: Target, options: Options, choices: tuple[int, ...]
 ) -> Record:
-    """A whole fit of the naive program over a whole `litlab fit`, in turn."""
+    """Return the time of the naive program divided by that of `litlab fit`, for alternating complete fits."""
     work = sized(work, options)
     source = naive.dataset(work.dataset, work.count)
     workers = naive.best_workers(source, work.batch_size, choices)
     seconds: dict[str, list[float]] = {"naive": [], "litlab": []}
     reached: dict[str, float] = {}
-    litlab.end_to_end(work, 1, options.device)  # warms up: the choices for this machine, code pages, kernels
+    litlab.end_to_end(work, 1, options.device)  # warmup: code pages and kernels
     precision = ""
     for _ in range(options.pairs):
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null):
             took, reached["naive"] = naive.fit(work, epochs, workers, options.folder, options.device)
         seconds["naive"].append(took)
         took, reached["litlab"], precision = litlab.end_to_end(work, epochs, options.device)
@@ -68,17 +68,17 @@ def whole(
 
 
 def c7(options: Options) -> Iterator[Line]:
-    """A whole training."""
+    """Measure complete fits."""
     choices = (0,) if options.quick else (0, 2)
     for what, work, epochs, target in C7:
-        yield partial(whole, "C7", what, work, epochs, target, options, choices)
+        yield partial(compare_fits, "C7", what, work, epochs, target, options, choices)
 
 
 def c8(_: Options) -> Iterator[Record]:
-    """Seconds until 99.0 % of the official test set; three seeds on one core."""
+    """Measure the seconds until 99.0% accuracy on the official test set, with three seeds on one core."""
     config = "cnn_mnist_fast"
     if not (ROOT / "configs" / f"{config}.yaml").is_file():
-        raise NotMeasuredError(f"the config {config} is not there")
+        raise NotMeasuredError(f"config not found: {config}")
     seconds, accuracies = [], []
     for seed in range(3):
         fitted, tested = _child_run(config, seed)
@@ -87,41 +87,41 @@ def c8(_: Options) -> Iterator[Record]:
     mean = sum(accuracies) / len(accuracies)
     yield Record(
         "C8",
-        "MNIST to 99.0 % on one core",
+        "MNIST to 99.0% on one core",
         Spread.of(seconds),
-        at_most(6.0) if mean >= 0.99 else at_most(0.0),  # a net that does not get there misses, however quick
+        at_most(6.0) if mean >= 0.99 else at_most(0.0),  # below 99.0% the target counts as missed at any speed
         "s",
         {"litlab": Spread.of(seconds)},
         reached={"litlab, mean test accuracy": mean},
         pairs=3,
-        note=f"{config}, one thread, start-up apart; test accuracy {min(accuracies):.4f} to {max(accuracies):.4f}",
+        note=f"{config}, one thread, without start-up; test accuracy {min(accuracies):.4f} to {max(accuracies):.4f}",
     )
 
 
 def _child_run(config: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        words = ["fit", config, f"--seed_everything={seed}", "--test_after_fit=true"]
-        _child(["-m", "experiments", *words], LITLAB_RUNS_DIR=folder, OMP_NUM_THREADS="1")
+        arguments = ["fit", config, f"--seed_everything={seed}", "--test_after_fit=true"]
+        _child(["-m", "experiments", *arguments], LITLAB_RUNS_DIR=folder, OMP_NUM_THREADS="1")
         fitted, tested = json.loads((Path(folder) / config / "0" / "results.json").read_text())
     return fitted, tested
 
 
-def _child(words: list[str], **environment: str) -> str:
-    """What a Python process printed; its failure is ours."""
+def _child(arguments: list[str], **environment: str) -> str:
+    """Return the output of a Python process. Raise NotMeasuredError if it fails."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        raise NotMeasuredError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise NotMeasuredError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     return done.stdout
 
 
 def c9(options: Options) -> Iterator[Record]:
-    """Start-up of the command line."""
+    """Measure the start-up of the command line."""
     commands = {
         "litlab": ["-m", "experiments"],
         "litlab list": ["-m", "experiments", "list"],
@@ -130,11 +130,11 @@ def c9(options: Options) -> Iterator[Record]:
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for pair in range(options.pairs + 1):
-        for name, words in commands.items():
-            begun = time.perf_counter()
-            _child(words)
-            if pair:  # the first reads the files from the disk
-                seconds[name].append(time.perf_counter() - begun)
+        for name, arguments in commands.items():
+            start = time.perf_counter()
+            _child(arguments)
+            if pair:  # the first pair reads the files from disk
+                seconds[name].append(time.perf_counter() - start)
     for name in ("litlab", "litlab list"):
         found = Spread.of(seconds[name])
         yield Record("C9", f"`{name}`", found, at_most(0.5), "s", {"litlab": found}, pairs=options.pairs)
@@ -150,14 +150,14 @@ def c9(options: Options) -> Iterator[Record]:
 
 
 def c10(options: Options) -> Iterator[Record]:
-    """Finished runs of cifar10_fast, from their folders."""
+    """Read finished runs of cifar10_fast from their folders."""
     if not options.runs:
-        raise NotMeasuredError("no run folders were given; train cifar10_fast and give them by --runs")
+        raise NotMeasuredError("no run folders. Train cifar10_fast and pass its run folders with --runs.")
     seconds, accuracies = [], []
     for folder in options.runs:
         records = json.loads((folder / "results.json").read_text())
-        facts = json.loads((folder / "environment.json").read_text())
-        if facts["chosen"]["threads"] >= facts["hardware"]["cores"]:  # others had a part of the machine only
+        environment = json.loads((folder / "environment.json").read_text())
+        if environment["chosen"]["threads"] >= environment["hardware"]["cores"]:  # ignore runs on a part of the machine
             seconds.append(next(r["seconds"] for r in records if r["verb"] == "fit") / 60)
         accuracies.append(next(r["metrics"]["test/acc"] for r in reversed(records) if r["verb"] == "test"))
     reached = {"litlab, lowest": min(accuracies), "litlab, mean": sum(accuracies) / len(accuracies)}
@@ -170,7 +170,7 @@ def c10(options: Options) -> Iterator[Record]:
 
 
 def dashboards(options: Options) -> Iterator[Record]:
-    """What looking inside costs: a whole fit with the shipped dashboards, and with every one, over one with none."""
+    """Measure the cost of dashboards: complete fits with the shipped ones and with all, divided by fits without."""
     work = replace(sized(CNN, options), fraction=CNN.fraction)
     config, epochs = "cnn_fashion_mnist", 1 if options.quick else 5
     arms: dict[str, Callable[[], list[Callback]]] = {
@@ -179,34 +179,34 @@ def dashboards(options: Options) -> Iterator[Record]:
         "every": partial(litlab.dashboards, config, every=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in arms}
-    litlab.end_to_end(work, 1, options.device, litlab.dashboards(config, every=True))  # warms up
+    litlab.end_to_end(work, 1, options.device, litlab.dashboards(config, every=True))  # warmup
     for _ in range(options.pairs):
         for name, make in arms.items():
             seconds[name].append(litlab.end_to_end(work, epochs, options.device, make())[0])
     for name, limit in (("shipped", 1.05), ("every", 1.15)):
         yield Record(
             "dashboards",
-            f"{config}, {'the shipped ones' if name == 'shipped' else 'every one, every 10 steps'}",
+            f"{config}, {'shipped callbacks' if name == 'shipped' else 'all callbacks, every 10 steps'}",
             ratios(seconds[name], seconds["none"]),
             at_most(limit),
             arms={arm: Spread.of(seconds[arm]) for arm in ("none", name)},
             pairs=options.pairs,
-            note=f"whole fits of {epochs} epochs",
+            note=f"complete fits of {epochs} epochs",
         )
 
 
 def deterministic(options: Options, row: str = "deterministic") -> Iterator[Line]:
-    """What `--trainer.deterministic true` costs: a whole fit with it over one without, in turn."""
+    """Measure the cost of `--trainer.deterministic true`: complete fits with it divided by fits without, in turns."""
     for what, work in (("small CNN, batch 128", CNN_MNIST), ("LSTM, batch 128", LSTM)):
         yield partial(_deterministic, row, what, replace(work, fraction=0.1, held_out=1000), options)
 
 
 def _deterministic(row: str, what: str, work: Work, options: Options) -> Record:
     work, epochs = sized(work, options), 1 if options.quick else 2
-    seconds: dict[str, list[float]] = {"as it is": [], "deterministic": []}
+    seconds: dict[str, list[float]] = {"default": [], "deterministic": []}
     reached: dict[str, float] = {}
     precision = ""
-    litlab.end_to_end(work, 1, options.device)  # warms up
+    litlab.end_to_end(work, 1, options.device)  # warmup
     for _ in range(options.pairs):
         for name in seconds:
             flag = {"trainer.deterministic": name == "deterministic"}
@@ -215,34 +215,41 @@ def _deterministic(row: str, what: str, work: Work, options: Options) -> Record:
     return Record(
         row,
         f"--trainer.deterministic true, {what}",
-        ratios(seconds["deterministic"], seconds["as it is"]),
+        ratios(seconds["deterministic"], seconds["default"]),
         None,
         arms={name: Spread.of(values) for name, values in seconds.items()},
         reached=reached,
         pairs=options.pairs,
-        note=f"whole fits of {epochs} epoch(s), {precision}",
+        note=f"complete fits of {epochs} epoch(s), {precision}",
     )
 
 
 def memory(options: Options) -> Iterator[Record]:
-    """Peak memory above the imports."""
+    """Measure the peak memory above the imports."""
     works: list[tuple[str, list[str]]] = [("cnn_fashion_mnist, one epoch", ["cnn_fashion_mnist"])]
     if options.images is not None:
-        words = ["cifar10_fast", "--data=ImageFolderDataModule", f"--data.data_dir={options.images}"]
-        words.append("--data.augment=[{name: crop, padding: 2, mode: reflect}, {name: flip, mode: alternating}]")
-        works.append(("cifar10_fast on a folder of JPEG files, one epoch of 32x32 images", words))
-    for what, words in works:
+        arguments = ["cifar10_fast", "--data=ImageFolderDataModule", f"--data.data_dir={options.images}"]
+        arguments.append("--data.augment=[{name: crop, padding: 2, mode: reflect}, {name: flip, mode: alternating}]")
+        works.append(("cifar10_fast on a folder of JPEG files, one epoch of 32x32 images", arguments))
+    for what, arguments in works:
         steps = ["--trainer.max_epochs=1"]
         if options.quick:
             steps += ["--data.val_split=20", "--trainer.limit_train_batches=2"]
         with tempfile.TemporaryDirectory() as folder:
-            printed = _child([str(ROOT / "benchmarks" / "memory.py"), *words, *steps], LITLAB_RUNS_DIR=folder)
+            printed = _child([str(ROOT / "benchmarks" / "memory.py"), *arguments, *steps], LITLAB_RUNS_DIR=folder)
         found = json.loads(printed.strip().splitlines()[-1])
         if found["code"]:
-            raise NotMeasuredError(f"{' '.join(words)} ended with {found['code']}")
+            raise NotMeasuredError(f"{' '.join(arguments)} ended with {found['code']}")
         above = Spread.of([found["above"]])
         arms = {"imports": Spread.of([found["before"]]), "data": Spread.of([found["data"]]), "litlab": above}
         target = at_most(3 * found["data"] + 300)
         yield Record(
-            "memory", what, above, target, "MiB", arms, "MiB", note="peak above torch and Lightning; data x 3 + 300"
+            "memory",
+            what,
+            above,
+            target,
+            "MiB",
+            arms,
+            "MiB",
+            note="peak above the imports; limit is 3 x data + 300 MiB",
         )

@@ -1,12 +1,12 @@
-"""A week of small runs in one Python process: does anything grow, and is anything left behind?
+"""Train many small runs in one Python process and check for leaked resources and files.
 
     python benchmarks/week.py                 500 runs
     python benchmarks/week.py --fits 100 --every 20
 
-Runs in turn of a small network on scikit-learn's digits, started through `experiments.fit`: plain ones, ones that are
-tested and loaded, ones that draw figures, ones that read by worker processes, and ones that a mistake or a loss of NaN
-ends. Every line counts what is alive between two runs. The exit code is 1 where a count grew, or where memory grew by
-more than 60 MiB after the first fifth of the runs. Linux only.
+The script trains a small network on scikit-learn's digits with `experiments.fit`. It alternates plain runs, runs that
+are tested and loaded, runs with figures, runs with worker processes, and runs that a user error or a NaN loss ends.
+Every line counts the resources in use between two runs. The exit code is 1 if a count grew, or if memory grew by more
+than 60 MiB after the first fifth of the runs. Linux only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):  # started as a file: its imports are found from the repository's root
+if __package__ in (None, ""):  # started as a script: make the root of the repository importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.memory import megabytes
@@ -40,16 +40,16 @@ SMALL = {
     "data.batch_size": 64,
     "model.hidden": [16],
 }
-# The names of a run folder; anything else in one is a stray file.
+# The expected names in a run folder; all other files are stray.
 KNOWN = {"config.yaml", "environment.json", "metrics.csv", "results.json", "checkpoints", "figures", ".lock"}
 
 
-MOST_GROWTH = 60.0  # MiB of memory between the first fifth of the runs and the last one
+MOST_GROWTH = 60.0  # MiB between the first fifth of the runs and the last run
 
 
 @dataclass(frozen=True)
-class Alive:
-    """What a process holds between two runs; all but the memory are counts that must not grow."""
+class Resources:
+    """The resources of the process between two runs; all except `rss` (MiB) are counts that must not grow."""
 
     rss: float
     open_files: int
@@ -67,15 +67,15 @@ class Alive:
     stray_files: int
 
     @classmethod
-    def now(cls, runs: Path, temporary: Path) -> Alive:
-        """Count, after the garbage collector has run."""
+    def now(cls, runs: Path, temporary: Path) -> Resources:
+        """Count the resources after running the garbage collector."""
         gc.collect()
         from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-        things = gc.get_objects()
+        objects = gc.get_objects()
 
         def alive(kind: type) -> int:
-            return sum(issubclass(type(thing), kind) for thing in things)
+            return sum(issubclass(type(found), kind) for found in objects)
 
         return cls(
             rss=megabytes("VmRSS"),
@@ -94,27 +94,27 @@ class Alive:
             stray_files=len(strays(runs, temporary)),
         )
 
-    def grown(self, before: Alive) -> dict[str, tuple[int, int]]:
-        """The counts that are higher than before, memory left out."""
+    def grown(self, before: Resources) -> dict[str, tuple[int, int]]:
+        """Return the counts that are higher than before, without memory."""
         names = [field.name for field in fields(self) if field.name != "rss"]
         pairs = {name: (getattr(before, name), getattr(self, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[1] > pair[0]}
 
 
 def _children() -> int:
-    """Processes that this one started and that still run or were not waited for."""
+    """Return the number of child processes that still run or were not waited for."""
     tasks = Path("/proc/self/task")
     return sum(len((task / "children").read_text().split()) for task in tasks.iterdir())
 
 
 def _log_handlers() -> int:
-    """Handlers and filters of every logger."""
+    """Return the number of handlers and filters of all loggers."""
     known = [logging.getLogger(), *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
     return sum(len(logger.handlers) + len(logger.filters) for logger in known)
 
 
 def strays(runs: Path, temporary: Path) -> list[Path]:
-    """Files that no run should leave: in the temporary folder all but locks, in a run folder what has no known name."""
+    """Return stray files: all except locks in the temporary folder, and unexpected names in run folders."""
     found = [path for path in temporary.rglob("*") if not path.name.endswith(".lock")]
     for path in runs.glob("*/*"):
         if not path.name.isdigit():
@@ -127,10 +127,10 @@ def strays(runs: Path, temporary: Path) -> list[Path]:
 
 
 def handlers() -> dict[str, Any]:
-    """What a run sets for its own time and has to put back."""
-    noted = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    """Return the process-wide state that a run changes and must restore."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     return {
-        **{number.name: signal.getsignal(number) for number in noted},
+        **{number.name: signal.getsignal(number) for number in signals},
         "excepthook": sys.excepthook,
         "unraisablehook": sys.unraisablehook,
         "stdout": sys.stdout,
@@ -140,12 +140,12 @@ def handlers() -> dict[str, Any]:
 
 
 def plain() -> None:
-    """A run as most are."""
+    """Train a plain run."""
     _fit()
 
 
 def tested() -> None:
-    """A run that is scored, and its model used."""
+    """Train a run, test it and use its model."""
     import torch
 
     run = _fit()
@@ -153,18 +153,18 @@ def tested() -> None:
     run.model(torch.zeros(1, 1, 8, 8))
 
 
-def drawn() -> None:
-    """A run with figures, in TensorBoard and as files."""
+def plotted() -> None:
+    """Train a run with figures in TensorBoard and as files."""
     _fit({"trainer.callbacks+": "ClassificationEvidence"})
 
 
-def served() -> None:
-    """A run whose batches come from a worker process."""
+def with_workers() -> None:
+    """Train a run whose batches come from a worker process."""
     _fit({"data.holding": "workers", "data.num_workers": 1})
 
 
-def mistaken() -> None:
-    """A run that a mistake ends once the data is there."""
+def user_error() -> None:
+    """Start a run that a user error ends after the data is loaded."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     with suppress(MisconfigurationException):
@@ -172,14 +172,16 @@ def mistaken() -> None:
 
 
 def failed() -> None:
-    """A run whose loss is no number."""
+    """Train a run whose loss becomes NaN."""
     from experiments.command_line.exit_codes import TrainingFailed
 
     with suppress(TrainingFailed):
         _fit({"model.optimizer": "sgd", "model.optimizer.lr": 1e30})
 
 
-KINDS: tuple[Callable[[], None], ...] = (plain, tested, plain, drawn, plain, served, plain, mistaken, plain, failed)
+KINDS: tuple[Callable[[], None], ...] = (
+    plain, tested, plain, plotted, plain, with_workers, plain, user_error, plain, failed
+)  # fmt: skip
 
 
 def _fit(overrides: dict[str, Any] | None = None) -> Any:
@@ -188,30 +190,32 @@ def _fit(overrides: dict[str, Any] | None = None) -> Any:
     return fit("mlp_digits", overrides={**SMALL, **(overrides or {})}, max_epochs=2)
 
 
-def week(fits: int, every: int, report: Callable[[int, Alive], None]) -> tuple[Alive, Alive, Alive]:
-    """So many runs in the present folder; what was alive after two rounds of all kinds, a fifth of the runs, and all.
+def train_many(
+    fits: int, every: int, report: Callable[[int, Resources], None]
+) -> tuple[Resources, Resources, Resources]:
+    """Train `fits` runs in the current folder and return the resources after three numbers of runs.
 
-    Of a few runs, the first half is what the end is compared with.
+    These are two cycles of all kinds (at most half of the runs), a fifth of the runs, and all runs.
     """
     runs, temporary = Path("runs").resolve(), Path(tempfile.gettempdir())
-    begun = min(2 * len(KINDS), max(1, fits // 2))
-    settled = max(begun, fits // 5)
-    seen: dict[int, Alive] = {}
+    first = min(2 * len(KINDS), max(1, fits // 2))
+    settled = max(first, fits // 5)
+    seen: dict[int, Resources] = {}
     for number in range(1, fits + 1):
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             KINDS[(number - 1) % len(KINDS)]()
-        if number in (begun, settled) or number % every == 0:
-            seen[number] = Alive.now(runs, temporary)
+        if number in (first, settled) or number % every == 0:
+            seen[number] = Resources.now(runs, temporary)
             report(number, seen[number])
-    return seen[begun], seen[settled], Alive.now(runs, temporary)
+    return seen[first], seen[settled], Resources.now(runs, temporary)
 
 
 @contextmanager
-def apart(temporary: Path, work: Path) -> Iterator[None]:
-    """Work in these folders, without the notes of single runs; afterwards everything is as it was."""
+def isolated(temporary: Path, work: Path) -> Iterator[None]:
+    """Work in these folders without log messages of single runs, and restore the state of the process afterwards."""
     folder, variable = os.getcwd(), os.environ.get("TMPDIR")
     known, level = tempfile.tempdir, logging.root.manager.disable
-    # Worker processes meet at sockets in a folder that Python chooses once: not in the one that goes with this week.
+    # Worker processes use sockets in a folder that Python chooses once. Choose it before the temporary one is set.
     multiprocessing.util.get_temp_dir()
     tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     logging.disable(logging.INFO)
@@ -227,15 +231,17 @@ def apart(temporary: Path, work: Path) -> Iterator[None]:
             os.environ["TMPDIR"] = variable
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run them and print the table."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train the runs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fits", type=int, default=500)
-    parser.add_argument("--every", type=int, default=50, help="print a line after so many")
-    asked = parser.parse_args(words)
-    if asked.fits < 2 or asked.every < 1:
-        parser.error("--fits takes 2 or more, as the last run is compared with an earlier one, and --every 1 or more")
-    names = [field.name for field in fields(Alive)]
+    parser.add_argument("--every", type=int, default=50, help="print a line after this many runs")
+    args = parser.parse_args(argv)
+    if args.fits < 2 or args.every < 1:
+        parser.error(
+            "--fits must be at least 2, because the last run is compared with an earlier one, and --every at least 1."
+        )
+    names = [field.name for field in fields(Resources)]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="week-") as folder:
         work, temporary = Path(folder, "work"), Path(folder, "tmp")
@@ -243,23 +249,23 @@ def main(words: Sequence[str] | None = None) -> int:
         temporary.mkdir()
         print("  ".join(["fits", "   s", *names]))
 
-        def report(number: int, alive: Alive) -> None:
-            cells = [f"{value:.0f}".rjust(len(name)) for name, value in asdict(alive).items()]
+        def report(number: int, resources: Resources) -> None:
+            cells = [f"{value:.0f}".rjust(len(name)) for name, value in asdict(resources).items()]
             print("  ".join([f"{number:4}", f"{time.monotonic() - started:4.0f}", *cells]), flush=True)
 
-        with apart(temporary, work):
-            first, settled, last = week(asked.fits, asked.every, report)
+        with isolated(temporary, work):
+            first, settled, last = train_many(args.fits, args.every, report)
             left = strays(work / "runs", temporary)
     grown = last.grown(first)
     for name, (was, now) in grown.items():
         print(f"{name} grew from {was} to {now}")
     for path in left:
-        print(f"left behind: {path}")
-    print(f"memory: {first.rss:.0f} MiB, then {settled.rss:.0f}, and {last.rss:.0f} MiB after {asked.fits} runs")
-    swollen = last.rss - settled.rss > MOST_GROWTH
-    if swollen:
+        print(f"stray file: {path}")
+    print(f"memory: {first.rss:.0f} MiB, then {settled.rss:.0f}, and {last.rss:.0f} MiB after {args.fits} runs")
+    memory_grew = last.rss - settled.rss > MOST_GROWTH
+    if memory_grew:
         print(f"memory grew by more than {MOST_GROWTH:.0f} MiB")
-    return 1 if grown or swollen else 0
+    return 1 if grown or memory_grew else 0
 
 
 if __name__ == "__main__":

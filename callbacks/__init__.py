@@ -1,6 +1,8 @@
-"""What is seen and guarded while a model trains: one callback a file."""
+"""Callbacks: checkpoints, guards, figures, predictions and records of a run."""
 
-from callbacks.checkpoints.atomic_files import whole_file
+from pkgutil import extend_path
+
+from callbacks.checkpoints.atomic_files import atomic_write
 from callbacks.checkpoints.best_checkpoint import BestCheckpoint, unknown_monitor
 from callbacks.checkpoints.exact_state import ExactState
 from callbacks.checkpoints.last_checkpoint import LastCheckpoint
@@ -25,40 +27,15 @@ from callbacks.records.chart_layout import ChartLayout
 from callbacks.records.hyper_parameters import HyperParameters
 from callbacks.records.progress import PlainProgress, TerminalProgress, progress_bar
 from callbacks.records.run_settings import RunSettings
-from callbacks.step_hooks import NoStepHooks
+from callbacks.step_hooks import NoStepHooks, Observer
 from callbacks.training.averaged_weights import AveragedWeights
 
+__path__ = extend_path(__path__, __name__)  # a project's folder of this name, see litlab.packages
+
 __all__ = [
-    "Activations",
-    "AveragedViews",
-    "AveragedWeights",
-    "BestCheckpoint",
-    "ChartLayout",
-    "ClassificationEvidence",
-    "DecisionRegions",
-    "Embeddings",
-    "EndFigures",
-    "ExactState",
-    "FeatureMaps",
-    "FiniteLoss",
-    "GeneratedText",
-    "Gradients",
-    "HyperParameters",
-    "LastCheckpoint",
-    "ModelGraph",
-    "ModelTable",
-    "NoStepHooks",
-    "PlainProgress",
-    "PredictionWriter",
-    "RegressionFigures",
-    "RunSettings",
-    "SkipNotFinite",
-    "StopSignals",
-    "Stopped",
-    "TerminalProgress",
-    "TrainingFailed",
-    "Weights",
-    "progress_bar",
-    "unknown_monitor",
-    "whole_file",
-]
+    "Activations", "AveragedViews", "AveragedWeights", "BestCheckpoint", "ChartLayout", "ClassificationEvidence",
+    "DecisionRegions", "Embeddings", "EndFigures", "ExactState", "FeatureMaps", "FiniteLoss", "GeneratedText",
+    "Gradients", "HyperParameters", "LastCheckpoint", "ModelGraph", "ModelTable", "NoStepHooks", "Observer",
+    "PlainProgress", "PredictionWriter", "RegressionFigures", "RunSettings", "SkipNotFinite", "StopSignals", "Stopped",
+    "TerminalProgress", "TrainingFailed", "Weights", "atomic_write", "progress_bar", "unknown_monitor",
+]  # fmt: skip

@@ -1,22 +1,19 @@
-"""Forward passes that leave no trace in the training they interrupt."""
+"""Forward passes during training that do not affect it."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-
-if TYPE_CHECKING:  # its import takes a while and belongs to runs that log there
-    pass
 
 
 @contextmanager
-def undisturbed(module: LightningModule) -> Iterator[None]:
-    """Evaluation mode without gradients; modes and all random states are put back, also after an error."""
+def isolated_forward(module: LightningModule) -> Iterator[None]:
+    """Switch to evaluation mode without gradients; restore modes and random states afterwards, also after an error."""
     modes = [(child, child.training) for child in module.modules()]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = [module.device] if module.device.type == "cuda" else []
@@ -32,24 +29,33 @@ def undisturbed(module: LightningModule) -> Iterator[None]:
 
 
 @contextmanager
-def told(owner: str, what: str) -> Iterator[None]:
-    """An error within the block becomes a warning that names `owner` and `what`: no picture is worth a training."""
+def warn_on_error(owner: str, what: str) -> Iterator[None]:
+    """Turn an error within the block into a warning, so that a failed figure does not end training."""
     try:
         yield
     except Exception as error:
-        words = " ".join(str(error).split())[:200]
-        rank_zero_warn(f"{owner}: {what} could not be made ({type(error).__name__}: {words}); it is left out.")
+        rank_zero_warn(f"{owner}: could not create {what} ({describe_error(error)}); skipping it.")
+
+
+def describe_error(error: Exception) -> str:
+    """Return type and message of an error as one line of at most about 200 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def split_batch(batch: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The tensors of a batch (inputs, targets, ...) or of inputs alone; None where there is no tensor."""
+    """Return inputs and targets of a batch `(inputs, targets, ...)` or `inputs`; None for what is not a tensor."""
     parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
     found = [part if isinstance(part, torch.Tensor) else None for part in [*parts, None][:2]]
     return found[0], found[1]
 
 
+def to_device(trainer: Trainer, batch: Any) -> Any:
+    """Return the batch on the trainer's device and in its precision, as Lightning's loops do."""
+    return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+
+
 def example_input(module: LightningModule) -> Any:
-    """`example_input_array` on the module's device and, where floating, in its dtype; None where there is none."""
+    """Return `example_input_array` on the module's device and, for floating-point tensors, in its dtype."""
 
     def place(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -59,3 +65,26 @@ def example_input(module: LightningModule) -> Any:
         return {key: place(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
     return place(module.example_input_array)
+
+
+def predictions(
+    trainer: Trainer, module: LightningModule, loaders: Any, limits: Sequence[int | float]
+) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    """Yield inputs and the output of `predict_step` for each batch; stop if the output is not a dict.
+
+    `limits` holds the maximum number of batches of each loader. Modes of the module and random states are restored
+    afterwards.
+    """
+    every = loaders if isinstance(loaders, (list, tuple)) else [] if loaders is None else [loaders]
+    with isolated_forward(module), torch.compiler.set_stance("force_eager"):
+        for loader, limit in zip(every, limits, strict=False):
+            for index, batch in enumerate(loader):
+                if index >= limit:
+                    break
+                batch = to_device(trainer, batch)
+                with trainer.precision_plugin.forward_context():
+                    found = module.predict_step(batch, index)
+                inputs, _ = split_batch(batch)
+                if not isinstance(found, dict) or inputs is None:
+                    return
+                yield inputs, found

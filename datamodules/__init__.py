@@ -1,4 +1,6 @@
-"""Datamodules: where the samples of an experiment come from, how they are split and served."""
+"""Datamodules: datasets, their splits and their loaders."""
+
+from pkgutil import extend_path
 
 from datamodules.base import LitDataModule
 from datamodules.digits import DigitsDataModule
@@ -14,6 +16,8 @@ from datamodules.synthetic_classes import (
 )
 from datamodules.text import TextDataModule
 from datamodules.vision import CIFAR10DataModule, FashionMNISTDataModule, ImageDataModule, MNISTDataModule
+
+__path__ = extend_path(__path__, __name__)  # a project's folder of this name, see litlab.packages
 
 __all__ = [
     "CIFAR10DataModule",

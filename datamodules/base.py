@@ -1,4 +1,4 @@
-"""What every datamodule shares: arguments, split, loaders, hashes. A child states facts and loads tensors."""
+"""Base of all datamodules: arguments, split, loaders and hashes."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
@@ -11,32 +11,33 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from datamodules.checks import check_samples, check_target_arguments, two_tensors
-from datamodules.serving.batches import Batch, Batches, Chosen, PickedRows, Preparation
+from datamodules.checks import check_integer, check_samples, check_target_arguments, check_two_tensors
+from datamodules.serving.batches import Batch, Batches, Preparation, RowPreparation, Selection
 from datamodules.serving.loader import InMemoryLoader
-from datamodules.serving.placement import Holding, Placement, check_holding, choose
 from datamodules.serving.splits import check_split_arguments, hash_tensors, shrink, split_indices
-from datamodules.serving.workers import WorkerFrontEnd, default_workers
+from datamodules.serving.storage import Storage, StorageOption, check_storage_arguments, choose_storage
+from datamodules.serving.workers import WorkerBatches, default_workers
 
 Part = Literal["train", "test"]
 TargetForm = Literal["index", "one_hot"]
+TargetKind = Literal["classes", "numbers", "tokens"]
 
 
 class LitDataModule(LightningDataModule, ABC):
-    """Data held in memory, split once, served by index as `(x, y)`.
+    """Data in memory, split once, served by index as batches `(x, y)`.
 
-    A child sets the facts below and implements `load_part`; `prepare_batch` turns picked rows into a batch, or
-    `preparation` picks and turns in one.
-    The official test set is loaded only by `test` and `predict`, and never split.
+    A subclass sets the data properties below and implements `load_part`. It may override `prepare_batch` to process
+    batches, or `preparation` to select and process rows in one operation.
+    The official test set is loaded only by `test` and `predict`, and is never split.
     """
 
     input_shape: tuple[int, ...]  # of one sample
     num_classes: int | None = None
     num_targets: int | None = None
     class_names: tuple[str, ...] | None = None
-    target_kind: ClassVar[Literal["classes", "numbers", "tokens"]] = "classes"
-    mapped: bool = False  # whether `load_part` maps a file, so that the data takes no memory that it has to give back
-    batches_per_call: int = 1  # above 1, training batches come so many at a time; set before fit
+    target_kind: ClassVar[TargetKind] = "classes"
+    mapped: bool = False  # True if `load_part` memory-maps a file, which takes no memory that cannot be freed
+    batches_per_call: int = 1  # training batches per item of the loader; set before fit
 
     def __init__(
         self,
@@ -46,28 +47,27 @@ class LitDataModule(LightningDataModule, ABC):
         stratify: bool = False,
         train_fraction: float = 1.0,
         target_form: TargetForm = "index",
-        holding: Holding = "auto",
+        holding: StorageOption = "auto",
         num_workers: int | None = None,
     ) -> None:
-        """Arguments of every datamodule.
+        """Store the arguments of every datamodule.
 
         Args:
-            batch_size: samples per optimizer step, over all devices and accumulation steps together.
-            val_split: samples held out for validation: a whole number counts, a fraction is a part, 0 is none.
-            split_seed: seed of the split, apart from the run's seed.
-            stratify: keep the shares of the classes equal in both parts.
-            train_fraction: part of the training samples to use; the validation part stays the same.
+            batch_size: samples per optimizer step, over all devices and accumulated batches.
+            val_split: validation samples: an integer is a count, a float a fraction, 0 is none.
+            split_seed: seed of the split, independent of the run's seed.
+            stratify: keep the class proportions equal in training and validation.
+            train_fraction: fraction of the training samples to use; the validation split stays the same.
             target_form: classes as integers, or as one-hot rows of floats.
-            holding: where the data is: on the training device, in main memory with each batch moved, or read by
-                worker processes; auto takes the first that needs no more than half of the free memory.
-            num_workers: worker processes, where they are used; default one for each processor but one, at most 8.
+            holding: data storage: device (where the model trains), memory (main memory, each batch is moved) or
+                workers (worker processes); auto takes the first that needs at most half of the free memory.
+            num_workers: worker processes, if they are used; by default one per processor core but one, at most 8.
         """
         super().__init__()
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise MisconfigurationException(f"batch_size: {batch_size!r} is not possible. Give a whole number above 0.")
+        check_integer("batch_size", batch_size)
         check_split_arguments(val_split, split_seed, train_fraction)
         check_target_arguments(type(self).__name__, self.target_kind, stratify, target_form)
-        check_holding(holding, num_workers)
+        check_storage_arguments(holding, num_workers)
         self.batch_size = batch_size
         self.val_split = val_split
         self.split_seed = split_seed
@@ -80,57 +80,57 @@ class LitDataModule(LightningDataModule, ABC):
         self._parts: dict[Part, Batch] = {}
         self._split: tuple[Tensor, Tensor] | None = None
         self._hashes: dict[str, str] = {}
-        self._placements: dict[tuple[Part, torch.device], Placement] = {}
-        self._loaders: list[InMemoryLoader] = []
+        self._storages: dict[tuple[Part, torch.device], Storage] = {}
+        self._worker_loaders: list[InMemoryLoader] = []
         self._train_loader: InMemoryLoader | None = None
-        self._place: dict[str, Any] | None = None  # in the training data, where a resumed run goes on
+        self._resume_position: dict[str, Any] | None = None  # of the training loader
 
     @abstractmethod
     def load_part(self, part: Part) -> Batch:
-        """All inputs and targets of one part, in file order, as they are to be held in memory."""
+        """Return all inputs and targets of the train or test split, in file order, as they are stored in memory."""
 
     def prepare_batch(self, inputs: Tensor, targets: Tensor) -> Batch:
-        """Make the model's batch of picked rows; here only the form of the targets changes."""
+        """Return the model's batch for selected rows; by default only the form of the targets changes."""
         return inputs, self.prepare_targets(targets)
 
     def preparation(self, train: bool) -> Preparation:
-        """What makes the batches of one loader of the whole store; augmentation is for `train` only."""
-        return PickedRows(self.prepare_batch)
+        """Return the callable that makes the batches of one loader; only `train` batches are augmented."""
+        return RowPreparation(self.prepare_batch)
 
     def sample_inputs(self, n: int) -> Tensor:
-        """Training inputs without augmentation, evenly spaced as files may go class by class: (n, *input_shape)."""
+        """Return evenly spaced training inputs without augmentation: (n, *input_shape)."""
         train, _ = self._indices()
         inputs, targets = self._load("train")
         train = train[torch.linspace(0, len(train) - 1, min(n, len(train))).long()]
-        return self.preparation(False)(inputs, targets, Chosen(train.to(inputs.device)))[0].float()
+        return self.preparation(False)(inputs, targets, Selection(train.to(inputs.device)))[0].float()
 
     def prepare_targets(self, targets: Tensor) -> Tensor:
-        """The targets in the form that was asked for."""
+        """Return the targets in the form that `target_form` sets."""
         if self.target_form == "index" or self.num_classes is None:
             return targets
         return one_hot(targets, self.num_classes).float()
 
     def split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices of the training and the validation part."""
+        """Return the indices of the training and the validation split."""
         return split_indices(num_samples, self.val_split, self.split_seed, targets if self.stratify else None)
 
     @property
     def has_validation(self) -> bool:
-        """Whether there is a validation part; one that was asked for is never empty."""
+        """True if there is a validation split; it is never empty."""
         return bool(self.val_split)
 
     def setup(self, stage: str) -> None:
-        """Load what the stage needs, once: fit and validate the training files, test and predict the test files."""
+        """Load the files of the stage once: training files for fit and validate, test files for test and predict."""
         if stage in ("test", "predict"):
             self._load("test")
             return
         if not self.has_validation:
             if stage == "validate":
                 raise MisconfigurationException(
-                    f"val_split: {self.val_split} makes no validation part. Give a larger one, or use test."
+                    f"val_split: {self.val_split} leaves no validation samples. Set --data.val_split 0.2, or use test."
                 )
             if self.trainer:
-                self.trainer.limit_val_batches = 0  # else Lightning warns about a loader of no length
+                self.trainer.limit_val_batches = 0  # otherwise Lightning warns about an empty loader
         if self._split is None:
             inputs, targets = self._load("train")
             train, val = self.split(len(inputs), targets)
@@ -138,7 +138,7 @@ class LitDataModule(LightningDataModule, ABC):
             self._split = train, val
 
     def split_sizes(self) -> dict[str, int]:
-        """Samples in each part loaded so far."""
+        """Return the number of samples of each loaded split."""
         sizes = {}
         if self._split is not None:
             sizes["train"], sizes["val"] = (len(indices) for indices in self._split)
@@ -147,7 +147,7 @@ class LitDataModule(LightningDataModule, ABC):
         return sizes
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of what is loaded so far: `train_data`, `split`, `test_data`."""
+        """Return the SHA-256 of the loaded data: `train_data`, `split`, `test_data`."""
         for part, tensors in self._parts.items():
             if f"{part}_data" not in self._hashes:
                 self._hashes[f"{part}_data"] = hash_tensors(*tensors)
@@ -156,76 +156,70 @@ class LitDataModule(LightningDataModule, ABC):
         return dict(self._hashes)
 
     def train_dataloader(self) -> InMemoryLoader:
-        """Shuffled by the run's seed, anew each epoch."""
+        """Return the train dataloader, reshuffled every epoch with the run's seed."""
         train, _ = self._indices()
         steps = self.trainer.accumulate_grad_batches if self.trainer else 1
-        if steps < 1:
-            raise MisconfigurationException(
-                f"trainer.accumulate_grad_batches: {steps} is not possible. Give a whole number above 0; 1 is none."
-            )
+        check_integer("trainer.accumulate_grad_batches", steps, fix="Set --trainer.accumulate_grad_batches 1.")
         world_size = self.trainer.world_size if self.trainer else 1
         if self.batch_size % steps or self.batch_size // steps < world_size:
             raise MisconfigurationException(
                 f"batch_size: {self.batch_size} samples per optimizer step cannot be divided into {steps} accumulation "
-                f"steps on {world_size} devices. Give a multiple of {steps * world_size}."
+                f"steps on {world_size} devices. Use a multiple of {steps * world_size}."
             )
         if self.batch_size > len(train):
-            rank_zero_info(f"batch_size {self.batch_size} is more than the {len(train)} training samples: all in one.")
-        # BatchNorm cannot train on one sample: a tail of one joins the batch before it, unless one was asked for.
-        min_share = min(2, self.batch_size // steps // world_size)
-        # Overfitting on a few batches needs the same ones in every epoch.
-        shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        batches, placement = self._batches("train", train, self.batch_size // steps, True, shuffle, min_share)
-        limit = self.trainer.limit_train_batches if self.trainer else None
+            rank_zero_info(f"batch_size {self.batch_size} exceeds the {len(train)} training samples: using one batch.")
         self._train_loader = self._loader(
-            batches,
-            placement,
+            "train",
+            train,
+            self.batch_size // steps,
+            train=True,
+            # BatchNorm cannot train on one sample, so a last batch of one joins the previous batch.
+            min_share=min(2, self.batch_size // steps // world_size),
             batches_per_call=self.batches_per_call,
             accumulate=steps,
-            steps=int(len(batches) * limit) if isinstance(limit, float) else limit,
+            limit=self.trainer.limit_train_batches if self.trainer else None,
             data_hash=self._training_hash,
         )
-        if self._place is not None:
-            self._train_loader.load_state_dict(self._place)
-            self._place = None
+        if self._resume_position is not None:
+            self._train_loader.load_state_dict(self._resume_position)
+            self._resume_position = None
         return self._train_loader
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the training data.
+        """Return the position in the training data.
 
-        Lightning keeps a loader's own place too, but forgets to restore it where a schedule asked for the run's length.
+        Lightning saves the loader's position too, but does not restore it if a schedule has requested the run's length.
         """
         return {} if self._train_loader is None else {"place": self._train_loader.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on there when the run trains on; a test of the same checkpoint has no use for it."""
+        """Store the position for the train dataloader; ignore it unless the run trains."""
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self._place = state_dict.get("place")
+            self._resume_position = state_dict.get("place")
 
     def val_dataloader(self) -> InMemoryLoader | list[InMemoryLoader]:
-        """The validation part in file order; an empty list where there is none."""
+        """Return the validation dataloader, in file order; an empty list without validation samples."""
         _, val = self._indices()
-        return self._loader(*self._batches("train", val, self.batch_size)) if len(val) else []
+        return self._loader("train", val, self.batch_size) if len(val) else []
 
     def test_dataloader(self) -> InMemoryLoader:
-        """The official test set in file order."""
-        self.setup("test")
-        return self._loader(*self._batches("test", None, self.batch_size))
+        """Return the dataloader of the official test set, in file order."""
+        return self._loader("test", None, self.batch_size)
 
     def predict_dataloader(self) -> InMemoryLoader:
-        """The same as for test."""
+        """Return the test dataloader."""
         return self.test_dataloader()
 
     def teardown(self, stage: str) -> None:
-        """End worker processes."""
-        while self._loaders:
-            self._loaders.pop().close()
+        """Stop worker processes."""
+        while self._worker_loaders:
+            self._worker_loaders.pop().close()
 
     def _load(self, part: Part) -> Batch:
         if part not in self._parts:
-            inputs, targets = two_tensors(f"{type(self).__name__}'s load_part({part!r})", self.load_part(part))
+            inputs, targets = check_two_tensors(f"{type(self).__name__}.load_part({part!r})", self.load_part(part))
             what = f"{type(self).__name__}'s {part} tensors"
-            check_samples(what, inputs, targets, self.num_classes, f"Look at its load_part({part!r}).")
+            check_samples(what, inputs, targets, self.num_classes, f"Check its load_part({part!r}).")
             self._parts[part] = inputs, targets
         return self._parts[part]
 
@@ -238,62 +232,58 @@ class LitDataModule(LightningDataModule, ABC):
         hashes = self.hashes()
         return f"{hashes['train_data']} {hashes['split']}"
 
-    def _batches(
+    def _loader(
         self,
         part: Part,
         indices: Tensor | None,
         batch_size: int,
         train: bool = False,
-        shuffle: bool = False,
         min_share: int = 1,
-    ) -> tuple[Batches, Placement]:
+        **options: Any,
+    ) -> InMemoryLoader:
+        """Return a loader of the given samples of a part; `options` are those of `InMemoryLoader`."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        workers = default_workers() if self.num_workers is None else self.num_workers
+        storage = self._storage(part, device, workers)
+        # All loaders of a part share its tensors.
+        place = device if storage.kind == "device" else torch.device("cpu")
         inputs, targets = self._load(part)
-        device = self._device
-        if (part, device) not in self._placements:
-            self._placements[part, device] = choose(
-                self.holding,
-                (inputs, targets),
-                self.preparation(part == "train").extra_bytes(inputs),
-                device,
-                mapped=self.mapped,
-                part="training" if part == "train" else part,
-                workers=self._num_workers,
-                processes=self.trainer.num_devices if self.trainer else 1,
-            )
-        placement = self._placements[part, device]
-        # Loaders of one part share one store.
-        store = device if placement.holding == "device" else torch.device("cpu")
-        inputs, targets = self._parts[part] = inputs.to(store), targets.to(store)
+        inputs, targets = self._parts[part] = inputs.to(place), targets.to(place)
         preparation = self.preparation(train)
-        preparation.allow_copies(placement.copies and train == (part == "train"))
+        preparation.use_copies = storage.copies and train
         world_size = self.trainer.world_size if self.trainer else 1
         batches = Batches(
             inputs,
             targets,
-            # In evaluation too every rank gets a share of every batch.
-            max(batch_size, world_size),
+            max(batch_size, world_size),  # in evaluation, too, every rank gets a share of every batch
             indices=indices,
             preparation=preparation,
-            shuffle=shuffle,
+            # With `overfit_batches`, every epoch must have the same batches.
+            shuffle=train and not getattr(self.trainer, "overfit_batches", 0),
             seed=torch.initial_seed(),
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=world_size,
             min_share=min_share,
-            device=device if placement.holding == "memory" else None,
+            device=device if storage.kind == "memory" else None,
         )
-        return batches, placement
-
-    @property
-    def _num_workers(self) -> int:
-        return default_workers() if self.num_workers is None else self.num_workers
-
-    @property
-    def _device(self) -> torch.device:
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-    def _loader(self, batches: Batches, placement: Placement, **options: Any) -> InMemoryLoader:
-        if placement.holding != "workers":
+        if storage.kind != "workers":
             return InMemoryLoader(batches, **options)
-        workers = WorkerFrontEnd(batches, self._num_workers, pin_memory=self._device.type == "cuda")
-        self._loaders.append(InMemoryLoader(batches, front_end=workers, **options))
-        return self._loaders[-1]
+        source = WorkerBatches(batches, workers, pin_memory=device.type == "cuda")
+        self._worker_loaders.append(InMemoryLoader(batches, source=source, **options))
+        return self._worker_loaders[-1]
+
+    def _storage(self, part: Part, device: torch.device, workers: int) -> Storage:
+        """Return the storage of a part, chosen once."""
+        if (part, device) not in self._storages:
+            inputs, targets = self._load(part)
+            self._storages[part, device] = choose_storage(
+                self.holding,
+                (inputs, targets),
+                self.preparation(train=True).copy_bytes(inputs) if part == "train" else 0,
+                device,
+                mapped=self.mapped,
+                part="training" if part == "train" else part,
+                workers=workers,
+                processes=self.trainer.num_devices if self.trainer else 1,
+            )
+        return self._storages[part, device]

@@ -1,4 +1,4 @@
-"""The embedded default: handwritten digits that come with scikit-learn, no download at all."""
+"""Default data: handwritten digits included in scikit-learn, without a download."""
 
 import torch
 from torch import Tensor
@@ -12,10 +12,10 @@ TEST_SAMPLES = 360
 
 
 class DigitsDataModule(PixelDataModule):
-    """scikit-learn's digits: 1,797 grey 8x8 images of the digits 0 to 9, values 0 to 16.
+    """scikit-learn's digits: 1,797 gray 8x8 images of the digits 0 to 9, values 0 to 16.
 
-    They have no official test set. Ours is fixed and no seed moves it: of every class its share of 360 samples,
-    spaced evenly through the file (`digits_test_indices`); the other 1,437 are for training and validation.
+    There is no official test set. litlab uses a fixed one, independent of seeds: 360 samples, stratified and evenly
+    spaced through the file (`digits_test_indices`). The other 1,437 are for training and validation.
     """
 
     input_shape = (1, 8, 8)
@@ -25,7 +25,7 @@ class DigitsDataModule(PixelDataModule):
     max_value = 16
 
     def load_part(self, part: Part) -> Batch:
-        """Images uint8 (N, 1, 8, 8) and labels of one part."""
+        """Return images uint8 (N, 1, 8, 8) and labels of one split."""
         from sklearn.datasets import load_digits  # 0.75 s to import
 
         images, labels = load_digits(return_X_y=True)
@@ -33,12 +33,12 @@ class DigitsDataModule(PixelDataModule):
         targets = torch.from_numpy(labels).long()
         mask = torch.zeros(len(targets), dtype=torch.bool)
         mask[digits_test_indices(targets)] = True
-        chosen = mask if part == "test" else ~mask
-        return inputs[chosen], targets[chosen]
+        selected = mask if part == "test" else ~mask
+        return inputs[selected], targets[selected]
 
 
 def digits_test_indices(labels: Tensor) -> Tensor:
-    """Indices of the fixed test set, sorted: stratified, evenly spaced within each class, free of random numbers."""
+    """Return the sorted indices of the fixed test set: stratified, evenly spaced within each class, not random."""
     sizes = labels.bincount()
     parts = []
     for label, (size, quota) in enumerate(zip(sizes.tolist(), quotas(sizes, TEST_SAMPLES).tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""Folders of image files, one folder for each class: decoded once into a file that later runs map."""
+"""Image folders, one per class, decoded once into a file that later runs memory-map."""
 
 from functools import cached_property
 from typing import Any, Literal
@@ -10,20 +10,20 @@ from torch import Tensor
 
 from datamodules.base import Part
 from datamodules.files.decode_cache import DecodedImages, decoded_images
-from datamodules.files.decode_pass import ImageForm
 from datamodules.files.image_files import read_image
 from datamodules.files.image_listing import Listing, class_folders, list_images
-from datamodules.files.places import data_root
+from datamodules.files.parallel_decoding import ImageSpec
+from datamodules.files.paths import data_root
 from datamodules.pixels import PixelDataModule
 from datamodules.serving.batches import Batch
 
 
 class ImageFolderDataModule(PixelDataModule):
-    """Images of any format of Pillow below `train/<class>/` and `test/<class>/`; the folders' names are the classes.
+    """Images below `train/<class>/` and `test/<class>/`; the folder names are the class names.
 
-    The first run decodes them into a cache, which later runs map: less than a second for 60,000 files, and nothing
-    held in memory that does not fit. Whoever changes, adds or removes a file has them decoded again.
-    If there is a folder `val/<class>/`, it is the validation part, and nothing is split off the training images.
+    The first run decodes them into a cache, which later runs memory-map (less than 1 s for 60,000 files). If a file is
+    changed, added or removed, the images are decoded again. A folder `val/<class>/`, if there is one, is the validation
+    split; otherwise `val_split` samples of the training images are.
     """
 
     def __init__(
@@ -38,29 +38,34 @@ class ImageFolderDataModule(PixelDataModule):
         """Check the arguments; no file is read.
 
         Args:
-            data_dir: folder that holds train/ and test/; default LITLAB_DATA_DIR, else ./data.
-            image_size: side of the square, or height and width, that all images are cut (at the centre) and resized
-                to; default their own size, which must be the same then.
-            channels: 3 for colour, 1 for grey.
-            mean: of each channel, of values from 0 to 1; default that of the training images.
-            std: of each channel; default that of the training images.
+            data_dir: folder that contains train/ and test/; by default LITLAB_DATA_DIR, else ./data.
+            image_size: side length, or [height, width], that images are center-cropped and resized to; by default their
+                own size, which must be the same for all.
+            channels: 3 for color, 1 for gray.
+            mean: per channel, of values from 0 to 1; by default that of the training images.
+            std: per channel; by default that of the training images.
             **options: arguments of every datamodule, see `LitDataModule`.
         """
         super().__init__(**options)
         if channels not in (1, 3):
-            raise MisconfigurationException(f"channels: {channels!r} is not possible. Give 3 for colour, 1 for grey.")
+            raise MisconfigurationException(
+                f"channels must be 3 (color) or 1 (gray), got {channels!r}. Set --data.channels 3."
+            )
         sides = [image_size] * 2 if isinstance(image_size, int) else image_size
         if sides is not None and (len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides)):
             raise MisconfigurationException(
-                f"image_size: {image_size!r} is not possible. Give one whole number, or two: height and width."
+                f"image_size must be a positive integer or [height, width], got {image_size!r}. "
+                "Set --data.image_size 64."
             )
         if (mean is None) != (std is None):
-            raise MisconfigurationException("mean, std: give both, or neither to take those of the training images.")
+            raise MisconfigurationException(
+                "mean and std must be set together. Set both, or neither to use the training images."
+            )
         if mean is not None and std is not None:
             if len(mean) != channels or len(std) != channels or min(std) <= 0:
                 raise MisconfigurationException(
-                    f"mean, std: {mean} and {std} are not possible. Give a number for each of the {channels} channels, "
-                    "std above 0."
+                    f"mean and std must have one number for each of the {channels} channels, and std must be above 0, "
+                    f"got {mean} and {std}. Change --data.mean and --data.std."
                 )
             self.mean, self.std = tuple(mean), tuple(std)
         self.root = data_root(data_dir)
@@ -71,12 +76,12 @@ class ImageFolderDataModule(PixelDataModule):
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The names of the folders below train/, sorted."""
+        """Sorted names of the folders below train/."""
         names = class_folders(self.root / "train")
         if len(names) == 1:
             raise MisconfigurationException(
-                f"data: {self.root / 'train'} holds one class folder, {names[0]}, and nothing to tell it from. Put the "
-                "images of a second class into a folder beside it."
+                f"data: {self.root / 'train'} contains only one class folder, {names[0]}. Put the images of a second "
+                "class into a folder next to it."
             )
         return names
 
@@ -87,58 +92,57 @@ class ImageFolderDataModule(PixelDataModule):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """(channels, height, width): as asked for, else those of the first training image that can be read."""
-        return self._form.shape
+        """(channels, height, width), from the arguments, else from the first readable training image."""
+        return self._spec.shape
 
     def prepare_data(self) -> None:
-        """See that the classes are there; the images are decoded when they are needed."""
+        """Check the class folders; images are decoded when they are needed."""
         for name in ("valid", "validation"):
             if (self.root / name).is_dir() and not (self.root / "val").is_dir():
                 raise MisconfigurationException(
-                    f"data: {self.root / name} would not be used: the validation images are looked for in val/. "
-                    "Rename it."
+                    f"data: {self.root / name} would be ignored, because validation images must be in val/. Rename it."
                 )
         _ = self.class_names
 
     def load_part(self, part: Part) -> Batch:
-        """Images uint8 (N, C, H, W), mapped, and labels (N,): by class and name, validation images after the others."""
+        """Return images uint8 (N, C, H, W) and labels (N,), sorted by class and name, with those of val/ at the end."""
         decoded = self._decode(part)
         self.mapped = decoded.mapped
         self._digests[part] = decoded.digest
         if not hasattr(self, "mean"):
-            self._take_statistics(decoded if part == "train" else self._decode("train"))
+            self._set_mean_and_std(decoded if part == "train" else self._decode("train"))
         return decoded.images, self._listing(part).labels
 
     def split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The images of val/ if there are any, else a part of those of train/."""
+        """Use the images of val/ for validation if there are any, else split those of train/."""
         count = self._listing("train").validation
         if not count:
             return super().split(num_samples, targets)
         indices = torch.arange(num_samples)
         if not self.val_split:
             return indices[:-count], indices[:0]
-        rank_zero_info(f"{self.root / 'val'} is the validation part: {count:,} images; val_split is not used.")
+        rank_zero_info(f"Using the {count:,} images of {self.root / 'val'} for validation; val_split has no effect.")
         return indices[:-count], indices[-count:]
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of what is loaded so far, as of every datamodule; that of the images was taken when decoding."""
+        """Return the SHA-256 of the loaded data; that of the images was computed while decoding."""
         for part, digest in self._digests.items():
             self._hashes.setdefault(f"{part}_data", digest)
         return super().hashes()
 
     @cached_property
-    def _form(self) -> ImageForm:
+    def _spec(self) -> ImageSpec:
         if self._sides is not None:
-            return ImageForm(self.channels, self._sides[0], self._sides[1], resized=True)
+            return ImageSpec(self.channels, self._sides[0], self._sides[1], resized=True)
         listing = self._listing("train")
         for name in listing.names:
             try:
                 _, height, width = read_image(str(self.root / name), self.channels).shape
-            except Exception:  # named, with all others that are damaged, when the images are decoded
+            except Exception:  # reported, with all other unreadable files, when the images are decoded
                 continue
-            return ImageForm(self.channels, height, width, resized=False)
+            return ImageSpec(self.channels, height, width, resized=False)
         raise MisconfigurationException(
-            f"data: none of the {len(listing):,} images below {self.root / 'train'} can be read, the first is "
+            f"data: none of the {len(listing):,} images below {self.root / 'train'} can be read, starting with "
             f"{self.root / listing.names[0]}. Replace them."
         )
 
@@ -149,14 +153,14 @@ class ImageFolderDataModule(PixelDataModule):
         return self._listings[part]
 
     def _decode(self, part: Part) -> DecodedImages:
-        return decoded_images(self._listing(part), self._form, part)
+        return decoded_images(self._listing(part), self._spec, part)
 
-    def _take_statistics(self, decoded: DecodedImages) -> None:
-        """Mean and deviation of all pixels of the training images, exactly, from how often each value occurs."""
+    def _set_mean_and_std(self, decoded: DecodedImages) -> None:
+        """Set the exact mean and standard deviation of all training pixels, from the number of pixels of each value."""
         counts = decoded.counts.double()
         values = torch.arange(256, dtype=torch.float64) / self.max_value
-        share = counts / counts.sum(1, keepdim=True)
-        mean = share @ values
-        std = (share * (values - mean.unsqueeze(1)) ** 2).sum(1).sqrt()
-        std[std == 0] = 1.0  # a channel of one value: nothing to scale
+        frequencies = counts / counts.sum(1, keepdim=True)
+        mean = frequencies @ values
+        std = (frequencies * (values - mean.unsqueeze(1)) ** 2).sum(1).sqrt()
+        std[std == 0] = 1.0  # constant channel: do not scale
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())

@@ -1,4 +1,4 @@
-"""Images held as whole numbers, augmented and normalised batch by batch."""
+"""Images stored as integers, augmented and normalized per batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,59 +6,59 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.augmentation.chain import AugmentedRows, PixelRows
-from datamodules.augmentation.check import check_chain, check_network
-from datamodules.augmentation.specs import build, plain_specs
+from datamodules.augmentation.image_preparation import AugmentedPreparation, ImagePreparation
+from datamodules.augmentation.shape_checks import check_network, check_transforms
+from datamodules.augmentation.specs import build_transforms, normalize_specs
 from datamodules.base import LitDataModule
 from datamodules.serving.batches import Batch, Preparation
 
 
 class PixelDataModule(LitDataModule):
-    """Images (N, C, H, W) kept as uint8; a batch is float32, scaled to 0..1, then (x - mean) / std per channel."""
+    """Images (N, C, H, W) stored as uint8; batches are float32, scaled to 0..1, then (x - mean) / std per channel."""
 
     mean: tuple[float, ...]  # per channel, of the training images scaled to 0..1
     std: tuple[float, ...]
     max_value: int = 255  # the pixel value that becomes 1.0
 
     def __init__(self, augment: Sequence[str | dict[str, Any]] = (), **options: Any) -> None:
-        """Keep the settings.
+        """Build the transforms.
 
         Args:
-            augment: what is done to training images, in this order, each sample by its own draw: names or
+            augment: transforms of training images, in this order, with random parameters per sample: names or
                 {name: crop, padding: 4}. Any of crop, flip, cutout, erasing, shift, rotation, color_jitter,
-                perspective, resize, greyscale, blur, noise, mixup, cutmix; or {class_path: torchvision.transforms.v2.X,
+                perspective, resize, grayscale, blur, noise, mixup, cutmix; or {class_path: torchvision.transforms.v2.X,
                 init_args: {...}}, which is slower.
             **options: arguments of every datamodule, see `LitDataModule`.
         """
-        augment = plain_specs(augment)
+        augment = normalize_specs(augment)  # before super(), where `save_hyperparameters` reads the argument
         super().__init__(**options)
         self.augment = augment
         self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
-        self._transforms, self._mixes = build(augment)
+        self._transforms, self._mixes = build_transforms(augment)
 
     def prepare_batch(self, inputs: Tensor, targets: Tensor) -> Batch:
-        """Normalise the picked images, whole numbers or floats in 0..max_value; the memory layout stays."""
+        """Normalize images, integers or floats in 0..max_value; the memory layout does not change."""
         images = inputs.to(torch.float32, copy=True)
         count, channels, height, width = images.shape
         last = channels > 1 and images.is_contiguous(memory_format=torch.channels_last)
         scale, shift = self._scale_and_shift(inputs.device, width if last else 0)
-        # One row of pixels with its channels side by side is a long enough run for the processor's vectors.
+        # In channels-last layout, rows of pixels with their channels are long enough for vector instructions.
         flat = images.permute(0, 2, 3, 1).view(count, height, width * channels) if last else images
         flat.mul_(scale).add_(shift)
         return images, self.prepare_targets(targets)
 
     def preparation(self, train: bool) -> Preparation:
-        """Picks and normalises; for training it augments too, in the layout that the model asks for."""
+        """Return a callable that selects and normalizes images in the model's memory layout; augments if `train`."""
         module = getattr(self.trainer, "lightning_module", None)
         channels_last = bool(getattr(module, "channels_last", False))
         if not train or not self.augment:
-            return PixelRows(self.prepare_batch, channels_last)
+            return ImagePreparation(self.prepare_batch, channels_last)
         channels, height, width = self.input_shape
         shape = channels, height, width
-        small = check_chain(self._transforms, shape, self.max_value == 255)
+        small = check_transforms(self._transforms, shape, self.max_value == 255)
         if module is not None:
             check_network(module, shape, small)
-        return AugmentedRows(
+        return AugmentedPreparation(
             self._transforms,
             self._mixes,
             self.prepare_batch,
@@ -69,11 +69,10 @@ class PixelDataModule(LitDataModule):
         )
 
     def _scale_and_shift(self, device: torch.device, repeats: int) -> tuple[Tensor, Tensor]:
-        """The factor and summand that make (x / max_value - mean) / std of x: (C, 1, 1), or (repeats * C,)."""
+        """Return a and b with a * x + b = (x / max_value - mean) / std: (C, 1, 1), or (repeats * C,)."""
         if (device, repeats) not in self._affine:
             mean, std = (torch.tensor(value, device=device).view(-1, 1, 1) for value in (self.mean, self.std))
             pair = 1 / (std * self.max_value), -mean / std
-            self._affine[device, repeats] = (
-                (pair[0].view(-1).repeat(repeats), pair[1].view(-1).repeat(repeats)) if repeats else pair
-            )
+            scale, shift = (value.view(-1).repeat(repeats) if repeats else value for value in pair)
+            self._affine[device, repeats] = scale, shift
         return self._affine[device, repeats]

@@ -1,4 +1,4 @@
-"""Made-up problems whose answer is known: numbers from a line, a sine, a noisy plane."""
+"""Synthetic regression problems with a known solution: a line, a sine, a noisy plane."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal
@@ -8,62 +8,62 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.base import LitDataModule, Part
+from datamodules.base import LitDataModule, Part, TargetKind
+from datamodules.checks import check_integer
 from datamodules.serving.batches import Batch
 
 Spacing = Literal["random", "even"]
 
 
 class SyntheticDataModule(LitDataModule):
-    """Base of the problems that are drawn: inputs and targets stay in natural units, nothing is rescaled.
+    """Base of the generated problems; inputs and targets are not rescaled.
 
-    `data_seed` draws the samples, apart from the run's seed and the split's. The test set is drawn separately,
-    from a generator of its own; so its size never changes the training data.
+    The samples depend on `data_seed` only, not on the run's seed or the split seed. The test split has its own
+    generator, so its size does not change the training data.
     """
 
     def __init__(self, num_samples: int = 500, test_samples: int = 200, data_seed: int = 0, **options: Any) -> None:
-        """Check the sizes; nothing is drawn yet.
+        """Check the arguments.
 
         Args:
-            num_samples: samples for training and validation together.
-            test_samples: samples of the test set.
-            data_seed: seed of the drawing.
+            num_samples: training and validation samples.
+            test_samples: samples of the test split.
+            data_seed: seed of the samples.
             **options: arguments of every datamodule, see `LitDataModule`.
         """
         super().__init__(**options)
         for name, count in (("num_samples", num_samples), ("test_samples", test_samples)):
-            if count < 1:
-                raise MisconfigurationException(f"{name}: {count} is not possible. Give a whole number above 0.")
+            check_integer(name, count)
         if not 0 <= data_seed < 2**32:
             raise MisconfigurationException(
-                f"data_seed: {data_seed} is no seed. Give a whole number from 0 to 2^32 - 1."
+                f"data_seed must be an integer from 0 to 2^32 - 1, got {data_seed}. Set --data.data_seed 0."
             )
         self.num_samples = num_samples
         self.test_samples = test_samples
         self.data_seed = data_seed
 
     @abstractmethod
-    def draw(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """`count` samples (inputs, targets) of one part."""
+    def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
+        """Return `count` samples (inputs, targets) of one split."""
 
     def load_part(self, part: Part) -> Batch:
-        """Draw one part; the same at every call."""
+        """Generate one split, the same at every call."""
         count = self.num_samples if part == "train" else self.test_samples
-        return self.draw(part, count, self.generator(part))
+        return self.generate(part, count, self.generator(part))
 
     def generator(self, purpose: Literal["train", "test", "plane"]) -> torch.Generator:
-        """A generator for one purpose, unrelated to those for others and to the run's, whatever the data seed."""
+        """Return a generator for one purpose, unrelated to the others and to the run's generator."""
         number = ("train", "test", "plane").index(purpose)
         state = np.random.SeedSequence([self.data_seed, number, 0x5EED]).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
 
 class CurveDataModule(SyntheticDataModule):
-    """Base of y = f(x) + noise for one feature x between `low` and `high`."""
+    """Base of the problems y = f(x) + noise, for one feature x between `low` and `high`."""
 
     input_shape = (1,)
     num_targets = 1
-    target_kind: ClassVar[Literal["classes", "numbers", "tokens"]] = "numbers"
+    target_kind: ClassVar[TargetKind] = "numbers"
 
     def __init__(self, low: float, high: float, noise: float, spacing: Spacing, **options: Any) -> None:
         super().__init__(**options)
@@ -76,16 +76,16 @@ class CurveDataModule(SyntheticDataModule):
 
     @abstractmethod
     def curve(self, x: Tensor) -> Tensor:
-        """The value without noise, of the shape of x."""
+        """Return y without noise, in the shape of x."""
 
-    def draw(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Points on the curve, normally distributed noise added to y."""
+    def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
+        """Return points on the curve, with normal noise added to y."""
         x = points(part, count, self.low, self.high, self.spacing, generator)
         return x, self.curve(x) + self.noise * torch.randn(x.shape, generator=generator)
 
 
 class LineDataModule(CurveDataModule):
-    """y = slope * x + intercept + noise; the weights of a linear model are to become slope and intercept."""
+    """y = slope * x + intercept + noise; a linear model should learn the slope and intercept."""
 
     def __init__(
         self,
@@ -98,16 +98,16 @@ class LineDataModule(CurveDataModule):
         num_samples: int = 500,
         **options: Any,
     ) -> None:
-        """Set the line.
+        """Store the parameters.
 
         Args:
             slope: of the line.
             intercept: its value at x = 0.
             noise: standard deviation of the noise on y.
-            low: least x.
+            low: smallest x.
             high: largest x.
-            spacing: x drawn at random, or evenly spaced with both ends (the test set is always drawn at random).
-            num_samples: samples for training and validation together.
+            spacing: random x, or evenly spaced x including both ends (always random in the test split).
+            num_samples: training and validation samples.
             **options: arguments of every synthetic problem, see `SyntheticDataModule`.
         """
         super().__init__(low=low, high=high, noise=noise, spacing=spacing, num_samples=num_samples, **options)
@@ -115,7 +115,7 @@ class LineDataModule(CurveDataModule):
         self.intercept = intercept
 
     def curve(self, x: Tensor) -> Tensor:
-        """The line."""
+        """Return the line."""
         return self.slope * x + self.intercept
 
 
@@ -131,50 +131,50 @@ class SineDataModule(CurveDataModule):
         num_samples: int = 1000,
         **options: Any,
     ) -> None:
-        """Set the range.
+        """Store the parameters.
 
         Args:
             noise: standard deviation of the noise on y.
-            low: least x.
+            low: smallest x.
             high: largest x.
-            spacing: x drawn at random, or evenly spaced with both ends (the test set is always drawn at random).
-            num_samples: samples for training and validation together.
+            spacing: random x, or evenly spaced x including both ends (always random in the test split).
+            num_samples: training and validation samples.
             **options: arguments of every synthetic problem, see `SyntheticDataModule`.
         """
         super().__init__(low=low, high=high, noise=noise, spacing=spacing, num_samples=num_samples, **options)
 
     def curve(self, x: Tensor) -> Tensor:
-        """The sine."""
+        """Return the sine."""
         return x.sin()
 
 
 class NoisyRegressionDataModule(SyntheticDataModule):
     """scikit-learn's `make_regression`: normal features, random true coefficients, noise; no intercept.
 
-    Training and validation are exactly what `make_regression(num_samples, num_features, noise=noise,
-    random_state=data_seed)` gives; the test set has the same coefficients.
+    The training and validation samples are those of `make_regression(num_samples, num_features, noise=noise,
+    random_state=data_seed)`. The test split has the same coefficients.
     """
 
     num_targets = 1
-    target_kind: ClassVar[Literal["classes", "numbers", "tokens"]] = "numbers"
+    target_kind: ClassVar[TargetKind] = "numbers"
 
     def __init__(self, num_features: int = 1, noise: float = 10.0, num_samples: int = 100, **options: Any) -> None:
-        """Set the size.
+        """Store the parameters.
 
         Args:
-            num_features: features, all of which matter.
+            num_features: features; all are informative.
             noise: standard deviation of the noise on y.
-            num_samples: samples for training and validation together.
+            num_samples: training and validation samples.
             **options: arguments of every synthetic problem, see `SyntheticDataModule`.
         """
         super().__init__(num_samples=num_samples, **options)
-        check_features(num_features)
+        check_integer("num_features", num_features)
         check_noise(noise)
         self.input_shape = (num_features,)
         self.noise = noise
 
-    def draw(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Features (N, F) and targets (N, 1)."""
+    def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
+        """Return features (N, F) and targets (N, 1)."""
         from sklearn.datasets import make_regression  # 0.75 s to import
 
         features = self.input_shape[0]
@@ -189,27 +189,21 @@ class NoisyRegressionDataModule(SyntheticDataModule):
 
 
 def points(part: Part, count: int, low: float, high: float, spacing: Spacing, generator: torch.Generator) -> Tensor:
-    """Inputs (count, 1) between low and high; evenly spaced only in training, else the test set would repeat them."""
+    """Return inputs (count, 1) between low and high; only training inputs are evenly spaced, so that tests differ."""
     if spacing == "even" and part == "train":
         return torch.linspace(low, high, count).unsqueeze(1)
     return low + (high - low) * torch.rand(count, 1, generator=generator)
 
 
 def check_range(low: float, high: float, spacing: str) -> None:
-    """Refuse an empty range and an unknown spacing."""
+    """Raise an error for an empty range or an unknown spacing."""
     if not low < high:
-        raise MisconfigurationException(f"low: {low} is not below high: {high}. Give low a smaller value.")
+        raise MisconfigurationException(f"low must be below high, got {low} and {high}. Set a smaller --data.low.")
     if spacing not in ("random", "even"):
-        raise MisconfigurationException(f"spacing: {spacing!r} is not known. Give random or even.")
+        raise MisconfigurationException(f"spacing must be random or even, got {spacing!r}. Set --data.spacing even.")
 
 
 def check_noise(noise: float) -> None:
-    """Refuse a negative standard deviation."""
+    """Raise an error for a negative standard deviation."""
     if noise < 0:
-        raise MisconfigurationException(f"noise: {noise} is negative. Give a standard deviation, 0 for none.")
-
-
-def check_features(num_features: int) -> None:
-    """Refuse inputs without a feature."""
-    if num_features < 1:
-        raise MisconfigurationException(f"num_features: {num_features} is not possible. Give a whole number above 0.")
+        raise MisconfigurationException(f"noise must be at least 0, got {noise}. Set --data.noise 0 for none.")

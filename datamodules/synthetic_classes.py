@@ -1,4 +1,4 @@
-"""Made-up problems of two classes: a threshold, two planes, two moons, and pure noise."""
+"""Synthetic classification problems: a threshold, a plane, two moons, and pure noise."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import Part
+from datamodules.checks import check_integer
 from datamodules.serving.batches import Batch
-from datamodules.synthetic import Spacing, SyntheticDataModule, check_features, check_noise, check_range, points
+from datamodules.synthetic import Spacing, SyntheticDataModule, check_noise, check_range, points
 
 
 class TwoClassDataModule(SyntheticDataModule):
@@ -18,7 +19,7 @@ class TwoClassDataModule(SyntheticDataModule):
 
 
 class ThresholdDataModule(TwoClassDataModule):
-    """y = [x > boundary] for one feature; by default the points 1, 2, 3, 4 and the boundary 2."""
+    """y = [x > boundary] for one feature, by default for x = 1, 2, 3, 4 with the boundary 2."""
 
     input_shape = (1,)
 
@@ -31,55 +32,55 @@ class ThresholdDataModule(TwoClassDataModule):
         num_samples: int = 4,
         **options: Any,
     ) -> None:
-        """Set the threshold.
+        """Store the parameters.
 
         Args:
-            boundary: x above it is class 1, x equal to it class 0.
-            low: least x.
+            boundary: class 1 if x is above it, else class 0.
+            low: smallest x.
             high: largest x.
-            spacing: x evenly spaced with both ends, or drawn at random (the test set is always drawn at random).
-            num_samples: samples for training and validation together.
+            spacing: evenly spaced x including both ends, or random x (always random in the test split).
+            num_samples: training and validation samples.
             **options: arguments of every synthetic problem, see `SyntheticDataModule`.
         """
         super().__init__(num_samples=num_samples, **options)
         check_range(low, high, spacing)
         if not low <= boundary < high:
             raise MisconfigurationException(
-                f"boundary: {boundary} does not lie between low: {low} and high: {high}, so one class would be empty. "
-                "Move one of them."
+                f"boundary must be at least low and below high, got {boundary} with low={low} and high={high}, which "
+                "leaves one class empty. Change --data.boundary."
             )
         self.boundary = boundary
         self.low = low
         self.high = high
         self.spacing = spacing
 
-    def draw(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Points (N, 1) and their classes."""
+    def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
+        """Return points (N, 1) and their classes."""
         x = points(part, count, self.low, self.high, self.spacing, generator)
         return x, (x.squeeze(1) > self.boundary).long()
 
 
 class PlanesDataModule(TwoClassDataModule):
-    """Two classes on either side of a random plane through the origin, with an empty margin: linearly separable."""
+    """Linearly separable classes on either side of a random plane through the origin, with an empty margin."""
 
     def __init__(self, num_features: int = 2, margin: float = 0.5, num_samples: int = 500, **options: Any) -> None:
-        """Set the planes.
+        """Store the parameters.
 
         Args:
-            num_features: dimensions.
-            margin: least distance of a point from the plane; 0 lets the classes touch.
-            num_samples: samples for training and validation together.
+            num_features: number of dimensions.
+            margin: minimum distance of a point from the plane.
+            num_samples: training and validation samples.
             **options: arguments of every synthetic problem, see `SyntheticDataModule`.
         """
         super().__init__(num_samples=num_samples, **options)
-        check_features(num_features)
+        check_integer("num_features", num_features)
         if margin < 0:
-            raise MisconfigurationException(f"margin: {margin} is negative. Give a distance, 0 for none.")
+            raise MisconfigurationException(f"margin must be at least 0, got {margin}. Set --data.margin 0 for none.")
         self.input_shape = (num_features,)
         self.margin = margin
 
-    def draw(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Normal points (N, F), pushed away from the plane; the plane is the same in both parts."""
+    def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
+        """Return normal points (N, F), moved away from the plane, which is the same in all splits."""
         size = self.input_shape[0]
         normal = torch.randn(size, generator=self.generator("plane"))
         normal /= normal.norm()
@@ -94,19 +95,19 @@ class MoonsDataModule(TwoClassDataModule):
     input_shape = (2,)
 
     def __init__(self, noise: float = 0.1, num_samples: int = 500, **options: Any) -> None:
-        """Set the noise.
+        """Store the parameters.
 
         Args:
             noise: standard deviation of the noise on both features.
-            num_samples: samples for training and validation together.
+            num_samples: training and validation samples.
             **options: arguments of every synthetic problem, see `SyntheticDataModule`.
         """
         super().__init__(num_samples=num_samples, **options)
         check_noise(noise)
         self.noise = noise
 
-    def draw(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Points (N, 2) and their moon."""
+    def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
+        """Return points (N, 2) and their classes."""
         from sklearn.datasets import make_moons  # 0.75 s to import
 
         x, y = make_moons(
@@ -118,27 +119,26 @@ class MoonsDataModule(TwoClassDataModule):
 
 
 class PureNoiseDataModule(TwoClassDataModule):
-    """Normal inputs and classes that have nothing to do with them: whatever is learned here is memorised."""
+    """Normal inputs with independent classes, which a model can only memorize."""
 
     def __init__(self, num_features: int = 20, num_classes: int = 2, num_samples: int = 500, **options: Any) -> None:
-        """Set the size.
+        """Store the parameters.
 
         Args:
-            num_features: features of each sample.
-            num_classes: classes, equally likely.
-            num_samples: samples for training and validation together.
+            num_features: features per sample.
+            num_classes: number of equally likely classes.
+            num_samples: training and validation samples.
             **options: arguments of every synthetic problem, see `SyntheticDataModule`.
         """
         super().__init__(num_samples=num_samples, **options)
-        check_features(num_features)
-        if num_classes < 2:
-            raise MisconfigurationException(f"num_classes: {num_classes} is not possible. Give 2 or more.")
+        check_integer("num_features", num_features)
+        check_integer("num_classes", num_classes, 2)
         self.input_shape = (num_features,)
         self.num_classes = num_classes
         self.class_names = tuple(map(str, range(num_classes)))
 
-    def draw(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Inputs (N, F) and independent classes."""
+    def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
+        """Return inputs (N, F) and independent classes."""
         x = torch.randn(count, self.input_shape[0], generator=generator)
         assert self.num_classes is not None
         return x, torch.randint(self.num_classes, (count,), generator=generator)

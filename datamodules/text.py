@@ -1,4 +1,4 @@
-"""Text for next-token prediction: the characters or words of a file."""
+"""Text for next-token prediction, with characters or words as tokens."""
 
 import re
 from collections import Counter
@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.base import LitDataModule, Part
+from datamodules.base import LitDataModule, Part, TargetKind
+from datamodules.checks import check_integer
 from datamodules.serving.batches import Batch
 from datamodules.serving.splits import validation_count
 
@@ -23,14 +24,14 @@ Level = Literal["char", "word"]
 class TextDataModule(LitDataModule):
     """Windows of a text: x = `sequence_length` tokens, y = the same shifted by one, both int64 (B, T).
 
-    The parts are cut by position: the last tenth is the test set, the validation windows are the end of what is
-    before it. Windows drawn at random would put neighbouring sentences, even the same one, into two parts.
-    The vocabulary is that of the training part and an unknown token, which stands first.
-    The default text is the language reference in Python's own `pydoc_data.topics`: it differs a little between
-    versions of Python (the data hash shows it), and so may the vocabulary.
+    The text is split by position: the last tenth is the test split, preceded by the validation windows. Random windows
+    would put neighboring sentences, or the same one, into two splits. The vocabulary contains the unknown token, as the
+    first one, and the tokens of the training split.
+    The default text is the language reference in Python's `pydoc_data.topics`. It differs slightly between versions of
+    Python, and so may the vocabulary; the data hash shows it.
     """
 
-    target_kind: ClassVar[Literal["classes", "numbers", "tokens"]] = "tokens"
+    target_kind: ClassVar[TargetKind] = "tokens"
 
     def __init__(
         self,
@@ -40,24 +41,23 @@ class TextDataModule(LitDataModule):
         max_vocab: int | None = None,
         **options: Any,
     ) -> None:
-        """Check the arguments and that the file is there.
+        """Check the arguments and that the file exists.
 
         Args:
-            path: a text file in UTF-8; by default English that comes with Python.
-            level: what a token is: a character, or a word, a punctuation mark or a line end.
-            sequence_length: tokens per window; windows follow each other without overlap.
-            max_vocab: keep only so many of the most frequent tokens, the rest becomes unknown; default all.
+            path: a text file in UTF-8; by default an English text included in Python.
+            level: tokens are characters (char), or words, punctuation marks and line ends (word).
+            sequence_length: tokens per window; windows are consecutive and do not overlap.
+            max_vocab: number of most frequent tokens to keep, the others become unknown; by default all.
             **options: arguments of every datamodule, see `LitDataModule`; val_split counts windows.
         """
         super().__init__(**options)
         if level not in ("char", "word"):
-            raise MisconfigurationException(f"level: {level!r} is not known. Give char or word.")
-        if sequence_length < 1:
-            raise MisconfigurationException(f"sequence_length: {sequence_length} is not possible. Give 1 or more.")
-        if max_vocab is not None and max_vocab < 1:
-            raise MisconfigurationException(f"max_vocab: {max_vocab} is not possible. Give 1 or more.")
+            raise MisconfigurationException(f"level must be char or word, got {level!r}. Set --data.level char.")
+        check_integer("sequence_length", sequence_length)
+        if max_vocab is not None:
+            check_integer("max_vocab", max_vocab)
         if path is not None and not Path(path).expanduser().is_file():
-            raise MisconfigurationException(f"path: there is no file {path}. Give the path of a text file in UTF-8.")
+            raise MisconfigurationException(f"path: file not found: {path}. Set --data.path to a text file in UTF-8.")
         self.path = path
         self.level = level
         self.sequence_length = sequence_length
@@ -66,51 +66,51 @@ class TextDataModule(LitDataModule):
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The tokens by their number; the first stands for all unknown ones."""
+        """Tokens by number; the first represents all unknown tokens."""
         train = self._tokens("train")[: self._validation_start() * self.sequence_length + 1]
         counts = Counter(train)
-        # Ties by the alphabet, so that the order of the text does not matter.
-        kept = sorted(counts, key=lambda token: (-counts[token], token))[: self.max_vocab]
-        return (UNKNOWN, *sorted(kept))
+        # Ties in alphabetical order, so that the order of the text does not matter.
+        frequent = sorted(counts, key=lambda token: (-counts[token], token))[: self.max_vocab]
+        return (UNKNOWN, *sorted(frequent))
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, the unknown one included."""
+        """Number of tokens, including the unknown token."""
         return len(self.class_names)
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """The same as `vocab_size`: the next token is the class."""
+        """Equal to `vocab_size`: the next token is the class."""
         return self.vocab_size
 
     def encode(self, text: str) -> Tensor:
-        """Token numbers int64 (T,) of a text; tokens outside the vocabulary become 0."""
+        """Return the token numbers int64 (T,) of a text; tokens outside the vocabulary become 0."""
         return self._numbers(tokenize(text, self.level))
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
-        """The text of token numbers; words are joined by single spaces."""
+        """Return the text of token numbers; words are joined by single spaces."""
         numbers: list[int] = torch.as_tensor(ids).flatten().tolist()
         return ("" if self.level == "char" else " ").join(self.class_names[number] for number in numbers)
 
     def load_part(self, part: Part) -> Batch:
-        """All windows of one part as views of its token numbers, without a copy per window."""
+        """Return all windows of one split, as views of its token numbers."""
         numbers = self._numbers(self._tokens(part))
         length = self.sequence_length
         return numbers[:-1].unfold(0, length, length), numbers[1:].unfold(0, length, length)
 
     def split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The last windows validate."""
+        """Return the first windows for training and the last ones for validation."""
         count = validation_count(num_samples, self.val_split)
         return torch.arange(num_samples - count), torch.arange(num_samples - count, num_samples)
 
     @cached_property
     def _text(self) -> list[str]:
-        tokens = tokenize(default_text() if self.path is None else read_text(Path(self.path).expanduser()), self.level)
-        shortest = min(len(tokens) - self._test_start(len(tokens)), self._test_start(len(tokens)))
-        if shortest < self.sequence_length + 1:
+        tokens = tokenize(default_text() if self.path is None else read_utf8(Path(self.path).expanduser()), self.level)
+        start = self._test_start(len(tokens))
+        if min(start, len(tokens) - start) < self.sequence_length + 1:
             raise MisconfigurationException(
-                f"sequence_length: {self.sequence_length} is too long, the text {self.path or 'of Python'} has only "
-                f"{len(tokens)} tokens and not one window in its last tenth, the test set. Give a longer text."
+                f"sequence_length: {self.sequence_length} is too long: the text {self.path or 'of Python'} has only "
+                f"{len(tokens)} tokens, with no window in its last tenth, the test split. Use a longer text."
             )
         return tokens
 
@@ -135,26 +135,26 @@ class TextDataModule(LitDataModule):
 
 
 def tokenize(text: str, level: Level) -> list[str]:
-    """Characters, or words, punctuation marks and line ends."""
+    """Split a text into characters, or into words, punctuation marks and line ends."""
     return list(text) if level == "char" else re.findall(r"\w+|[^\w\s]|\n", text)
 
 
-def read_text(path: Path) -> str:
-    """The file's text; says where it is not UTF-8."""
+def read_utf8(path: Path) -> str:
+    """Return the text of a file; raise an error if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise MisconfigurationException(
-            f"path: {path} is no text in UTF-8 (byte {error.start} does not fit). Convert it, or give another file."
+            f"path: {path} is not text in UTF-8 (invalid byte {error.start}). Convert it, or set another --data.path."
         ) from error
     except OSError as error:
         raise MisconfigurationException(
-            f"path: {path} cannot be read ({error.strerror}). Give another file."
+            f"path: {path} cannot be read ({error.strerror}). Set another --data.path."
         ) from error
 
 
 def default_text() -> str:
-    """Some 700,000 characters of English: Python's help topics in sorted order."""
+    """Return about 700,000 characters of English: Python's help topics in sorted order."""
     from pydoc_data.topics import topics
 
     return "\n".join(topics[name] for name in sorted(topics))

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and CIFAR-10, from torchvision's own files by torchvision's own readers."""
+"""MNIST, Fashion-MNIST and CIFAR-10, read by torchvision."""
 
 from abc import abstractmethod
 from typing import Any
@@ -6,34 +6,33 @@ from typing import Any
 import torch
 import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from datamodules.base import Part
 from datamodules.checks import check_samples
-from datamodules.files.locate import locate
+from datamodules.files.find_dataset import find_dataset
 from datamodules.files.read_dataset import read_dataset
 from datamodules.pixels import PixelDataModule
 from datamodules.serving.batches import Batch
 
 
 class ImageDataModule(PixelDataModule):
-    """Base for torchvision's datasets of small images; a child states facts and nothing else.
+    """Base for torchvision's datasets of small images; a subclass only sets data properties.
 
-    Files are looked for in `data_dir`, else in the folder that LITLAB_DATA_DIR names, else in ./data.
+    Files are searched for in `data_dir`, else in the folder named by LITLAB_DATA_DIR, else in ./data.
     """
 
     @property
     @abstractmethod
     def dataset_class(self) -> type[VisionDataset]:
-        """A torchvision dataset with `data` and `targets`, made by `dataset_class(root, train=...)`."""
+        """A torchvision dataset with `data` and `targets`, constructed by `dataset_class(root, train=...)`."""
 
     def __init__(self, data_dir: str | None = None, download: bool = True, **options: Any) -> None:
-        """Find the data at `prepare_data`.
+        """Store the arguments; `prepare_data` finds the files.
 
         Args:
-            data_dir: folder that holds the dataset's own folder; default LITLAB_DATA_DIR, else ./data.
-            download: fetch missing files, if the network can be reached.
+            data_dir: folder that contains the dataset's own folder; by default LITLAB_DATA_DIR, else ./data.
+            download: download missing files.
             **options: arguments of every datamodule, see `LitDataModule`.
         """
         super().__init__(**options)
@@ -41,34 +40,30 @@ class ImageDataModule(PixelDataModule):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Find the files, unpack or download them where they are missing; cheap when they are there."""
+        """Find the files; unpack or download them if they are missing."""
         self.root()
 
     def root(self) -> str:
-        """The folder to give to `dataset_class`."""
-        return str(locate(self.dataset_class, self.data_dir, self.download))
+        """Return the folder to pass to `dataset_class`."""
+        return str(find_dataset(self.dataset_class, self.data_dir, self.download))
 
     def load_part(self, part: Part) -> Batch:
-        """Images uint8 (N, C, H, W) and labels (N,) of the official training or test set."""
+        """Return images uint8 (N, C, H, W) and labels (N,) of the official train or test split."""
         dataset: Any = read_dataset(self.dataset_class, self.root(), part)
         images, targets = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets)
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
-        self._check(part, images, targets)
-        return images, targets
-
-    def _check(self, part: Part, images: Tensor, targets: Tensor) -> None:
-        """Refuse data that contradicts the facts."""
         what = f"{self.dataset_class.__name__}'s {part} files in {self.root()}"
         if images.shape[1:] != self.input_shape:
             raise MisconfigurationException(
-                f"data: {what} hold {len(images)} images of shape {tuple(images.shape[1:])}, expected "
+                f"data: {what} contain {len(images)} images of shape {tuple(images.shape[1:])}, expected "
                 f"{self.input_shape}. Replace them."
             )
-        check_samples(what, images, targets, self.num_classes, "Replace the damaged one.")
+        check_samples(what, images, targets, self.num_classes, "Replace the corrupted file.")
+        return images, targets
 
 
 class MNISTDataModule(ImageDataModule):
-    """MNIST: 60,000 + 10,000 grey 28x28 images of handwritten digits (LeCun et al. 1998)."""
+    """MNIST: 60,000 + 10,000 gray 28x28 images of handwritten digits (LeCun et al. 1998)."""
 
     dataset_class = torchvision.datasets.MNIST
     input_shape = (1, 28, 28)
@@ -78,7 +73,7 @@ class MNISTDataModule(ImageDataModule):
 
 
 class FashionMNISTDataModule(ImageDataModule):
-    """Fashion-MNIST: 60,000 + 10,000 grey 28x28 images of ten kinds of clothing (arXiv:1708.07747)."""
+    """Fashion-MNIST: 60,000 + 10,000 gray 28x28 images of ten kinds of clothing (arXiv:1708.07747)."""
 
     dataset_class = torchvision.datasets.FashionMNIST
     input_shape = (1, 28, 28)
@@ -88,7 +83,7 @@ class FashionMNISTDataModule(ImageDataModule):
 
 
 class CIFAR10DataModule(ImageDataModule):
-    """CIFAR-10: 50,000 + 10,000 colour 32x32 images of ten kinds of animals and vehicles (Krizhevsky 2009)."""
+    """CIFAR-10: 50,000 + 10,000 color 32x32 images of ten kinds of animals and vehicles (Krizhevsky 2009)."""
 
     dataset_class = torchvision.datasets.CIFAR10
     input_shape = (3, 32, 32)

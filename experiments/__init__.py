@@ -1,42 +1,43 @@
-"""litlab's front door for notebooks and scripts: `from experiments import fit, load_run`."""
+"""litlab in Python: `from litlab import fit, load_run`; `from experiments import ...` is the same."""
 
 from __future__ import annotations
 
+from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
 from experiments.version import VERSION
 
 if TYPE_CHECKING:
-    from experiments.loaded_run import LoadedRun
+    from experiments.api import fit
+    from experiments.loaded_run import LoadedRun, load_run
+else:
 
+    def fit(*args: Any, **kwargs: Any) -> LoadedRun:
+        """Train a config or a model and return the run; see `experiments.api.fit` for the arguments.
+
+        `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` or `fit(model, data, experiment="mine")`.
+        """
+        _import_packages()
+        from experiments import api
+
+        return api.fit(*args, **kwargs)
+
+    def load_run(run: Any) -> LoadedRun:
+        """Return a run by its folder, or the newest run of an experiment by the experiment's name."""
+        _import_packages()
+        from experiments import loaded_run
+
+        return loaded_run.load_run(run)
+
+
+__path__ = extend_path(__path__, __name__)  # a project's folder of this name, see litlab.packages
 __version__ = VERSION
 
 __all__ = ["__version__", "fit", "load_run"]
 
 
-def fit(*args: Any, **kwargs: Any) -> LoadedRun:
-    """Train a config or a model and return the run; see `experiments.api.fit` for the arguments.
+def _import_packages() -> None:
+    """Import litlab's packages, and with them torch, when they are needed."""
+    from experiments.options.import_paths import import_packages
 
-    `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` or `fit(model, data, experiment="mine")`.
-    """
-    _import_rooms()
-    from experiments import api
-
-    run: LoadedRun = api.fit(*args, **kwargs)
-    return run
-
-
-def load_run(run: Any) -> LoadedRun:
-    """A run by its folder, or an experiment's newest by name: config, metrics, results, model with its best weights."""
-    _import_rooms()
-    from experiments import loaded_run
-
-    found: LoadedRun = loaded_run.load_run(run)
-    return found
-
-
-def _import_rooms() -> None:
-    """Torch and Lightning are imported here, when they are needed, not when this package is."""
-    from experiments.options.import_paths import import_rooms
-
-    import_rooms()
+    import_packages()

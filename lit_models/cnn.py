@@ -9,7 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import image_shape, output_size, positive, probability
+from lit_models.base.shapes import image_shape, output_size, positive_integers, probability
 from lit_models.parts.activations import build_activation
 from lit_models.parts.specs import Spec
 
@@ -17,8 +17,8 @@ Variant = Literal["two_conv", "three_conv", "batchnorm", "lenet5", "alexnet"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A variant in numbers: filters of each convolution, units of each hidden layer, dropout before each linear one."""
+class Architecture:
+    """Sizes of a variant: filters of each convolution, units of each hidden layer, dropout rate after hidden layers."""
 
     widths: tuple[int, ...]
     hidden: tuple[int, ...]
@@ -26,20 +26,20 @@ class Plan:
     batch_norm: bool = False
     kernel: int = 3
     padding: int = 1
-    #: after which convolutions the image is halved (None: after each)
+    #: indices of the convolutions with pooling after them (None: all)
     pooled: tuple[int, ...] | None = None
     pool: Callable[[int], nn.Module] = nn.MaxPool2d
 
 
-PLANS: Mapping[str, Plan] = MappingProxyType(
+VARIANTS: Mapping[str, Architecture] = MappingProxyType(
     {
-        "two_conv": Plan(widths=(16, 32), hidden=(), dropout=0.0),
-        "three_conv": Plan(widths=(32, 64, 128), hidden=(256,), dropout=0.5),
-        "batchnorm": Plan(widths=(32, 64, 128), hidden=(256,), dropout=0.5, batch_norm=True, padding=0),
-        # LeCun et al. 1998; its 5x5 filters expect 32 pixels, so that smaller images are padded at the start.
-        "lenet5": Plan(widths=(6, 16), hidden=(120, 84), dropout=0.0, kernel=5, padding=0, pool=nn.AvgPool2d),
+        "two_conv": Architecture(widths=(16, 32), hidden=(), dropout=0.0),
+        "three_conv": Architecture(widths=(32, 64, 128), hidden=(256,), dropout=0.5),
+        "batchnorm": Architecture(widths=(32, 64, 128), hidden=(256,), dropout=0.5, batch_norm=True, padding=0),
+        # LeCun et al. 1998; its 5x5 filters need 32 pixels, so that smaller images are padded.
+        "lenet5": Architecture(widths=(6, 16), hidden=(120, 84), dropout=0.0, kernel=5, padding=0, pool=nn.AvgPool2d),
         # Krizhevsky et al. 2012 with 3x3 filters of stride 1, for images of 16 to 64 pixels.
-        "alexnet": Plan(widths=(64, 192, 384, 256, 256), hidden=(1024, 1024), dropout=0.5, pooled=(0, 1, 4)),
+        "alexnet": Architecture(widths=(64, 192, 384, 256, 256), hidden=(1024, 1024), dropout=0.5, pooled=(0, 1, 4)),
     }
 )
 
@@ -47,14 +47,7 @@ PLANS: Mapping[str, Plan] = MappingProxyType(
 class CNN(nn.Module):
     """Convolutions, then fully connected layers, (B, channels, height, width) -> (B, out_features).
 
-    Args:
-        input_shape: (channels, height, width).
-        out_features: number of logits.
-        variant: two_conv, three_conv, batchnorm (unpadded, for 32 pixels), lenet5 or alexnet (for 28 to 64 pixels).
-        widths: filters of each convolution; None means the variant's own.
-        hidden: units of each hidden linear layer; None means the variant's own.
-        dropout: rate after each hidden layer; None means the variant's own.
-        activation: name or class path.
+    For the arguments see `LitCNN`.
     """
 
     def __init__(
@@ -68,64 +61,64 @@ class CNN(nn.Module):
         activation: Spec = "relu",
     ) -> None:
         super().__init__()
-        if variant not in PLANS:
-            raise MisconfigurationException(f"variant: {variant!r} is not known; known are {', '.join(PLANS)}.")
-        plan = PLANS[variant]
-        plan = replace(
-            plan,
-            widths=plan.widths if widths is None else positive("widths", widths),
-            hidden=plan.hidden if hidden is None else positive("hidden", hidden),
-            dropout=probability("dropout", plan.dropout if dropout is None else dropout),
+        if variant not in VARIANTS:
+            raise MisconfigurationException(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}.")
+        arch = VARIANTS[variant]
+        arch = replace(
+            arch,
+            widths=arch.widths if widths is None else positive_integers("widths", widths),
+            hidden=arch.hidden if hidden is None else positive_integers("hidden", hidden),
+            dropout=probability("dropout", arch.dropout if dropout is None else dropout),
         )
         channels, height, width = input_shape
         enlarge = 2 if variant == "lenet5" and min(height, width) < 32 else 0
-        self.features = _features(plan, channels, enlarge, activation)
+        self.features = _features(arch, channels, enlarge, activation)
         size = output_size(self.features, input_shape, f"variant {variant!r}")
-        self.head = _head(plan, size, out_features, activation)
+        self.head = _head(arch, size, out_features, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.head(self.features(x).flatten(1))
         return output
 
 
-def _features(plan: Plan, channels: int, enlarge: int, activation: Spec) -> nn.Sequential:
+def _features(arch: Architecture, channels: int, enlarge: int, activation: Spec) -> nn.Sequential:
     layers: list[nn.Module] = []
-    pooled = range(len(plan.widths)) if plan.pooled is None else plan.pooled
-    for index, width in enumerate(plan.widths):
-        padding = plan.padding + (enlarge if index == 0 else 0)
-        layers.append(nn.Conv2d(channels, width, plan.kernel, padding=padding, bias=not plan.batch_norm))
-        if plan.batch_norm:
+    pooled = range(len(arch.widths)) if arch.pooled is None else arch.pooled
+    for index, width in enumerate(arch.widths):
+        padding = arch.padding + (enlarge if index == 0 else 0)
+        layers.append(nn.Conv2d(channels, width, arch.kernel, padding=padding, bias=not arch.batch_norm))
+        if arch.batch_norm:
             layers.append(nn.BatchNorm2d(width))
         layers.append(build_activation(activation))
         if index in pooled:
-            layers.append(plan.pool(2))
+            layers.append(arch.pool(2))
         channels = width
     return nn.Sequential(*layers)
 
 
-def _head(plan: Plan, size: int, out_features: int, activation: Spec) -> nn.Sequential:
+def _head(arch: Architecture, size: int, out_features: int, activation: Spec) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for units in plan.hidden:
+    for units in arch.hidden:
         layers += [nn.Linear(size, units), build_activation(activation)]
         size = units
-        if plan.dropout > 0:
-            layers.append(nn.Dropout(plan.dropout))
-    if plan.dropout > 0 and not plan.hidden:
-        layers.append(nn.Dropout(plan.dropout))
+        if arch.dropout > 0:
+            layers.append(nn.Dropout(arch.dropout))
+    if arch.dropout > 0 and not arch.hidden:
+        layers.append(nn.Dropout(arch.dropout))
     layers.append(nn.Linear(size, out_features))
     return nn.Sequential(*layers)
 
 
 class LitCNN(LitClassifier):
-    """A `CNN` that classifies images.
+    """`CNN` that classifies images.
 
     Args:
         input_shape: from the data.
         num_classes: from the data.
         variant: two_conv, three_conv, batchnorm (unpadded, for 32 pixels), lenet5 or alexnet (for 28 to 64 pixels).
-        widths: filters of each convolution; None means the variant's own.
-        hidden: units of each hidden linear layer; None means the variant's own.
-        dropout: rate after each hidden layer; None means the variant's own.
+        widths: filters of each convolution; None means those of the variant.
+        hidden: units of each hidden linear layer; None means those of the variant.
+        dropout: rate after each hidden layer; None means that of the variant.
         activation: name or class path.
         **kwargs: see `LitClassifier`.
     """
@@ -146,4 +139,4 @@ class LitCNN(LitClassifier):
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
         shape = image_shape(type(self).__name__, input_shape)
         network = CNN(shape, self.num_classes, variant, widths, hidden, dropout, activation)
-        self.net = self.initialised(network)
+        self.net = self.initialized(network)

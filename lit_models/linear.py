@@ -1,20 +1,21 @@
 """Linear regression."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from lit_models.base.regressor import LitRegressor
-from lit_models.base.shapes import flat_size, known_shape
+from lit_models.base.shapes import sample_shape
 
 
 class LinearRegression(nn.Module):
-    """One affine map of the flattened sample, (B, *input_shape) -> (B, out_features)."""
+    """Affine map of the flattened sample, (B, *input_shape) -> (B, out_features)."""
 
     def __init__(self, input_shape: Sequence[int], out_features: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(flat_size(input_shape), out_features)
+        self.linear = nn.Linear(math.prod(input_shape), out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.linear(x.flatten(1))
@@ -22,7 +23,7 @@ class LinearRegression(nn.Module):
 
 
 class LitLinearRegression(LitRegressor):
-    """Least squares by gradient descent; with the optimizer `lbfgs` on the full batch it is the exact solution.
+    """Least squares by gradient descent; the optimizer `lbfgs` with the full batch finds the exact solution.
 
     Args:
         input_shape: from the data.
@@ -34,4 +35,4 @@ class LitLinearRegression(LitRegressor):
         self, input_shape: tuple[int, ...] | None = None, num_targets: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(input_shape=input_shape, num_targets=num_targets, **kwargs)
-        self.net = self.initialised(LinearRegression(known_shape(type(self).__name__, input_shape), self.num_targets))
+        self.net = self.initialized(LinearRegression(sample_shape(type(self).__name__, input_shape), self.num_targets))

@@ -1,15 +1,15 @@
-"""Logistic regression, binary and softmax."""
+"""Binary and softmax logistic regression."""
 
 from typing import Any, Literal
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import known_shape
+from lit_models.base.shapes import sample_shape
 from lit_models.linear import LinearRegression
 from lit_models.parts.specs import Spec
 
 
 class LogisticRegression(LinearRegression):
-    """The logits of logistic regression, (B, *input_shape) -> (B, out_features); 1 means one logit for two classes."""
+    """Logits of logistic regression, (B, *input_shape) -> (B, out_features); (B, 1) for two classes."""
 
 
 class LitLogisticRegression(LitClassifier):
@@ -18,8 +18,8 @@ class LitLogisticRegression(LitClassifier):
     Args:
         input_shape: from the data.
         num_classes: from the data.
-        two_classes: how two classes are told apart: one logit ("sigmoid") or a logit for each ("softmax").
-        loss: by default binary cross-entropy of the one logit, cross-entropy of several.
+        two_classes: one logit for two classes ("sigmoid"), or one logit per class ("softmax").
+        loss: None means binary cross-entropy for one logit, else cross-entropy.
         **kwargs: see `LitClassifier`.
     """
 
@@ -34,5 +34,5 @@ class LitLogisticRegression(LitClassifier):
         one_logit = num_classes == 2 and two_classes == "sigmoid"
         chosen = loss if loss is not None else "bce_with_logits" if one_logit else "cross_entropy"
         super().__init__(input_shape=input_shape, num_classes=num_classes, loss=chosen, **kwargs)
-        shape = known_shape(type(self).__name__, input_shape)
-        self.net = self.initialised(LogisticRegression(shape, 1 if one_logit else self.num_classes))
+        shape = sample_shape(type(self).__name__, input_shape)
+        self.net = self.initialized(LogisticRegression(shape, 1 if one_logit else self.num_classes))

@@ -1,4 +1,4 @@
-"""LSTM that reads a sequence, or an image row by row, and classifies it."""
+"""LSTM that classifies sequences, or images as sequences of rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,28 +7,28 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import known_shape, positive, probability
+from lit_models.base.shapes import positive_integer, probability, sample_shape
 
 
 def check_dropout(dropout: float, layers: int) -> float:
-    """The rate between layers; with one layer there is no between, and the rate would do nothing."""
-    positive("layers", [layers])
+    """Return the dropout rate between layers; raise an error for one layer, where it would have no effect."""
+    positive_integer("layers", layers)
     if dropout > 0 and layers == 1:
-        raise MisconfigurationException(f"dropout: {dropout} acts between layers and layers is 1; set dropout to 0.")
+        raise MisconfigurationException(f"dropout must be 0 with 1 layer, got {dropout}: it applies between layers.")
     return probability("dropout", dropout)
 
 
 class RowLSTM(nn.Module):
-    """LSTM whose last output is classified, (B, steps, features) or (B, C, H, W) -> (B, out_features).
+    """LSTM and a linear layer on its last output, (B, steps, features) or (B, C, H, W) -> (B, out_features).
 
-    An image is a sequence of its H rows, each with C * W features.
+    An image is a sequence of H rows with C * W features each.
     """
 
     def __init__(
         self, input_shape: Sequence[int], out_features: int, hidden: int = 128, layers: int = 1, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        positive("hidden", [hidden])
+        positive_integer("hidden", hidden)
         features = input_shape[1] if len(input_shape) == 2 else input_shape[0] * input_shape[2]
         dropout = check_dropout(dropout, layers)
         self.lstm = nn.LSTM(features, hidden, layers, batch_first=True, dropout=dropout)
@@ -43,13 +43,13 @@ class RowLSTM(nn.Module):
 
 
 class LitLSTM(LitClassifier):
-    """A `RowLSTM` that classifies images or sequences.
+    """`RowLSTM` that classifies images or sequences.
 
     Args:
         input_shape: from the data: (channels, height, width) or (steps, features).
         num_classes: from the data.
         hidden: size of the state.
-        layers: LSTM layers on top of each other.
+        layers: number of LSTM layers.
         dropout: rate between the layers.
         **kwargs: see `LitClassifier`.
     """
@@ -67,9 +67,10 @@ class LitLSTM(LitClassifier):
     ) -> None:
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
         name = type(self).__name__
-        shape = known_shape(name, input_shape)
+        shape = sample_shape(name, input_shape)
         if len(shape) not in (2, 3):
             raise MisconfigurationException(
-                f"{name} needs images (channels, height, width) or sequences (steps, features), the data gives {shape}."
+                f"model: {name} needs images (channels, height, width) or sequences (steps, features), got samples of "
+                f"shape {shape}."
             )
-        self.net = self.initialised(RowLSTM(shape, self.num_classes, hidden, layers, dropout))
+        self.net = self.initialized(RowLSTM(shape, self.num_classes, hidden, layers, dropout))

@@ -1,5 +1,6 @@
-"""Multi-layer perceptron, for classes and for numbers."""
+"""Multilayer perceptrons for classes and for numbers."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
 from lit_models.base.regressor import LitRegressor
-from lit_models.base.shapes import flat_size, known_shape, positive, probability
+from lit_models.base.shapes import positive_integers, probability, sample_shape
 from lit_models.parts.activations import build_activation
 from lit_models.parts.specs import Spec
 
@@ -15,7 +16,7 @@ from lit_models.parts.specs import Spec
 class MLP(nn.Module):
     """Fully connected network, (B, *input_shape) -> (B, out_features).
 
-    A hidden layer is linear, BatchNorm where asked for, activation, Dropout where asked for.
+    A hidden layer consists of linear layer, optional BatchNorm, activation and optional dropout.
     """
 
     def __init__(
@@ -30,9 +31,9 @@ class MLP(nn.Module):
         super().__init__()
         dropout = probability("dropout", dropout)
         layers: list[nn.Module] = []
-        width = flat_size(input_shape)
-        for units in positive("hidden", hidden):
-            # A bias before BatchNorm is subtracted again with the mean.
+        width = math.prod(input_shape)
+        for units in positive_integers("hidden", hidden):
+            # BatchNorm subtracts a bias together with the mean.
             layers.append(nn.Linear(width, units, bias=not batch_norm))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(units))
@@ -49,7 +50,7 @@ class MLP(nn.Module):
 
 
 class LitMLP(LitClassifier):
-    """An `MLP` that classifies.
+    """`MLP` that classifies.
 
     Args:
         input_shape: from the data.
@@ -74,12 +75,12 @@ class LitMLP(LitClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
-        shape = known_shape(type(self).__name__, input_shape)
-        self.net = self.initialised(MLP(shape, self.num_classes, hidden, activation, batch_norm, dropout))
+        shape = sample_shape(type(self).__name__, input_shape)
+        self.net = self.initialized(MLP(shape, self.num_classes, hidden, activation, batch_norm, dropout))
 
 
 class LitMLPRegressor(LitRegressor):
-    """An `MLP` that predicts numbers.
+    """`MLP` that predicts numbers.
 
     Args:
         input_shape: from the data.
@@ -104,5 +105,5 @@ class LitMLPRegressor(LitRegressor):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape=input_shape, num_targets=num_targets, **kwargs)
-        shape = known_shape(type(self).__name__, input_shape)
-        self.net = self.initialised(MLP(shape, self.num_targets, hidden, activation, batch_norm, dropout))
+        shape = sample_shape(type(self).__name__, input_shape)
+        self.net = self.initialized(MLP(shape, self.num_targets, hidden, activation, batch_norm, dropout))

@@ -8,14 +8,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import image_shape, positive
+from lit_models.base.shapes import image_shape, positive_integers
 from lit_models.parts.activations import build_activation
 from lit_models.parts.specs import Spec
 
 Preset = Literal["small", "resnet14", "resnet18"]
 Stem = Literal["small", "large"]
 
-#: widths of the stages and residual blocks in each
+#: filters and number of residual blocks of each stage
 PRESETS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType(
     {
         "small": ((32, 64, 128), (1, 1, 1)),  # 0.3 M parameters
@@ -26,7 +26,7 @@ PRESETS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyTyp
 
 
 class ResidualBlock(nn.Module):
-    """conv-BN-activation-conv-BN plus the input, which a 1x1 convolution adapts where stride or width changes."""
+    """conv-BN-activation-conv-BN plus the input; a 1x1 convolution adapts the input if stride or width change."""
 
     def __init__(self, channels: int, width: int, stride: int = 1, activation: Spec = "relu") -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, stages of residual blocks, mean over the image, one linear layer: (B, C, H, W) -> (B, out_features).
+    """Stem, stages of residual blocks, mean over the image and a linear layer, (B, C, H, W) -> (B, out_features).
 
-    Every stage after the first halves the image.
+    Every stage after the first halves height and width.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class ResNet(nn.Module):
         activation: Spec = "relu",
     ) -> None:
         super().__init__()
-        widths, blocks = positive("widths", widths), positive("blocks", blocks)
+        widths, blocks = positive_integers("widths", widths), positive_integers("blocks", blocks)
         if len(widths) != len(blocks) or not widths:
             raise MisconfigurationException(
-                f"blocks: {list(blocks)} must give a number for each of widths {list(widths)}."
+                f"blocks must have one number per stage in widths {list(widths)}, got {list(blocks)}."
             )
         self.stem = _stem(stem, in_channels, widths[0], activation)
         channels = widths[0]
@@ -86,7 +86,7 @@ class ResNet(nn.Module):
 
 def _stem(stem: str, channels: int, width: int, activation: Spec) -> nn.Sequential:
     if stem not in ("small", "large"):
-        raise MisconfigurationException(f"stem: {stem!r} is not known; give small (3x3) or large (7x7 with pooling).")
+        raise MisconfigurationException(f"stem must be small (3x3) or large (7x7 with pooling), got {stem!r}.")
     kernel, stride = (3, 1) if stem == "small" else (7, 2)
     convolution = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
     layers: list[nn.Module] = [convolution, nn.BatchNorm2d(width), build_activation(activation)]
@@ -96,15 +96,15 @@ def _stem(stem: str, channels: int, width: int, activation: Spec) -> nn.Sequenti
 
 
 class LitResNet(LitClassifier):
-    """A `ResNet` that classifies images.
+    """`ResNet` that classifies images.
 
     Args:
         input_shape: from the data.
         num_classes: from the data.
         preset: small (32-64-128, one block each, 0.3 M parameters), resnet14 (64-128-256, two each) or resnet18.
-        widths: filters of each stage; None means the preset's own.
-        blocks: residual blocks of each stage; None means the preset's own.
-        stem: small (3x3) or large (7x7 of stride 2 with max-pooling); None means large above 64 pixels.
+        widths: filters of each stage; None means those of the preset.
+        blocks: residual blocks of each stage; None means those of the preset.
+        stem: small (3x3) or large (7x7 with stride 2 and max pooling); None means large for more than 64 pixels.
         activation: name or class path.
         **kwargs: see `LitClassifier`.
     """
@@ -125,7 +125,7 @@ class LitResNet(LitClassifier):
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
         channels, height, width = image_shape(type(self).__name__, input_shape)
         if preset not in PRESETS:
-            raise MisconfigurationException(f"preset: {preset!r} is not known; known are {', '.join(PRESETS)}.")
+            raise MisconfigurationException(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
         own_widths, own_blocks = PRESETS[preset]
         chosen: Stem = stem if stem is not None else "large" if max(height, width) > 64 else "small"
         network = ResNet(
@@ -136,4 +136,4 @@ class LitResNet(LitClassifier):
             chosen,
             activation,
         )
-        self.net = self.initialised(network)
+        self.net = self.initialized(network)

@@ -1,4 +1,4 @@
-"""A small convolutional network for short trainings (arXiv:2404.00498), with its whitening filters."""
+"""Small convolutional network for short runs (arXiv:2404.00498), with whitening filters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,38 +8,39 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import image_shape, positive
+from lit_models.base.shapes import image_shape, positive_integer, positive_integers
 from lit_models.parts.activations import build_activation
-from lit_models.parts.small_image_conv import SideBySideConv2d
+from lit_models.parts.small_image_conv import SmallImageConv2d
 from lit_models.parts.specs import Spec
 
 
 def whitening_filters(images: Tensor, kernel: int = 2, eps: float = 5e-4) -> Tensor:
-    """Filters that turn the patches of `images` into uncorrelated numbers of equal spread, each with its negative.
+    """Return filters whose responses to patches of `images` are uncorrelated with variance 1, and their negatives.
 
-    The directions are the eigenvectors of the patches' covariance, largest spread first, divided by the root of their
-    variance (arXiv:2404.00498, section 3.2; first used so by tysam-code 2023). The negatives keep what an activation
-    would cut off.
+    The filters are eigenvectors of the patches' covariance, largest variance first, divided by their standard deviation
+    (arXiv:2404.00498, section 3.2, after tysam-code 2023). The negatives keep what an activation cuts off.
 
     Args:
-        images: (N, channels, height, width), normalised as in training; about 2,000 are enough.
+        images: (N, channels, height, width), normalized as in training; about 2,000 are enough.
         kernel: side of the patches.
-        eps: added to each variance, so that directions without content (noise) are not blown up.
+        eps: added to each variance, so that noise is not amplified.
 
     Returns:
         (2 * channels * kernel**2, channels, kernel, kernel), in float32.
     """
     if images.dim() != 4 or len(images) == 0:
         raise MisconfigurationException(
-            f"images: shape {tuple(images.shape)} is not (N, channels, height, width), N > 0."
+            f"images must have the shape (N, channels, height, width) with N > 0, got {tuple(images.shape)}."
         )
     if kernel < 1 or kernel > min(images.shape[2:]):
-        raise MisconfigurationException(f"kernel: {kernel} does not fit images of shape {tuple(images.shape[1:])}.")
+        raise MisconfigurationException(
+            f"kernel must be from 1 to the size of the images {tuple(images.shape[1:])}, got {kernel}."
+        )
     channels = images.shape[1]
     patches = images.float().unfold(2, kernel, 1).unfold(3, kernel, 1)
     rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * kernel * kernel)
     rows = rows - rows.mean(0)
-    # In float64 on the CPU: the smallest variances are a millionth of the largest.
+    # float64 on the CPU, because the smallest variances are a millionth of the largest.
     covariance = ((rows.T @ rows) / len(rows)).double().cpu()
     variances, directions = torch.linalg.eigh(covariance)
     scaled = (directions / (variances.clamp(min=0.0) + eps).sqrt()).T.flip(0)
@@ -48,7 +49,7 @@ def whitening_filters(images: Tensor, kernel: int = 2, eps: float = 5e-4) -> Ten
 
 
 class Halving(nn.Module):
-    """Maximum of each 2x2 square; an axis of one pixel, which cannot be halved, stays."""
+    """Maximum of each 2x2 square; an axis of one pixel stays as it is."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
@@ -58,12 +59,7 @@ class Halving(nn.Module):
 class SpeedBlock(nn.Module):
     """conv-pool-BN-activation, which halves the image, then conv-BN-activation `depth - 1` times.
 
-    Args:
-        channels: of the input.
-        width: filters of each convolution.
-        depth: number of convolutions.
-        residual: add what the first convolution gives to what the others make of it.
-        activation: name or class path.
+    With `residual` the output of the first group is added to that of the others before the last activation.
     """
 
     def __init__(
@@ -72,7 +68,7 @@ class SpeedBlock(nn.Module):
         super().__init__()
         self.halve = nn.Sequential(
             _convolution(channels, width),
-            Halving(),  # before the activation and the statistics, which then see a quarter of the values
+            Halving(),  # first, so that normalization and activation process a quarter of the values
             _norm(width),
             build_activation(activation),
         )
@@ -93,23 +89,12 @@ class SpeedBlock(nn.Module):
 
 
 class SpeedNet(nn.Module):
-    """Whitening, blocks that halve the image, maximum over the image, one scaled linear layer: (B, C, H, W) -> (B, K).
+    """Whitening, blocks that halve the image, maximum over the image, scaled linear layer, (B, C, H, W) -> (B, K).
 
-    Images of any size from 8x8 on. Filters start as the identity on their first inputs (Dirac), norms have a bias only,
-    and the first layer is not trained apart from its bias (arXiv:2404.00498). Call `whiten` with training images before
-    the first step; without it the first layer keeps random orthogonal filters.
-
-    Args:
-        in_channels: colours of the images.
-        out_features: number of logits.
-        widths: filters of each block.
-        depth: convolutions in each block.
-        residual: let each block add its first convolution's output to its last one's.
-        whitening_kernel: side of the first layer's patches.
-        whitening_bias: give the first layer a bias, the only thing in it that is trained. Without it nothing has to be
-            carried back to the largest images of the network, which saves about a tenth of a step.
-        scale: factor on the logits.
-        activation: name or class path.
+    The architecture of airbench (arXiv:2404.00498), for images of 8x8 pixels or more. Filters are initialized as the
+    identity of their first inputs (Dirac), BatchNorm has a bias only, and the first layer trains only its bias. Call
+    `whiten` before the first step, else the first layer keeps random orthogonal filters. For the arguments see
+    `LitSpeedNet`.
     """
 
     def __init__(
@@ -125,13 +110,15 @@ class SpeedNet(nn.Module):
         activation: Spec = "gelu",
     ) -> None:
         super().__init__()
-        widths = positive("widths", widths)
-        (depth,) = positive("depth", (depth,))
-        (whitening_kernel,) = positive("whitening_kernel", (whitening_kernel,))
+        widths = positive_integers("widths", widths)
+        positive_integer("depth", depth)
+        positive_integer("whitening_kernel", whitening_kernel)
         if not widths:
-            raise MisconfigurationException("widths: give at least one block, such as [64, 128, 256].")
+            raise MisconfigurationException(
+                "widths must have at least one block, got []. Set one such as [64, 128, 256]."
+            )
         if scale <= 0.0:
-            raise MisconfigurationException(f"scale: {scale} must be above 0.")
+            raise MisconfigurationException(f"scale must be above 0, got {scale}.")
         self.scale = scale
         channels = 2 * in_channels * whitening_kernel**2
         self.whitening = nn.Conv2d(in_channels, channels, whitening_kernel, bias=whitening_bias)
@@ -145,11 +132,11 @@ class SpeedNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor, eps: float = 5e-4) -> None:
-        """Set the first layer from normalised training images (N, channels, height, width)."""
+        """Set the first layer from normalized training images (N, channels, height, width)."""
         filters = whitening_filters(images, self.whitening.kernel_size[0], eps)
         if filters.shape != self.whitening.weight.shape:
             channels = self.whitening.in_channels
-            raise MisconfigurationException(f"images: {images.shape[1]} channels, the network has {channels}.")
+            raise MisconfigurationException(f"images must have {channels} channels, got {images.shape[1]}.")
         self.whitening.weight.copy_(filters)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,22 +146,22 @@ class SpeedNet(nn.Module):
 
 
 def _convolution(channels: int, width: int) -> nn.Conv2d:
-    """3x3 that keeps the image's size and first hands its inputs through; filters above `channels` start at random."""
-    convolution = SideBySideConv2d(channels, width)
+    """Return a 3x3 convolution initialized as the identity; filters beyond the number of inputs are random."""
+    convolution = SmallImageConv2d(channels, width)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[: min(channels, width)])
     return convolution
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
-    """BatchNorm that shifts but does not scale: the next filters' size does not matter either way."""
+    """Return BatchNorm with a trained bias and a fixed scale, as the network is insensitive to the scale."""
     norm = nn.BatchNorm2d(width)
     norm.weight.requires_grad_(False)
     return norm
 
 
 def _start_whitening(convolution: nn.Conv2d) -> None:
-    """Orthogonal filters with their negatives, no bias yet; frozen apart from the bias."""
+    """Set random orthogonal filters and their negatives, and a bias of 0; freeze the filters."""
     half = convolution.out_channels // 2
     with torch.no_grad():
         filters = torch.empty_like(convolution.weight[:half])
@@ -186,21 +173,21 @@ def _start_whitening(convolution: nn.Conv2d) -> None:
 
 
 class LitSpeedNet(LitClassifier):
-    """A `SpeedNet` that classifies images; before training its first layer is set from training images.
+    """`SpeedNet` that classifies images; its first layer is computed from training images before training.
 
     Args:
         input_shape: from the data.
         num_classes: from the data.
         widths: filters of each block.
         depth: convolutions in each block.
-        residual: let each block add its first convolution's output to its last one's.
+        residual: add the output of a block's first convolution to that of its last one.
         whitening_kernel: side of the first layer's patches.
-        whitening_bias: train a bias of the first layer; without it a step takes about a tenth less.
-        whitening_samples: training images, without augmentation, that the first layer is computed from; 0 leaves it
-            random.
-        scale: factor on the logits.
+        whitening_bias: train a bias of the first layer. Without it a step takes about 10% less time, as no gradient is
+            computed for the largest images.
+        whitening_samples: number of training images, without augmentation, for the first layer; 0 keeps it random.
+        scale: factor of the logits.
         activation: name or class path.
-        init: "torch" keeps the network's own start, which is part of the recipe.
+        init: "torch" keeps the network's own initialization, which is part of the method.
         **kwargs: see `LitClassifier`.
     """
 
@@ -226,19 +213,19 @@ class LitSpeedNet(LitClassifier):
         channels, height, width = image_shape(type(self).__name__, input_shape)
         if min(height, width) <= whitening_kernel:
             raise MisconfigurationException(
-                f"whitening_kernel: {whitening_kernel} is too much for images of {height}x{width}; give a smaller one."
+                f"whitening_kernel must be smaller than the images of {height}x{width} pixels, got {whitening_kernel}."
             )
         if whitening_samples < 0:
-            raise MisconfigurationException(f"whitening_samples: {whitening_samples} is negative; give 0 or more.")
+            raise MisconfigurationException(f"whitening_samples must be at least 0, got {whitening_samples}.")
         self.whitening_samples = whitening_samples
         network = SpeedNet(
             channels, self.num_classes, widths, depth, residual, whitening_kernel, whitening_bias, scale, activation
         )
-        self.initialised(network)
+        self.initialized(network)
         self.net = network
 
     def setup(self, stage: str) -> None:
-        """Whiten before a fit; weights from a checkpoint come later and replace it."""
+        """Compute the first layer before a fit; the weights of a checkpoint are loaded later and replace it."""
         super().setup(stage)
         samples = getattr(getattr(self.trainer, "datamodule", None), "sample_inputs", None)
         if stage == "fit" and self.whitening_samples and samples is not None:

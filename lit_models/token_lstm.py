@@ -1,4 +1,4 @@
-"""LSTM language model: the next token of a text."""
+"""LSTM language model."""
 
 from typing import Any
 
@@ -7,43 +7,43 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import positive
+from lit_models.base.shapes import positive_integer
 from lit_models.lstm import check_dropout
 
 Hidden = tuple[Tensor, Tensor]
 
 
 class TokenLSTM(nn.Module):
-    """Embedding, LSTM, logits: tokens (B, T) and a state -> logits (B, T, vocab_size) and the new state."""
+    """Embedding, LSTM and linear layer: tokens (B, T), state -> logits (B, T, vocab_size), new state."""
 
     def __init__(
         self, vocab_size: int, embedding: int = 128, hidden: int = 256, layers: int = 2, dropout: float = 0.2
     ) -> None:
         super().__init__()
-        positive("embedding", [embedding])
-        positive("hidden", [hidden])
+        positive_integer("embedding", embedding)
+        positive_integer("hidden", hidden)
         dropout = check_dropout(dropout, layers)
         self.embedding = nn.Embedding(vocab_size, embedding)
         self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True, dropout=dropout)
         self.head = nn.Linear(hidden, vocab_size)
 
     def forward(self, tokens: Tensor, state: Hidden | None = None, last: bool = False) -> tuple[Tensor, Hidden]:
-        """With `last` only the last position's logits (B, 1, vocab_size), which is cheaper for a large vocabulary."""
+        """Return logits and state; with `last` only logits (B, 1, vocab_size) of the last position, to save time."""
         states, state = self.lstm(self.embedding(tokens), state)
         return self.head(states[:, -1:] if last else states), state
 
 
 class LitTokenLSTM(LitClassifier):
-    """A `TokenLSTM` that learns the next token; targets (B, T) are the tokens shifted by one.
+    """`TokenLSTM` that predicts the next token; targets (B, T) are the tokens shifted by one.
 
     Args:
         vocab_size: from the data.
-        input_shape: from the data: (sequence length,), for the graph and the summary only.
+        input_shape: (sequence length,), from the data, for the model graph and the model table only.
         embedding: size of a token's vector.
         hidden: size of the state.
-        layers: LSTM layers on top of each other.
+        layers: number of LSTM layers.
         dropout: rate between the layers.
-        every_step: learn from every position of a window; false: from its last position only.
+        every_step: learn from every position of a window; false means its last position only.
         **kwargs: see `LitClassifier`.
     """
 
@@ -63,18 +63,20 @@ class LitTokenLSTM(LitClassifier):
         **kwargs: Any,
     ) -> None:
         if vocab_size is None:
-            raise MisconfigurationException(self._not_text())
+            raise self._no_text()
         super().__init__(input_shape=input_shape, num_classes=vocab_size, **kwargs)
         self.vocab_size, self.every_step = vocab_size, every_step
         self.example_input_array = torch.zeros(1, *(self.input_shape or (8,)), dtype=torch.int64)
-        self.net = self.initialised(TokenLSTM(vocab_size, embedding, hidden, layers, dropout))
+        self.net = self.initialized(TokenLSTM(vocab_size, embedding, hidden, layers, dropout))
 
-    def _not_text(self) -> str:
+    def _no_text(self) -> MisconfigurationException:
         name = type(self).__name__
-        return f"model: {name} needs text and the data states no vocab_size; for images use LitLSTM."
+        return MisconfigurationException(
+            f"model: {name} needs text, but the data has no vocab_size. For images use LitLSTM."
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, T, vocab_size) from an empty state; `net` takes and gives the state."""
+        """Return logits (B, T, vocab_size), starting from an empty state; `net` takes and returns a state."""
         logits: Tensor = self.net(tokens)[0]
         return logits
 
@@ -90,26 +92,27 @@ class LitTokenLSTM(LitClassifier):
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         return super().predicted(output, None if target is None else target[:, -1])
 
-    def facts(self) -> dict[str, Any]:
+    def data_properties(self) -> dict[str, Any]:
         return {"vocab_size": self.vocab_size}
 
     def check_target(self, data: Any) -> None:
-        states = any(hasattr(data, fact) for fact in ("num_classes", "num_targets", "vocab_size"))
-        if states and getattr(data, "vocab_size", None) is None:
-            raise MisconfigurationException(self._not_text())
+        known = any(hasattr(data, key) for key in ("num_classes", "num_targets", "vocab_size"))
+        if known and getattr(data, "vocab_size", None) is None:
+            raise self._no_text()
 
     @torch.no_grad()
     def generate(
         self, prompt_ids: Tensor, length: int, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """The prompt (T,) or (B, T) continued by `length` tokens; the LSTM's state is carried along.
+        """Return the prompt (T,) or (B, T) continued by `length` tokens.
 
-        Temperature 0 takes the likeliest token each time; higher is bolder. Drawn on the generator's device, by default
-        on the CPU, so that a seed means the same text everywhere.
+        Temperature 0 takes the most probable token; higher values give more varied text. Tokens are sampled on the
+        generator's device, by default the CPU, so that a seed gives the same text everywhere.
         """
         if length < 0 or temperature < 0 or prompt_ids.shape[-1] == 0:
             raise MisconfigurationException(
-                f"generate: length {length} and temperature {temperature} must be at least 0 and the prompt not empty."
+                "generate: length and temperature must be at least 0 and the prompt not empty, got length "
+                f"{length}, temperature {temperature} and a prompt of {prompt_ids.shape[-1]} tokens."
             )
         training = self.training
         self.eval()
@@ -119,14 +122,14 @@ class LitTokenLSTM(LitClassifier):
             state: Hidden | None = None
             for _ in range(length):
                 logits, state = self.net(fresh, state, last=True)
-                fresh = self._draw(logits[:, 0].float(), temperature, generator)
+                fresh = self._sample(logits[:, 0].float(), temperature, generator)
                 text = torch.cat((text, fresh), dim=1)
         finally:
             self.train(training)
         return text[0] if prompt_ids.dim() == 1 else text
 
     @staticmethod
-    def _draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    def _sample(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
         if temperature == 0:
             return logits.argmax(dim=1, keepdim=True)
         device = "cpu" if generator is None else generator.device

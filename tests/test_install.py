@@ -101,8 +101,9 @@ def test_ctrl_c_ends_with_code_130(tmp_path: Path) -> None:
 def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     """Built and installed without dependencies into an environment that sees the others' packages."""
     source = tmp_path / "source"  # building leaves files behind
-    leave = shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
-    shutil.copytree(ROOT, source, ignore=leave)
+    top = shutil.ignore_patterns(".git", ".venv*", "runs", "data", "build", "dist", "*.egg-info", ".*_cache")
+    below = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT, source, ignore=lambda folder, names: (top if Path(folder) == ROOT else below)(folder, names))
     built = run(
         sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source, cwd=tmp_path
     )
@@ -123,3 +124,10 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert (work / "runs/mlp_digits/0/checkpoints/best.ckpt").is_file()
     assert (target / "configs" / "cnn_fashion_mnist.yaml").is_file()
     assert not (target / "tests").exists()
+    assert (target / "litlab" / "py.typed").is_file()
+    (work / "callbacks").mkdir()
+    (work / "callbacks" / "mine.py").write_text("NUMBER = 3\n")
+    program = "from callbacks.mine import NUMBER; from litlab import fit; import callbacks; print(callbacks.__file__)"
+    done = run(sys.executable, "-c", program, cwd=work, PYTHONPATH=str(target))
+    assert done.returncode == 0, done.stderr
+    assert str(target) in done.stdout

@@ -1,1 +1,1 @@
-"""What is compared: `raw`, `bare`, `naive` (nothing of litlab in them) and `litlab`."""
+"""The compared programs: `raw`, `bare` and `naive`, which import nothing from litlab, and `litlab`."""

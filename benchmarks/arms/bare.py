@@ -1,4 +1,4 @@
-"""A bare Lightning Trainer: everything that can be switched off is off, nothing is logged."""
+"""A bare Lightning Trainer with all optional features disabled and without logging."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.arms.work import Work
 
 
 class InTurns(Callback):
-    """Epochs of a Trainer without validation, in turns with the raw loop. Hooks that are no functions cost nothing."""
+    """Callback that alternates a Trainer without validation with the raw loop. Non-callable hooks cost no time."""
 
     on_train_batch_start: Any = None
     on_before_zero_grad: Any = None
@@ -42,26 +42,28 @@ class InTurns(Callback):
 
 
 class EndToEnd(Callback):
-    """Seconds of a whole fit, from its set-up to its tear-down: epochs, validation, logging, checkpoints."""
+    """Seconds of a complete fit from setup to teardown, with validation, logging and checkpoints."""
 
     def __init__(self) -> None:
-        self.seconds = self._begun = 0.0
+        self.seconds = self._start = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._begun = clock(pl_module.device) if stage == "fit" else self._begun
+        self._start = clock(pl_module.device) if stage == "fit" else self._start
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.seconds = clock(pl_module.device) - self._begun
+            self.seconds = clock(pl_module.device) - self._start
 
 
 class Bare(LightningModule):
-    """The raw arm's network and optimizer, stepped by Lightning."""
+    """The network and optimizer of the raw arm, trained by Lightning."""
 
     def __init__(self, training: RawTraining) -> None:
         super().__init__()
         self.net: nn.Module = training.net
-        self.training_of: dict[str, RawTraining] = {"raw": training}  # in a dict, so that it is no submodule
+        self.training_of: dict[str, RawTraining] = {
+            "raw": training
+        }  # in a dict, so that it does not become a submodule
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
@@ -73,7 +75,7 @@ class Bare(LightningModule):
 
 
 def fit(work: Work, own: RawTraining, epochs: int, callbacks: Sequence[Callback] = ()) -> None:
-    """Train `own`'s network on its batches."""
+    """Train the network of `own` on its batches."""
     machine, before = own.machine, torch.get_num_threads()
     torch.set_num_threads(machine.threads)
     trainer = Trainer(
@@ -88,16 +90,16 @@ def fit(work: Work, own: RawTraining, epochs: int, callbacks: Sequence[Callback]
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
-    searched = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}  # as litlab has it, see machine.py
+    searched = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}  # like litlab, see experiments/machine
     with torch.random.fork_rng(), patch.dict(os.environ, searched):
         trainer.fit(Bare(own), own.batches)
     torch.set_num_threads(before)
 
 
 def alternate(work: Work, samples: int, pairs: int, machine: Machine) -> Turns:
-    """`pairs` epochs of the raw loop and of the Trainer taking turns, after one of each to warm up."""
+    """Train `pairs` epochs of the raw loop and of the Trainer in turns, after one warmup epoch of each."""
     raw, own = (RawTraining(work, samples, pairs + 1, machine) for _ in range(2))
     turns = Turns(raw)
     fit(work, own, pairs + 1, [InTurns(turns)])
-    turns.without_the_first()
+    turns.drop_warmup()
     return turns

@@ -1,4 +1,4 @@
-"""The raw loop with its whole step captured as a CUDA graph, from picking the rows to the optimizer."""
+"""The raw loop with its entire step captured as a CUDA graph, from selecting the rows to the optimizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.arms.work import Work
 
 
 class GraphTraining(RawTraining):
-    """As `RawTraining`; full batches are replayed, the tail is a step of its own. Without CUDA plain steps."""
+    """`RawTraining` that replays full batches as a graph; other batches, and all batches without CUDA, run directly."""
 
     def __init__(self, work: Work, samples: int, epochs: int, machine: Machine) -> None:
         super().__init__(work, samples, epochs, machine)
@@ -24,7 +24,7 @@ class GraphTraining(RawTraining):
             self._capture(epochs * len(self.batches))
 
     def _capture(self, steps: int) -> None:
-        for _ in range(steps):  # the schedule in numbers: a replayed step reads its rate from a tensor
+        for _ in range(steps):  # list all learning rates, because a replayed step reads its rate from a tensor
             self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
             self.scheduler.step()
         device = self.machine.device
@@ -42,7 +42,7 @@ class GraphTraining(RawTraining):
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self._graph_step()
-        self.net.load_state_dict(state)  # the trial steps are forgotten, by the weights and by Adam
+        self.net.load_state_dict(state)  # undo the trial steps in the weights and in the state of Adam
         for moments in self.optimizer.state.values():
             for value in moments.values():
                 value.zero_()
@@ -58,13 +58,13 @@ class GraphTraining(RawTraining):
         self.optimizer.step()
 
     def items(self) -> Iterator[Any]:
-        """Rows of each batch, where there is a graph."""
+        """Return the rows of each batch if there is a graph, else the batches."""
         if self.graph is None:
             return super().items()
         return iter(torch.split(self.batches.order(), self.work.batch_size))
 
     def take(self, item: Any) -> None:
-        """Replay the step; the last batch of an epoch, which may be smaller, is stepped by hand."""
+        """Replay the step, or run it directly for a smaller last batch of an epoch."""
         if self.graph is None:
             super().take(item)
             return
@@ -74,6 +74,6 @@ class GraphTraining(RawTraining):
             self.rows.copy_(item)
             self.graph.replay()
         else:
-            kept, self.rows = self.rows, item
+            saved, self.rows = self.rows, item
             self._graph_step()
-            self.rows = kept
+            self.rows = saved

@@ -1,4 +1,4 @@
-"""litlab as a user runs it: a config, a few overrides, default callbacks and logging; timed by a callback."""
+"""litlab as a user runs it, with a config, overrides, default callbacks and logging; a callback measures the time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-import callbacks as shown
+import callbacks as litlab_callbacks
 from benchmarks.arms.bare import EndToEnd
 from benchmarks.arms.raw import Machine, RawTraining
 from benchmarks.arms.turns import Turns
@@ -28,22 +28,22 @@ MakeRaw = Callable[[Work, int, int, Machine], RawTraining]
 
 @dataclass
 class Alternated:
-    """Seconds of every epoch but the first, one number a pair."""
+    """Seconds of every epoch except the first, one value per pair."""
 
     raw: list[float] = field(default_factory=list)
-    loop: list[float] = field(default_factory=list)  # litlab, from the epoch's start to the end of its last batch
-    epoch: list[float] = field(default_factory=list)  # litlab, until the next one starts, the validation left out
+    loop: list[float] = field(default_factory=list)  # litlab, from the start of the epoch to the end of its last batch
+    epoch: list[float] = field(default_factory=list)  # litlab, until the next epoch starts, without validation
     steps: int = 0  # optimizer steps in an epoch
     machine: Machine = field(default_factory=Machine)
     reached: dict[str, float] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)  # litlab's metrics of the last epoch
+    last: dict[str, float] = field(default_factory=dict)  # metrics of litlab's last epoch
 
 
 class Alternate(NoStepHooks, Callback):
-    """Within each of litlab's epochs the raw loop trains one of its own, a few steps at a time.
+    """Callback that trains one epoch of the raw loop within each epoch of litlab, a few steps at a time.
 
-    Precision, layout, threads and optimizer kernels are those that litlab chose, or `raw_machine`'s. litlab's random
-    numbers are as they would be without it.
+    The raw loop uses the precision, layout, threads and optimizer kernels that litlab chose, or those of `raw_machine`.
+    It does not change litlab's random numbers.
     """
 
     def __init__(self, work: Work, make_raw: MakeRaw = RawTraining, raw_machine: Machine | None = None) -> None:
@@ -63,7 +63,7 @@ class Alternate(NoStepHooks, Callback):
         self.turns = Turns(raw, int(getattr(pl_module, "steps_per_call", 1)))
         shapes = sorted(tuple(p.shape) for p in raw.net.parameters())
         if shapes != sorted(tuple(p.shape) for p in pl_module.parameters()):
-            raise AssertionError(f"{self.work.config}: the raw arm's network is not litlab's")
+            raise AssertionError(f"{self.work.config}: the network of the raw arm differs from litlab's")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.turns.start_epoch()
@@ -84,7 +84,7 @@ class Alternate(NoStepHooks, Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.turns.end_epoch()
-        self.turns.without_the_first()
+        self.turns.drop_warmup()
         self.found.raw, self.found.loop, self.found.epoch = self.turns.raw, self.turns.loop, self.turns.epoch
         self.found.reached["raw"] = self.turns.training.accuracy()
 
@@ -96,14 +96,14 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> LoadedRun:
-    """`litlab fit CONFIG` for these epochs; what it prints is dropped.
+    """Run `litlab fit CONFIG` for `epochs` epochs without its output.
 
-    litlab chooses the threads itself, unless fewer than the cores were asked for.
+    litlab chooses the number of threads, unless it was set below the number of cores.
     """
     threads = torch.get_num_threads()
-    asked = {"threads": threads} if threads != os.cpu_count() else {}
+    chosen = {"threads": threads} if threads != os.cpu_count() else {}
     try:
-        return _train(work, epochs, callbacks, {**work.words(), **asked, **(overrides or {})}, device)
+        return _train(work, epochs, callbacks, {**work.as_overrides(), **chosen, **(overrides or {})}, device)
     finally:
         torch.set_num_threads(threads)
 
@@ -131,7 +131,7 @@ def alternate(
     make_raw: MakeRaw = RawTraining,
     raw_machine: Machine | None = None,
 ) -> Alternated:
-    """`pairs` epochs of the raw loop and of litlab taking turns, after one of each to warm up."""
+    """Train `pairs` epochs of the raw loop and of litlab in turns, after one warmup epoch of each."""
     timer = Alternate(work, make_raw, raw_machine)
     run = train(work, pairs + 1, [timer], overrides, device)
     timer.found.last = last_metrics(run)
@@ -146,9 +146,9 @@ def end_to_end(
     callbacks: Iterable[Callback] = (),
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[float, float, str]:
-    """Seconds of a whole fit, its validation accuracy, and what was chosen for the machine.
+    """Return the seconds of a complete fit, its validation accuracy and the chosen precision.
 
-    The config's own callbacks, its dashboards, are left out; `callbacks` are there instead.
+    `callbacks` replace the callbacks of the config, which are its dashboards.
     """
     timer = EndToEnd()
     run = train(work, epochs, [*callbacks, timer], overrides, device)
@@ -156,18 +156,18 @@ def end_to_end(
 
 
 def dashboards(config: str, every: bool = False) -> list[Callback]:
-    """The callbacks that a config ships with, or all that show something of a classifier, at their closest look."""
+    """Return the callbacks of a shipped config, or all dashboard callbacks for classifiers in full detail."""
     if every:
         gradients, weights = Gradients(every_n_steps=10), Weights(every_n_steps=10)
         return [FeatureMaps(images=(0, 1, 2, 3), gradients=True), gradients, weights, Activations(),
                 ClassificationEvidence(images=24), Embeddings(samples=2000)]  # fmt: skip
     document = yaml.safe_load(find_config(config).read_text(encoding="utf-8"))
     entries = document["trainer"].get("callbacks") or []
-    return [getattr(shown, entry["class_path"])(**entry.get("init_args", {})) for entry in entries]
+    return [getattr(litlab_callbacks, entry["class_path"])(**entry.get("init_args", {})) for entry in entries]
 
 
 def last_metrics(run: LoadedRun) -> dict[str, float]:
-    """Each metric of a run at its last writing."""
+    """Return the last value of each metric of a run."""
     found: dict[str, float] = {}
     for row in run.metrics:
         found.update(row)

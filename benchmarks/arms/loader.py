@@ -1,4 +1,4 @@
-"""litlab's loader by itself, as its datamodules make it for a Trainer."""
+"""litlab's loader alone, as its datamodules create it for a Trainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AUGMENT: tuple[Mapping[str, Any], ...] = ({"name": "crop", "padding": 4}, {"name
 def loader(
     dataset: str, batch_size: int, count: int, augment: Sequence[Mapping[str, Any]] = (), device: str = "cpu"
 ) -> Any:
-    """The training loader over all training images."""
+    """Return the loader over all training images."""
     options: dict[str, Any] = {"batch_size": batch_size, "val_split": 0}
     if augment:
         options["augment"] = [dict(spec) for spec in augment]
@@ -38,11 +38,11 @@ def loader(
     return data.train_dataloader()
 
 
-def seconds_of_a_pass(batches: Any, epoch: int = 0, device: str = "cpu") -> float:
-    """One epoch of a loader, and nothing done with it."""
+def seconds_of_epoch(batches: Any, epoch: int = 0, device: str = "cpu") -> float:
+    """Return the seconds of one epoch of a loader, without using its batches."""
     if hasattr(batches, "sampler"):
         batches.sampler.set_epoch(epoch)
-    begun = clock(device)
+    start = clock(device)
     for _ in batches:
         pass
-    return clock(device) - begun
+    return clock(device) - start

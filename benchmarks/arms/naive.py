@@ -1,4 +1,4 @@
-"""The code that courses teach: torchvision dataset, transforms one sample at a time, DataLoader, plain Lightning."""
+"""Typical tutorial code: a torchvision dataset with transforms per sample, a DataLoader and a default Trainer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from benchmarks.arms.work import Work
 
 
 class Photos(Dataset[Any]):
-    """Images in memory handed out as PIL images, as torchvision's CIFAR10 does it."""
+    """Images in memory that are returned as PIL images, like torchvision's CIFAR10."""
 
     def __init__(self, count: int, transform: Any) -> None:
-        images, labels = data.made_up(count, (3, 32, 32))
+        images, labels = data.synthetic(count, (3, 32, 32))
         self.images, self.labels, self.transform = images.permute(0, 2, 3, 1).numpy(), labels.tolist(), transform
 
     def __len__(self) -> int:
@@ -35,8 +35,8 @@ class Photos(Dataset[Any]):
 
 
 def dataset(name: str, count: int, augment: bool = False, images: Path | None = None) -> Dataset[Any]:
-    """The training images; `images` is a folder of one folder per class, and takes the place of 32x32 made up."""
-    mean, std = data.FACTS[name]
+    """Return the training images; `images`, a folder with one folder per class, replaces the synthetic 32x32 ones."""
+    mean, std = data.STATISTICS[name]
     size = 32 if name == "MadeUp32" else 28
     first = [transforms.RandomCrop(size, padding=4), transforms.RandomHorizontalFlip()] if augment else []
     transform = transforms.Compose([*first, transforms.ToTensor(), transforms.Normalize(mean, std)])
@@ -49,23 +49,23 @@ def dataset(name: str, count: int, augment: bool = False, images: Path | None = 
     return found
 
 
-def seconds_of_a_pass(source: Dataset[Any], batch_size: int, workers: int) -> float:
-    """One pass over the data, and nothing done with it."""
+def seconds_of_epoch(source: Dataset[Any], batch_size: int, workers: int) -> float:
+    """Return the seconds of one epoch over the data, without using it."""
     loader = DataLoader(source, batch_size, shuffle=True, num_workers=workers)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for _ in loader:
         pass
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def best_workers(source: Dataset[Any], batch_size: int, choices: tuple[int, ...]) -> int:
-    """The number of workers that is quickest over a part of the data."""
-    part = Subset(source, range(min(10_000, len(source))))  # type: ignore[arg-type]
-    return min(choices, key=lambda workers: seconds_of_a_pass(part, batch_size, workers))
+    """Return the number of workers that is fastest on a subset of the data."""
+    subset = Subset(source, range(min(10_000, len(source))))  # type: ignore[arg-type]
+    return min(choices, key=lambda workers: seconds_of_epoch(subset, batch_size, workers))
 
 
-class Course(LightningModule):
-    """Loss and accuracy logged at every step."""
+class TutorialModel(LightningModule):
+    """Module that logs loss and accuracy at every step."""
 
     def __init__(self, work: Work, steps: int) -> None:
         super().__init__()
@@ -99,14 +99,14 @@ class Course(LightningModule):
 def fit(
     work: Work, epochs: int, workers: int, folder: Path, device: str = "cpu", images: Path | None = None
 ) -> tuple[float, float]:
-    """Train as `Trainer()` does it when nothing is switched off; seconds of the whole fit, validation accuracy."""
-    whole = dataset(work.dataset, work.count, images=images)
-    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(work.seed)).tolist()  # type: ignore[arg-type]
+    """Train with the default Trainer; return the seconds of the complete fit and the validation accuracy."""
+    source = dataset(work.dataset, work.count, images=images)
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(work.seed)).tolist()  # type: ignore[arg-type]
     held_out, rest = order[: work.held_out], order[work.held_out :]
     train = rest[: round(work.fraction * len(rest))]
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
-    loader = DataLoader(Subset(whole, train), work.batch_size, shuffle=True, **options)
-    val_loader = DataLoader(Subset(whole, held_out), work.batch_size, **options)
+    loader = DataLoader(Subset(source, train), work.batch_size, shuffle=True, **options)
+    val_loader = DataLoader(Subset(source, held_out), work.batch_size, **options)
     timer = EndToEnd()
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
@@ -116,5 +116,5 @@ def fit(
         default_root_dir=folder,
         callbacks=[timer],
     )
-    trainer.fit(Course(work, epochs * len(loader)), loader, val_loader)
+    trainer.fit(TutorialModel(work, epochs * len(loader)), loader, val_loader)
     return timer.seconds, float(trainer.callback_metrics["val/acc"])

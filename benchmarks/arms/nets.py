@@ -1,4 +1,4 @@
-"""The networks of litlab's configs, written out by hand in plain torch."""
+"""The networks of litlab's configs in plain torch."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 def softmax_regression() -> nn.Module:
-    """28x28 -> 10, one linear layer."""
+    """Return one linear layer, 28x28 -> 10."""
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
 
 
 def mlp() -> nn.Module:
-    """784-256-128-10 with BatchNorm and Dropout 0.2."""
+    """Return 784-256-128-10 with BatchNorm and Dropout 0.2."""
     return nn.Sequential(
         nn.Flatten(),
         *(nn.Linear(784, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.2)),
@@ -22,14 +22,14 @@ def mlp() -> nn.Module:
 
 
 def mlp_512() -> nn.Module:
-    """784-512-512-10, nothing else."""
+    """Return 784-512-512-10 without BatchNorm and Dropout."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
     )
 
 
 def cnn() -> nn.Module:
-    """Three 3x3 convolutions of 32-64-128 filters, each pooled, then 256 units; for 1x28x28."""
+    """Return three 3x3 convolutions with 32-64-128 filters and pooling, then 256 units, for 1x28x28 images."""
     layers: list[nn.Module] = []
     for channels, width in ((1, 32), (32, 64), (64, 128)):
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -39,7 +39,7 @@ def cnn() -> nn.Module:
 
 
 def cnn_batchnorm() -> nn.Module:
-    """The same with BatchNorm and without padding; for 3x32x32."""
+    """Return the layers of `cnn` with BatchNorm and without padding, for 3x32x32 images."""
     layers: list[nn.Module] = []
     for channels, width in ((3, 32), (32, 64), (64, 128)):
         layers += [nn.Conv2d(channels, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
@@ -49,7 +49,7 @@ def cnn_batchnorm() -> nn.Module:
 
 
 class RowLSTM(nn.Module):
-    """Reads (B, 1, 28, 28) row by row; the last output is classified."""
+    """LSTM that reads `(N, 1, 28, 28)` row by row and classifies the last output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class RowLSTM(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with BatchNorm, and a shortcut."""
+    """Two 3x3 convolutions with BatchNorm and a shortcut."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 3x3 stem and stages of blocks, each after the first halving the image."""
+    """A 3x3 stem and stages of blocks; each stage after the first halves the image."""
 
     def __init__(self, channels: int, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
@@ -101,10 +101,10 @@ class ResNet(nn.Module):
 
 
 def small_resnet() -> nn.Module:
-    """32-64-128, one block each, for 1x28x28."""
+    """Return a ResNet with widths 32-64-128 and one block per stage, for 1x28x28 images."""
     return ResNet(1, (32, 64, 128), 1)
 
 
 def resnet18() -> nn.Module:
-    """64-128-256-512, two blocks each, for 3x32x32."""
+    """Return a ResNet with widths 64-128-256-512 and two blocks per stage, for 3x32x32 images."""
     return ResNet(3, (64, 128, 256, 512), 2)

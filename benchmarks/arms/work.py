@@ -1,4 +1,4 @@
-"""What is trained: a shipped config of litlab's beside the same thing in plain torch."""
+"""The tasks of the benchmark: each pairs a shipped config with the same training in plain torch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ADAM = partial(torch.optim.Adam, lr=0.001)
 
 @dataclass(frozen=True)
 class Work:
-    """A training, for every arm. `fraction` of the training part keeps long epochs short, `count` of made-up images."""
+    """A training task for every arm; `fraction` shortens the epochs, `count` is the number of synthetic images."""
 
     config: str
     dataset: str
     net: Callable[[], nn.Module]
     batch_size: int = 128
     optimizer: Callable[..., Optimizer] = _ADAM
-    max_lr: float | None = 0.003  # of OneCycle; None means a cosine
+    max_lr: float | None = 0.003  # of OneCycleLR; None selects CosineAnnealingLR
     clip: float | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     fraction: float = 1.0
@@ -35,17 +35,17 @@ class Work:
     seed: int = 42
 
     def schedule(self, optimizer: Optimizer, steps: int) -> LRScheduler:
-        """Stepped once per optimizer step."""
+        """Return the learning rate schedule, which steps once per optimizer step."""
         if self.max_lr is None:
             return CosineAnnealingLR(optimizer, steps)
         return OneCycleLR(optimizer, self.max_lr, total_steps=steps)
 
     def quick(self) -> Work:
-        """As little as shows that it runs."""
+        """Return a tiny version for a functional test."""
         return replace(self, held_out=20, count=100, fraction=1.0, batch_size=min(self.batch_size, 32))
 
-    def words(self) -> dict[str, Any]:
-        """Overrides for litlab, by dotted name."""
+    def as_overrides(self) -> dict[str, Any]:
+        """Return the overrides for litlab, by dotted name."""
         data = {"batch_size": self.batch_size, "val_split": self.held_out}
         if self.fraction != 1:
             data["train_fraction"] = self.fraction  # type: ignore[assignment]

@@ -1,1 +1,1 @@
-"""What was tried where a target is missed: small measurements behind the tables of docs/benchmarks.md."""
+"""Small measurements for the tables on missed targets in docs/benchmarks.md."""

@@ -1,4 +1,4 @@
-"""Steps of networks without a Trainer: precision and layout, small convolutions, the short recipe."""
+"""Steps of networks without a Trainer: precision and layout, small convolutions, the cifar10_fast recipe."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from torch.profiler import profile
 
 from benchmarks.arms.raw import Machine, RawTraining
 from benchmarks.arms.work import CNN, LSTM, MLP_512
-from benchmarks.attempts.rounds import Asked, in_turns, show
+from benchmarks.attempts.rounds import AttemptOptions, in_turns, show
 from lit_models.parts.muon import Muon
-from lit_models.parts.small_image_conv import SideBySideConv2d
+from lit_models.parts.small_image_conv import SmallImageConv2d
 from lit_models.speed_net import SpeedNet
 
 
-def precision(asked: Asked) -> None:
+def precision(options: AttemptOptions) -> None:
     """C6: a step of the raw loop by threads, precision and layout."""
     for what, work in (("CNN, batch 128", CNN), ("LSTM, batch 128", LSTM), ("MLP-512, batch 256", MLP_512)):
-        work = work.quick() if asked.quick else work
-        for threads in sorted({1, asked.threads}):
+        work = work.quick() if options.quick else work
+        for threads in sorted({1, options.threads}):
             torch.set_num_threads(threads)
             plain = partial(Machine, threads=threads, fused=not work.clip)
             kinds = {"float32": plain(), "bf16": plain(precision="bf16-mixed")}
             if work.config.startswith("cnn"):
                 kinds["channels-last"] = plain(channels_last=True)
                 kinds["bf16, channels-last"] = plain(precision="bf16-mixed", channels_last=True)
-            steps = 1 if asked.quick else 5
+            steps = 1 if options.quick else 5
             arms: dict[str, Callable[[], object]] = {}
             for name, machine in kinds.items():
-                training = RawTraining(work, (asked.rounds + 1) * steps * work.batch_size, 1, machine)
+                training = RawTraining(work, (options.rounds + 1) * steps * work.batch_size, 1, machine)
                 training.begin()
                 arms[name] = partial(training.steps, 1)
-            show(f"{what}, {threads} thread(s)", in_turns(arms, asked.rounds, steps))
-    torch.set_num_threads(asked.threads)
+            show(f"{what}, {threads} thread(s)", in_turns(arms, options.rounds, steps))
+    torch.set_num_threads(options.threads)
 
 
-def convolutions(asked: Asked) -> None:
-    """C10: forward and backward of one 3x3 convolution in bfloat16, each image alone and images side by side."""
-    batch = 16 if asked.quick else 256
+def convolutions(options: AttemptOptions) -> None:
+    """C10: forward and backward of a 3x3 convolution in bfloat16, with images separate and next to each other."""
+    batch = 16 if options.quick else 256
     for inputs, filters, pixels in ((256, 256, 3), (256, 256, 7), (64, 256, 7), (64, 64, 15)):
         x = (
             torch.randn(batch, inputs, pixels, pixels)
@@ -49,22 +49,23 @@ def convolutions(asked: Asked) -> None:
             .contiguous(memory_format=torch.channels_last)
             .requires_grad_()
         )
-        together = SideBySideConv2d(inputs, filters).bfloat16().to(memory_format=torch.channels_last)
-        alone = nn.Conv2d(inputs, filters, 3, padding=1, bias=False).bfloat16().to(memory_format=torch.channels_last)
-        given = torch.randn(batch, filters, pixels, pixels).bfloat16().contiguous(memory_format=torch.channels_last)
-        arms = {"each alone": partial(there_and_back, alone, x, given)}
-        arms["side by side"] = partial(there_and_back, together, x, given)
+        together = SmallImageConv2d(inputs, filters).bfloat16().to(memory_format=torch.channels_last)
+        separate = nn.Conv2d(inputs, filters, 3, padding=1, bias=False).bfloat16()
+        separate = separate.to(memory_format=torch.channels_last)
+        gradient = torch.randn(batch, filters, pixels, pixels).bfloat16().contiguous(memory_format=torch.channels_last)
+        arms = {"separate": partial(forward_and_backward, separate, x, gradient)}
+        arms["side by side"] = partial(forward_and_backward, together, x, gradient)
         what = f"{inputs} to {filters} filters, {batch} images of {pixels}x{pixels}"
-        show(what, in_turns(arms, asked.rounds, 1 if asked.quick else 5))
+        show(what, in_turns(arms, options.rounds, 1 if options.quick else 5))
 
 
-def there_and_back(layer: nn.Module, x: Tensor, gradient: Tensor) -> None:
-    """Forward and backward."""
+def forward_and_backward(layer: nn.Module, x: Tensor, gradient: Tensor) -> None:
+    """Run the forward and the backward pass of a layer."""
     layer(x).backward(gradient)
 
 
 class Recipe:
-    """Steps of the short recipe's network as configs/cifar10_fast.yaml has it, but for what is named."""
+    """The network and optimizer of configs/cifar10_fast.yaml, with the given changes."""
 
     def __init__(
         self, batch: int = 256, side_by_side: bool = True, bias: bool = False, pixels: int = 32, sgd: bool = False
@@ -74,7 +75,7 @@ class Recipe:
         if not side_by_side:
             for parent in list(net.modules()):
                 for name, child in parent.named_children():
-                    if isinstance(child, SideBySideConv2d):
+                    if isinstance(child, SmallImageConv2d):
                         plain = nn.Conv2d(child.in_channels, child.out_channels, 3, padding=1, bias=False)
                         setattr(parent, name, plain)
         self.net = net.to(memory_format=torch.channels_last)
@@ -86,7 +87,7 @@ class Recipe:
         self.y = torch.randint(10, (batch,))
 
     def images(self, number: int) -> None:
-        """Train on so many images."""
+        """Train on `number` images."""
         for _ in range(number // len(self.x)):
             with torch.autocast("cpu", torch.bfloat16):
                 loss = cross_entropy(self.net(self.x), self.y, label_smoothing=0.2)
@@ -95,19 +96,19 @@ class Recipe:
             self.optimizer.step()
 
 
-def recipe(asked: Asked) -> None:
-    """C10: the short recipe's step, each idea taken out or put in by itself; then where its time goes."""
-    small, large = (8, 16) if asked.quick else (256, 512)
+def recipe(options: AttemptOptions) -> None:
+    """C10: a step of the cifar10_fast recipe with one change at a time, then the time per operation."""
+    small, large = (8, 16) if options.quick else (256, 512)
     work: dict[str, Callable[[int], None]] = {
         "as shipped": Recipe(small).images,
-        "each small image alone": Recipe(small, side_by_side=False).images,
+        "small images separate": Recipe(small, side_by_side=False).images,
         "a bias in the whitening layer": Recipe(small, bias=True).images,
         "Nesterov SGD instead of Muon": Recipe(small, sgd=True).images,
         "images of 24x24": Recipe(small, pixels=24).images,
         f"batch {large}": Recipe(large).images,
     }
     arms: dict[str, Callable[[], object]] = {name: partial(one, large) for name, one in work.items()}
-    show(f"{large} images", in_turns(arms, asked.rounds, 1 if asked.quick else 4))
+    show(f"{large} images", in_turns(arms, options.rounds, 1 if options.quick else 4))
     with profile() as found:
         work["as shipped"](large)
     events = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)

@@ -1,1 +1,1 @@
-"""Callbacks that write checkpoints."""
+"""Callbacks that save checkpoints."""

@@ -1,4 +1,4 @@
-"""Files that are on the disk whole, or not at all."""
+"""Atomic file writes: a file on disk is complete or absent."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import BinaryIO
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write in, which takes the place of `path` when the block ends well and is gone when it does not.
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Yield a file that replaces `path` when the block succeeds, and is removed when it fails.
 
-    Its bytes are on the disk before it gets its name, and the name before this returns: a power cut leaves the old file
-    or the new one.
+    The data is synced to disk before the rename, and the rename before this returns. After a power failure the old or
+    the new file is there.
     """
     target = Path(path)
     unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
@@ -29,19 +29,15 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
-    _keep_name(target.parent)
-
-
-def copy_whole(source: str | Path, target: str | Path) -> None:
-    """The target appears whole or not at all."""
-    with open(source, "rb") as read, whole_file(target) as written:
-        shutil.copyfileobj(read, written)
-
-
-def _keep_name(folder: Path) -> None:
-    with suppress(OSError):  # not every system lets a folder be opened
-        handle = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # some systems cannot open a folder
+        handle = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def atomic_copy(source: str | Path, target: str | Path) -> None:
+    """Copy a file atomically."""
+    with open(source, "rb") as read, atomic_write(target) as written:
+        shutil.copyfileobj(read, written)

@@ -1,8 +1,7 @@
 """`best.ckpt`: the best epoch of a run."""
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -11,18 +10,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
-from callbacks.checkpoints.atomic_files import copy_whole
+from callbacks.checkpoints.atomic_files import atomic_copy
 from callbacks.checkpoints.last_checkpoint import LastCheckpoint
 from callbacks.checkpoints.run_checkpoint import RunCheckpoint
 from callbacks.guards.stop_signals import was_saved
+from callbacks.records.best_epoch import BestEpoch, needs_validation
 from callbacks.trainer_state import is_dry_run, is_fitting
 
-_VALIDATION = "val"
 _SCHEDULER = "scheduler.monitor"
 
 
 def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor") -> MisconfigurationException:
-    """The sentence for a metric that nobody logs, with the names that exist."""
+    """Return the error for a metric that is never logged; it lists the metrics that are."""
     names = sorted(name for name in known if not name.endswith(("_step", "_epoch")))
     close = get_close_matches(monitor, names, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""
@@ -31,130 +30,143 @@ def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor
 
 
 class BestCheckpoint(RunCheckpoint):
-    """The epoch with the best value of `monitor`; of equal ones the earliest.
+    """Checkpoint of the epoch with the best value of `monitor`; ties keep the earlier epoch.
 
-    | file                  | what                                     | when                            |
-    |-----------------------|------------------------------------------|---------------------------------|
-    | checkpoints/best.ckpt | the best epoch, as `last.ckpt`           | validation or epoch that is best |
+    | file                  | what                                         | when                                     |
+    |-----------------------|----------------------------------------------|------------------------------------------|
+    | checkpoints/best.ckpt | everything needed to train on, as `last.ckpt` | after a validation or epoch that is best |
 
-    `monitor` None, or a `val/…` name in a run that never validates, means the newest epoch. A name that nobody logs
-    raises MisconfigurationException: after the sanity check for a validation metric, else after the first epoch.
+    `best` holds the metrics of that epoch; `HyperParameters` and `results.json` read them. If `monitor` is None, or a
+    `val/...` metric in a run without validation, the best epoch is the newest. A metric that is never logged raises
+    MisconfigurationException: after the sanity check if it is a validation metric, else after the first epoch.
     """
 
     def __init__(self, monitor: str | None = None, mode: Literal["min", "max"] = "min") -> None:
         if mode not in ("min", "max"):
-            raise MisconfigurationException(f"mode: {mode!r} is not known. Use 'min' (a loss) or 'max' (an accuracy).")
-        # None: with the validation, which may come several times an epoch; other metrics exist at the epoch's end only.
-        on_validation = monitor is not None and monitor.startswith(_VALIDATION)
-        super().__init__("best", monitor=monitor, mode=mode, on_train_epoch_end=None if on_validation else True)
-        self._asked_monitor = monitor
-        self._key = super().state_key
+            raise MisconfigurationException(f"mode must be 'min' (a loss) or 'max' (an accuracy), got {mode!r}.")
+        super().__init__("best", monitor=monitor, mode=mode, on_train_epoch_end=None)
+        self.best = BestEpoch(monitor, mode)
 
-    @property
-    def state_key(self) -> str:
-        """As asked for: it must not change when a run without validation falls back to the newest epoch."""
-        return self._key
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "best": self.best.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Where somebody has removed best.ckpt, the best is chosen anew."""
+        """Restore the best epoch, unless its file was removed or belongs to another run folder."""
         super().load_state_dict(state_dict)
-        if self.best_model_path and not os.path.isfile(self.best_model_path):
+        path, score = self.best_model_path, state_dict.get("best_model_score")
+        if path and not os.path.isfile(path):
+            rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
+        if not os.path.isfile(path) or os.path.dirname(path) != self.dirpath:
             self.forget()
-            rank_zero_warn("best.ckpt is not there any more: the best is chosen anew from here on.")
+        elif "best" in state_dict:
+            self.best.load_state_dict(state_dict["best"])
+        elif score is not None and self.best.score != float(score):
+            # Older checkpoints store the metrics with HyperParameters; those of another epoch are not used.
+            self.best.score, self.best.metrics = float(score), {str(self.monitor): float(score)}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.monitor = self._asked_monitor
-        super().setup(trainer, pl_module, stage)
+    def forget(self) -> None:
+        super().forget()
+        self.best.forget()
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         known = trainer.callback_metrics
         for name, argument in self._monitors(trainer):
-            looks_like_validation = name.startswith((_VALIDATION, "test")) or get_close_matches(name, known, cutoff=0.8)
-            if known and name not in known and looks_like_validation:
+            similar = name.startswith("test") or get_close_matches(name, known, cutoff=0.8)
+            if known and name not in known and (needs_validation(name) or similar):
                 raise unknown_monitor(name, known, argument)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        if sum(trainer.num_val_batches) > 0:
+        if self.best.start(trainer):
             return
         for name, argument in self._monitors(trainer):
-            if name.startswith(_VALIDATION) and argument != "monitor":
+            if needs_validation(name) and argument != "monitor":
                 raise MisconfigurationException(
-                    f"{argument}: {name!r} needs a validation part and this run has none. Set data.val_split above 0, "
+                    f"{argument}: {name!r} needs a validation split. Set --data.val_split above 0, "
                     f"or remove the {'early stopping' if argument.startswith('Early') else 'scheduler'}."
                 )
-        if self.monitor is not None and self.monitor.startswith(_VALIDATION):
-            if not is_dry_run(trainer):
-                trainer.print(f"No validation part: best.ckpt is the newest epoch ({self.monitor!r} is not measured).")
-            self.monitor = None
+        if needs_validation(self.monitor) and not is_dry_run(trainer):
+            trainer.print(f"No validation split: best.ckpt is the newest epoch ({self.monitor!r} is not measured).")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if is_fitting(trainer) and not trainer.sanity_checking:
+        if not is_fitting(trainer) or trainer.sanity_checking:
+            return
+        if self.best.by_validation:
             self._require(trainer)
-            with self._taken_back_if_refused(trainer):
-                super().on_validation_end(trainer, pl_module)
+            if not _validates_at_epoch_end(trainer):
+                self._save_if_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.monitor is not None and not self.monitor.startswith(_VALIDATION):
+        if self.best.decisive is not None and not self.best.by_validation:
             self._require(trainer)
         self._require_schedulers(trainer)
-        if self.monitor is None or self.monitor in trainer.callback_metrics:
-            with self._taken_back_if_refused(trainer):
-                super().on_train_epoch_end(trainer, pl_module)
+        if not self.best.by_validation or _validates_at_epoch_end(trainer):
+            self._save_if_best(trainer)
 
-    @contextmanager
-    def _taken_back_if_refused(self, trainer: Trainer) -> Iterator[None]:
-        """Where the disk refuses the new best, the file of before stays the one to beat."""
-        before = self.best_model_path, self.kth_best_model_path, self.best_model_score, dict(self.best_k_models)
-        yield
-        saved = self.best_model_score is not before[2]
-        if saved and not trainer.strategy.broadcast(was_saved(trainer, "best.ckpt")):
-            self.best_model_path, self.kth_best_model_path, self.best_model_score, self.best_k_models = before
+    def _save_if_best(self, trainer: Trainer) -> None:
+        """Save the present epoch if it is the best so far; if that fails, the previous best epoch remains the best."""
+        logged = trainer.callback_metrics
+        if is_dry_run(trainer) or trainer.global_step == 0:
+            return
+        if not trainer.strategy.reduce_boolean_decision(self.best.improves(logged)):
+            return
+        before = self.best.state_dict(), self.best_model_path, self.best_model_score
+        self.best.take(logged, trainer.current_epoch, trainer.global_step)
+        self.best_model_path = self.format_checkpoint_name({})
+        self.best_model_score = None if self.best.decisive is None else logged[self.best.decisive].detach().clone()
+        trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
+        if not trainer.strategy.broadcast(was_saved(trainer, "best.ckpt")):
+            self.best.load_state_dict(before[0])
+            _, self.best_model_path, self.best_model_score = before
+        elif trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, LastCheckpoint):
                 callback.finish(trainer)  # it may be copied below
-        super().on_train_end(trainer, pl_module)
         if self.best_model_path or is_dry_run(trainer) or trainer.global_step == 0:
             return
-        # Stopped before the first validation (max_steps, a long check_val_every_n_epoch), or the disk took none.
-        refused = self.monitor in trainer.callback_metrics
-        why = "No best epoch could be kept" if refused else f"{self.monitor!r} was never measured"
+        # Training ended before the first validation (max_steps, a long check_val_every_n_epoch), or no save succeeded.
+        failed = self.best.decisive is None or self.best.decisive in trainer.callback_metrics
+        why = "No best epoch could be kept" if failed else f"{self.monitor!r} was never measured"
         trainer.print(f"{why}: best.ckpt is the newest state.")
         self.best_model_path = self.format_checkpoint_name({})
         last = next((c.best_model_path for c in trainer.callbacks if isinstance(c, LastCheckpoint)), "")  # type: ignore[attr-defined]
         if not trainer.strategy.broadcast(os.path.isfile(last)):
             trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
             return
-        # A copy: by now the trainer counts the epoch as over, and a state saved here would name the next one.
+        # Copy the file: the trainer has already counted the epoch, so a checkpoint saved now would name the next one.
         if trainer.is_global_zero:
-            copy_whole(last, self.best_model_path)
+            atomic_copy(last, self.best_model_path)
         trainer.strategy.barrier("best.ckpt")
 
     def _require(self, trainer: Trainer) -> None:
-        # A validation metric may be missing at the end of a train epoch, a train metric during a validation.
-        if self.monitor is None or self.monitor in trainer.callback_metrics:
-            return
-        if trainer.validating and not self.monitor.startswith(_VALIDATION):
-            return
-        raise unknown_monitor(self.monitor, trainer.callback_metrics)
+        if self.monitor is not None and self.monitor not in trainer.callback_metrics:
+            raise unknown_monitor(self.monitor, trainer.callback_metrics)
 
     def _require_schedulers(self, trainer: Trainer) -> None:
-        # Lightning steps them right after this hook, at the end of a whole epoch, and knows no better words.
+        # Lightning steps them right after this hook, at the end of a complete epoch, with a less helpful error.
         if not trainer.is_last_batch:
             return
-        for config in _watching(trainer):
+        for config in _plateau_schedules(trainer):
             due = config.interval == "epoch" and (trainer.current_epoch + 1) % config.frequency == 0
             if due and config.strict and config.monitor not in trainer.callback_metrics:
                 raise unknown_monitor(str(config.monitor), trainer.callback_metrics, _SCHEDULER)
 
     def _monitors(self, trainer: Trainer) -> list[tuple[str, str]]:
+        """Return every monitored metric with the argument that names it."""
         own = [(self.monitor, "monitor")] if self.monitor is not None else []
         stopping = [(callback.monitor, "EarlyStopping.monitor") for callback in trainer.early_stopping_callbacks]
-        return own + stopping + [(str(config.monitor), _SCHEDULER) for config in _watching(trainer)]
+        return own + stopping + [(str(config.monitor), _SCHEDULER) for config in _plateau_schedules(trainer)]
 
 
-def _watching(trainer: Trainer) -> list[LRSchedulerConfig]:
-    """The schedulers that go by a metric."""
+def _plateau_schedules(trainer: Trainer) -> list[LRSchedulerConfig]:
+    """Return the learning rate schedules that monitor a metric."""
     return [config for config in trainer.lr_scheduler_configs if config.reduce_on_plateau and config.monitor]
+
+
+def _validates_at_epoch_end(trainer: Trainer) -> bool:
+    """Return True if each epoch ends with its only validation: best.ckpt is then saved once the epoch is complete."""
+    return trainer.check_val_every_n_epoch == 1 and trainer.val_check_batch == trainer.num_training_batches

@@ -1,4 +1,4 @@
-"""What a checkpoint needs beside weights and optimizer for a run to go on as if it had never stopped."""
+"""State that a checkpoint needs besides weights and optimizer for an exact resume."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.step_hooks import NoStepHooks
-from callbacks.trainer_state import from_all
+from callbacks.trainer_state import gather_objects
 
 KEY, CONFIG = "exact_state", "config"
 
 
 class ExactState(NoStepHooks, Callback):
-    """Adds to every checkpoint, for each process its own: random states, the running epoch's figures, due schedules.
+    """Random states, metrics of the current epoch and due schedule steps of each process, saved in every checkpoint.
 
-    | in `exact_state` | what                                            | given back                   |
-    |------------------|-------------------------------------------------|------------------------------|
-    | random           | generators of Python, NumPy, torch and its GPUs | right before the first batch |
-    | epoch            | `epoch_state()` of the module, within an epoch  | before the first epoch       |
-    | plateau          | metrics that `plateau` schedules still wait for | before the first epoch       |
+    | in `exact_state` | what                                              | restored                    |
+    |------------------|---------------------------------------------------|-----------------------------|
+    | random           | generators of Python, NumPy, torch and its GPUs   | just before the first batch |
+    | epoch            | `epoch_state()` of the module, within an epoch    | before the first epoch      |
+    | plateau          | metrics for `plateau` schedules that are due next | before the first epoch      |
 
-    Beside it stands `config`, the settings that the state was trained with. Lightning itself keeps weights, optimizers,
-    schedules, loss scale, loops, the loader's place and the other callbacks' states. First in the callback list.
+    The key `config` holds the run's config. Lightning saves weights, optimizers, schedules, loss scale, loops, the
+    position of the dataloader and the states of other callbacks. Must be first in the callback list.
     """
 
     def __init__(self, config: str = "") -> None:
         self._config = config
         self._saved: dict[str, Any] | None = None
-        self._waiting: dict[int, int] = {}
+        self._steps_before: dict[int, int] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         own: dict[str, Any] = {"random": current_states()}
@@ -42,21 +42,21 @@ class ExactState(NoStepHooks, Callback):
             own["epoch"] = state()
         if trainer.is_last_batch:
             logged = trainer.callback_metrics
-            own["plateau"] = {i: float(logged[name]) for i, name in _due(trainer).items() if name in logged}
-        checkpoint[KEY] = from_all(trainer, own)
+            own["plateau"] = {i: float(logged[name]) for i, name in _due_schedules(trainer).items() if name in logged}
+        checkpoint[KEY] = gather_objects(trainer, own)
         checkpoint[CONFIG] = self._config
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        every = checkpoint.get(KEY)
-        if every is None:
+        states = checkpoint.get(KEY)
+        if states is None:
             return
-        if len(every) != trainer.world_size:
+        if len(states) != trainer.world_size:
             rank_zero_warn(
-                f"The checkpoint is of {len(every)} processes, this run has {trainer.world_size}: it goes on with "
-                "other random numbers than an unbroken run would have drawn."
+                f"The checkpoint was saved by {len(states)} processes and this run has {trainer.world_size}. Its "
+                "random numbers differ from those of an uninterrupted run."
             )
             return
-        self._saved = every[trainer.global_rank]
+        self._saved = states[trainer.global_rank]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._saved is None:
@@ -66,28 +66,30 @@ class ExactState(NoStepHooks, Callback):
             load(move_data_to_device(self._saved["epoch"], pl_module.device))
         for index, value in self._saved.get("plateau", {}).items():
             trainer.lr_scheduler_configs[index].scheduler.step(value)
-        self.on_train_batch_start = self._restore_random  # Lightning calls it at each step while it is there
+        self.set_step_hook("on_train_batch_start", self._restore_random)
 
-    # Lightning leaves `plateau` schedules out of the first epoch's end after a restart, and saves before it steps them.
+    # After a resume Lightning does not step `plateau` schedules at the end of the first epoch, and it saves checkpoints
+    # before it steps them.
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._waiting = {index: _steps_of(trainer, index) for index in _due(trainer)}
+        self._steps_before = {index: _steps_taken(trainer, index) for index in _due_schedules(trainer)}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for index, steps in self._waiting.items():
+        for index, steps in self._steps_before.items():
             config = trainer.lr_scheduler_configs[index]
-            if _steps_of(trainer, index) == steps and config.monitor in trainer.callback_metrics:
+            if _steps_taken(trainer, index) == steps and config.monitor in trainer.callback_metrics:
                 config.scheduler.step(float(trainer.callback_metrics[config.monitor]))  # type: ignore[arg-type]
-        self._waiting = {}
+        self._steps_before = {}
 
     def _restore_random(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._saved is not None:
             set_states(self._saved["random"])
-        self._saved = self.on_train_batch_start = None
+        self._saved = None
+        self.set_step_hook("on_train_batch_start", None)
 
 
-def _due(trainer: Trainer) -> dict[int, str]:
-    """Places of the schedules that go by a metric and step at the end of the present epoch, and the metric's name."""
+def _due_schedules(trainer: Trainer) -> dict[int, str]:
+    """Return index and metric of the schedules that are due for a step on a metric at the end of this epoch."""
     return {
         index: str(config.monitor)
         for index, config in enumerate(trainer.lr_scheduler_configs)
@@ -98,12 +100,12 @@ def _due(trainer: Trainer) -> dict[int, str]:
     }
 
 
-def _steps_of(trainer: Trainer, index: int) -> int:
+def _steps_taken(trainer: Trainer, index: int) -> int:
     return int(trainer.lr_scheduler_configs[index].scheduler.last_epoch)
 
 
 def current_states() -> dict[str, Any]:
-    """All generators' states as plain data."""
+    """Return the states of all random generators as plain data."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -114,7 +116,7 @@ def current_states() -> dict[str, Any]:
 
 
 def set_states(states: dict[str, Any]) -> None:
-    """Set all generators; those of GPUs where there are as many."""
+    """Set all random generators; those of GPUs only if their number is the same."""
     version, values, gauss = states["python"]
     random.setstate((version, tuple(values), gauss))
     name, keys, *rest = states["numpy"]

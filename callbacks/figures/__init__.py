@@ -1,1 +1,1 @@
-"""Drawing helpers that the figure callbacks share."""
+"""Plotting functions that several callbacks share."""

@@ -1,4 +1,4 @@
-"""Pictures side by side, put together in a few milliseconds where a matplotlib figure takes half a second."""
+"""Grids of images, built in a few milliseconds; a matplotlib figure takes half a second."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from callbacks.figures.drawing import DIVERGING
+from callbacks.figures.plotting import DIVERGING
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-TILE, COLUMNS, GAP, LINE = 112, 4, 4, 20  # pixels of a tile's longer side, tiles in a row, between them, of a caption
-ALONE, LEAST = 560, 10  # pixels of the longer side of a tile without company, and of any tile's shorter side
+TILE, SINGLE_TILE, SHORTER_SIDE = 112, 560, 10  # pixels: longer side of a tile, of a single tile; least shorter side
+COLUMNS, GAP, LINE = 4, 4, 20  # tiles per row; pixels between tiles and of the caption's line
 
 
-def block(picture: Pixels, tiles: Sequence[Tensor], caption: str, low: float, high: float, signed: bool) -> Pixels:
-    """A picture (height, width, 3) beside tiles (height, width), all on one scale from `low` to `high`; (H, W, 3).
+def image_with_tiles(
+    image: Pixels, tiles: Sequence[Tensor], caption: str, low: float, high: float, signed: bool
+) -> Pixels:
+    """Return an image `(H, W, 3)` next to tiles `(H, W)` that share a color scale from `low` to `high`.
 
-    With `signed` the scale is blue below zero and red above, else black to white.
+    The scale is blue below zero and red above if `signed`, else black to white.
     """
-    side = TILE if len(tiles) > 1 else ALONE
-    images = [coloured(fitted(tile, side).numpy(), low, high, signed) for tile in tiles]
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    columns = max(1, min(COLUMNS, len(images), max(COLUMNS * TILE // width, 1)))
-    rows = -(-len(images) // columns)
-    whole = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)
-    left = np.stack([fitted(plane, 2 * TILE if rows > 1 else TILE).numpy() for plane in whole], axis=-1)
+    side = TILE if len(tiles) > 1 else SINGLE_TILE
+    shown = [colored(resized(tile, side).numpy(), low, high, signed) for tile in tiles]
+    height, width = (max(one.shape[axis] for one in shown) for axis in (0, 1))
+    columns = max(1, min(COLUMNS, len(shown), max(COLUMNS * TILE // width, 1)))
+    rows = -(-len(shown) // columns)
+    planes = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
+    left = np.stack([resized(plane, 2 * TILE if rows > 1 else TILE).numpy() for plane in planes], axis=-1)
     left = left.astype(np.uint8)
     grid_height = rows * (height + GAP) - GAP
     sheet = np.full(
@@ -36,15 +38,15 @@ def block(picture: Pixels, tiles: Sequence[Tensor], caption: str, low: float, hi
         dtype=np.uint8,
     )
     sheet[LINE : LINE + left.shape[0], : left.shape[1]] = left
-    for index, image in enumerate(images):
+    for index, one in enumerate(shown):
         top = LINE + index // columns * (height + GAP)
         start = left.shape[1] + 3 * GAP + index % columns * (width + GAP)
-        sheet[top : top + image.shape[0], start : start + image.shape[1]] = image
-    return written(sheet, caption)
+        sheet[top : top + one.shape[0], start : start + one.shape[1]] = one
+    return with_caption(sheet, caption)
 
 
-def stacked(blocks: Sequence[Pixels]) -> Pixels:
-    """One below the other on white."""
+def stack_vertically(blocks: Sequence[Pixels]) -> Pixels:
+    """Return the images one below the other on white."""
     width = max(one.shape[1] for one in blocks) + 2 * GAP
     sheet = np.full((sum(one.shape[0] + 2 * GAP for one in blocks), width, 3), 255, dtype=np.uint8)
     top = GAP
@@ -54,8 +56,8 @@ def stacked(blocks: Sequence[Pixels]) -> Pixels:
     return sheet
 
 
-def coloured(values: Any, low: float, high: float, signed: bool) -> Pixels:
-    """(height, width) -> (height, width, 3)."""
+def colored(values: Any, low: float, high: float, signed: bool) -> Pixels:
+    """Return values `(H, W)` as colors `(H, W, 3)`."""
     share = np.clip((values - low) / (high - low or 1.0), 0.0, 1.0)
     if not signed:
         return np.repeat((255 * share).astype(np.uint8)[..., None], 3, axis=2)
@@ -65,26 +67,26 @@ def coloured(values: Any, low: float, high: float, signed: bool) -> Pixels:
     return found
 
 
-def fitted(values: Tensor, side: int) -> Tensor:
-    """(height, width) with its longer side about `side`: numbers repeated, or means over what falls together.
+def resized(values: Tensor, side: int) -> Tensor:
+    """Return values `(H, W)` with a longer side of about `side`: values repeated if enlarged, averaged if reduced.
 
-    A side that would be thinner than a line is repeated further, so that a row of units can be seen.
+    A shorter side below `SHORTER_SIDE` is enlarged further, so that a single row of units is visible.
     """
     sizes = []
     times = max(1, side // max(values.shape))
     for size in values.shape:
         size = size * times if size * times <= side else side
-        sizes.append(max(size, min(LEAST, side)))
+        sizes.append(max(size, min(SHORTER_SIDE, side)))
     wanted = [size if size < n else -(-size // n) * n for size, n in zip(sizes, values.shape, strict=True)]
-    small = [min(size, n) for size, n in zip(wanted, values.shape, strict=True)]
-    values = nn.functional.adaptive_avg_pool2d(values[None].float(), (small[0], small[1]))[0]
+    averaged = [min(size, n) for size, n in zip(wanted, values.shape, strict=True)]
+    values = nn.functional.adaptive_avg_pool2d(values[None].float(), (averaged[0], averaged[1]))[0]
     for axis in (0, 1):
-        values = values.repeat_interleave(wanted[axis] // small[axis], dim=axis)
+        values = values.repeat_interleave(wanted[axis] // averaged[axis], dim=axis)
     return values
 
 
-def written(sheet: Pixels, caption: str) -> Pixels:
-    """With a line of text in the upper left corner; the sheet grows where the line is longer."""
+def with_caption(sheet: Pixels, caption: str) -> Pixels:
+    """Return the sheet with a line of text in its upper left corner, widened if the text is longer."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(13)

@@ -1,4 +1,4 @@
-"""Early stopping that survives a resume."""
+"""Early stopping that works across resumes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 
 class Patience(EarlyStopping):
-    """Early stopping whose patience is what the run is given now, also where a checkpoint was saved with another.
+    """Early stopping that uses the patience given to this command, not the one saved in the checkpoint.
 
-    A run that was killed when its patience was over, but not yet its work, does not train on.
+    A run that was killed after its patience was used up, but before it finished, does not continue training.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -22,4 +22,4 @@ class Patience(EarlyStopping):
         if self.wait_count >= self.patience and trainer.global_step:
             trainer.should_stop = True
             validations = f"{self.patience} validation{'' if self.patience == 1 else 's'}"
-            trainer.print(f"Its patience of {validations} is over; --patience N trains longer.")
+            trainer.print(f"The patience of {validations} is used up. Set a larger --patience to train longer.")

@@ -1,1 +1,1 @@
-"""Callbacks that show what happens inside the network."""
+"""Callbacks that observe the layers of a network."""

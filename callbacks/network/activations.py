@@ -1,44 +1,43 @@
-"""What comes out of the layers: its distribution, and how many units never fire."""
+"""Callback for the distribution of layer outputs and for dead units."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from callbacks.forward import split_batch, told, undisturbed
+from callbacks.arguments import require
+from callbacks.forward import isolated_forward, split_batch, warn_on_error
 from callbacks.network.histograms import add_histogram
-from callbacks.network.layers import CONVOLUTIONS, CUTTING, RECURRENT, captured, chosen_layers, named_layers
-from callbacks.step_hooks import NoStepHooks
-from callbacks.trainer_state import is_dry_run, last_step, tensorboard_writer
+from callbacks.network.layers import CONVOLUTIONS, RECTIFIERS, RECURRENT, capture_outputs, named_layers, select_layers
+from callbacks.step_hooks import Observer
+from callbacks.trainer_state import is_dry_run, last_step, log_to_all, tensorboard_writer
 
 _KINDS = (
-    (*CUTTING, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.LeakyReLU),
+    (*RECTIFIERS, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.LeakyReLU),
     RECURRENT,
     CONVOLUTIONS,
     (nn.Linear,),
 )
 
 
-class Activations(NoStepHooks, Callback):
-    """Outputs of layers over one validation batch, and the share of ReLU units that are zero for all of it.
+class Activations(Observer):
+    """Histograms of layer outputs for one validation batch, and the share of dead ReLU units.
 
     | key                 | what                                                           | when                   |
     |---------------------|----------------------------------------------------------------|------------------------|
     | activations/<layer> | histogram of the outputs (TensorBoard)                         | every `every_n_epochs` |
     | dead_units/<layer>  | share of channels (dense layers: units) that are never above 0 | every `every_n_epochs` |
 
-    Layers are the activation functions if none is named. Dead units are counted after each ReLU of the network, over
-    all samples and places of the first validation batch; the last state of a run is always shown.
+    The default layers are the activation functions. Dead units are counted after each ReLU of the network, over all
+    samples and positions of the first validation batch. The final state of a run is always logged.
     """
 
     def __init__(self, layers: list[str] | str | None = None, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise MisconfigurationException(f"Activations.every_n_epochs must be 1 or more, not {every_n_epochs}.")
+        require(every_n_epochs >= 1, "Activations.every_n_epochs", "1 or more", every_n_epochs)
         self.layers = [layers] if isinstance(layers, str) else layers
         self.every_n_epochs = every_n_epochs
         self._chosen: dict[str, nn.Module] = {}
@@ -47,18 +46,16 @@ class Activations(NoStepHooks, Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._inputs, self._written = None, -1
-        self._chosen = chosen_layers("Activations", pl_module, self.layers, _KINDS)
+        self._chosen = select_layers("Activations", pl_module, self.layers, _KINDS)
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
         if self._inputs is None and trainer.is_global_zero and self._chosen:
-            inputs, _ = split_batch(batch)
+            inputs = split_batch(batch)[0]
             if inputs is None:
                 self._chosen = {}
-                rank_zero_warn("Activations: a batch does not begin with a tensor; nothing is shown.")
+                rank_zero_warn("Activations: the first element of a batch is not a tensor; nothing is logged.")
                 return
-            self._inputs = inputs.clone()  # a loader may use the batch's memory again
+            self._inputs = inputs.clone()  # a dataloader may reuse the memory of the batch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -71,14 +68,14 @@ class Activations(NoStepHooks, Callback):
         if self._inputs is None or is_dry_run(trainer) or self._written == last_step(trainer):
             return
         self._written = last_step(trainer)
-        with told("Activations", "what the layers put out"):
-            self._look(trainer, pl_module, self._inputs)
+        with warn_on_error("Activations", "the layer outputs"):
+            self._log_outputs(trainer, pl_module, self._inputs)
 
-    def _look(self, trainer: Trainer, pl_module: LightningModule, inputs: Tensor) -> None:
-        cutting = {n: layer for n, layer in named_layers(pl_module).items() if isinstance(layer, CUTTING)}
+    def _log_outputs(self, trainer: Trainer, pl_module: LightningModule, inputs: Tensor) -> None:
+        rectifiers = {n: layer for n, layer in named_layers(pl_module).items() if isinstance(layer, RECTIFIERS)}
         with (
-            undisturbed(pl_module),
-            captured({**cutting, **self._chosen}) as outputs,
+            isolated_forward(pl_module),
+            capture_outputs({**rectifiers, **self._chosen}) as outputs,
             torch.compiler.set_stance("force_eager"),
             trainer.precision_plugin.forward_context(),
         ):
@@ -89,33 +86,32 @@ class Activations(NoStepHooks, Callback):
             name = call.partition("#")[0]
             if writer is not None and name in self._chosen:
                 add_histogram(writer, f"activations/{call}", output, last_step(trainer))
-            if name in cutting:
+            if name in rectifiers:
                 last = output.dim() == 3 and not follows_conv1d(pl_module, name)
-                shares[f"dead_units/{call}"] = dead_share(output, lowest_of(cutting[name]), -1 if last else 1)
+                shares[f"dead_units/{call}"] = dead_share(output, lowest_output(rectifiers[name]), -1 if last else 1)
         if shares:
-            for logger in trainer.loggers:
-                logger.log_metrics(shares, step=last_step(trainer))
+            log_to_all(trainer, shares)
 
 
 def dead_share(output: Tensor, lowest: float = 0.0, axis: int = 1) -> float:
-    """Share of units that are at their lowest value for every sample; units are channels (B, C, ...), or lie on `axis`.
+    """Return the share of units that have their lowest value for every sample; NaN if an output is NaN.
 
-    NaN where a unit's output is.
+    Units are the channels of `(B, C, ...)`, or the elements along `axis`.
     """
     units = output.detach().movedim(axis, 0).flatten(1) if output.dim() > 1 else output.detach()[:, None]
     dead = (units <= lowest).all(dim=1).float()
     return float(torch.where(torch.isnan(units).any(dim=1), torch.nan, dead).mean())
 
 
-def lowest_of(layer: nn.Module) -> float:
-    """Where an activation function cuts: below it no gradient comes through."""
+def lowest_output(layer: nn.Module) -> float:
+    """Return the lowest output of a rectifier, at which its gradient is zero."""
     if isinstance(layer, nn.Threshold):
         return float(layer.value)
     return float(layer.min_val) if isinstance(layer, nn.Hardtanh) else 0.0
 
 
 def follows_conv1d(module: LightningModule, name: str) -> bool:
-    """Whether the nearest layer with weights before this one gives (B, C, L), not (B, T, F)."""
+    """Return True if the last layer with weights before this one is a Conv1d: `(B, C, L)`, not `(B, T, F)`."""
     before: nn.Module | None = None
     for other, layer in named_layers(module).items():
         if other == name:

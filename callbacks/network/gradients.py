@@ -1,38 +1,37 @@
-"""How large the gradients are, layer by layer."""
+"""Callback for the norms and histograms of gradients."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from callbacks.arguments import require
 from callbacks.network.histograms import add_histogram
 from callbacks.network.layers import by_readable_name
-from callbacks.step_hooks import EveryNth, NoStepHooks
-from callbacks.trainer_state import last_step, tensorboard_writer
+from callbacks.step_hooks import EveryNth, Observer
+from callbacks.trainer_state import log_to_all, tensorboard_writer
 
 
-class Gradients(NoStepHooks, Callback):
-    """Norms and histograms of the gradients, as the backward pass leaves them and as the optimizer gets them.
+class Gradients(Observer):
+    """Norms and histograms of the gradients, before and after clipping.
 
     | key                    | what                                                   | when                        |
     |------------------------|--------------------------------------------------------|-----------------------------|
     | grad_norm/total        | Euclidean norm over all parameters, before clipping    | every `every_n_steps` steps |
-    | grad_norm/clipped      | the same after clipping, only where clipping is on     | every `every_n_steps` steps |
+    | grad_norm/clipped      | the same after clipping, if clipping is on             | every `every_n_steps` steps |
     | grad_norm/<parameter>  | norm of one parameter's gradient, before clipping      | every `every_n_steps` steps |
     | gradients/<parameter>  | histogram of its values, before clipping (TensorBoard) | every `every_n_steps` steps |
 
-    Steps are optimizer steps, the first one and then each n-th; where one call takes several, the next one after it. Of
-    an optimizer that evaluates a step many times (LBFGS) it is the first evaluation. The norms go to every logger.
+    Steps are optimizer steps: the first and then every n-th, or the next one if a call takes several steps. For an
+    optimizer that evaluates a step several times (LBFGS), it is the first evaluation. Every logger gets the norms.
     """
 
     def __init__(self, every_n_steps: int = 50, histograms: bool = True) -> None:
-        if every_n_steps < 1:
-            raise MisconfigurationException(f"Gradients.every_n_steps must be 1 or more, not {every_n_steps}.")
+        require(every_n_steps >= 1, "Gradients.every_n_steps", "1 or more", every_n_steps)
         self.every_n_steps = every_n_steps
         self.histograms = histograms
         self._found: dict[str, float] = {}
@@ -56,16 +55,13 @@ class Gradients(NoStepHooks, Callback):
             for name, gradient in gradients.items():
                 add_histogram(writer, f"gradients/{name}", gradient, trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if not self._found:
             return
         found, self._found = self._found, {}
-        if trainer.gradient_clip_val and (gradients := _gradients(pl_module)):  # they stay until the next backward
+        if trainer.gradient_clip_val and (gradients := _gradients(pl_module)):  # present until the next backward
             found["grad_norm/clipped"] = float(torch.linalg.vector_norm(_norms(gradients)))
-        for logger in trainer.loggers:
-            logger.log_metrics(found, step=last_step(trainer))  # that of the gradients
+        log_to_all(trainer, found)
 
 
 def _gradients(module: LightningModule, scale: float = 1.0) -> dict[str, Tensor]:
@@ -75,11 +71,11 @@ def _gradients(module: LightningModule, scale: float = 1.0) -> dict[str, Tensor]
 
 
 def _scale(trainer: Trainer, optimizer: Optimizer) -> float:
-    """What float16 training multiplies gradients by; a fused optimizer divides them itself, later than we look."""
+    """Return the loss scale of float16 training if a fused optimizer, which unscales the gradients itself, is used."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return float(scaler.get_scale()) if scaler is not None and optimizer.defaults.get("fused") else 1.0
 
 
 def _norms(gradients: dict[str, Tensor]) -> Tensor:
-    """One a gradient, in one read of the device."""
+    """Return the norm of each gradient as one CPU tensor, with a single transfer from the device."""
     return torch.stack([torch.linalg.vector_norm(gradient.float()) for gradient in gradients.values()]).cpu()

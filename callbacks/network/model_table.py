@@ -1,4 +1,4 @@
-"""The table of layers that a run prints before it trains."""
+"""Callback that prints a table of the layers before training."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -9,7 +9,8 @@ from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from lightning.pytorch.utilities.model_summary.model_summary import get_human_readable_count
 from torch import nn
 
-from callbacks.forward import example_input, undisturbed
+from callbacks.forward import describe_error, example_input, isolated_forward
+from callbacks.network.layers import is_metric_or_loss
 from callbacks.step_hooks import NoStepHooks
 
 _MAX_ROWS = 15
@@ -36,16 +37,18 @@ class _Row:
 
 
 class ModelTable(NoStepHooks, ModelSummary):
-    """Layers with shapes, parameters and FLOPs for one sample; metrics and losses are left out.
+    """Table of the layers with shapes, parameters and FLOPs per sample, without metrics and losses.
 
-    | printed      | what                                                                        | when         |
-    |--------------|-----------------------------------------------------------------------------|--------------|
-    | one line each| layer, type, shape in and out, parameters, FLOPs of one forward pass         | start of fit |
-    | last line    | all parameters, trainable ones, FLOPs (a multiply-add is two) for one sample | start of fit |
+    | printed       | what                                                                         | when         |
+    |---------------|------------------------------------------------------------------------------|--------------|
+    | line per layer| layer, type, input and output shape, parameters, FLOPs of one forward pass   | start of fit |
+    | last line     | all and trainable parameters, FLOPs per sample (a multiply-add counts as 2)  | start of fit |
 
-    Goes as deep as 15 rows allow; deeper layers are merged into their parent. Recurrent layers whose operations
-    torch's counter does not see are called "not counted". Shapes and FLOPs need `example_input_array`.
+    The table has at most 15 rows; deeper layers are merged into their parent. Recurrent layers that torch's counter
+    does not support are marked "not counted". Shapes and FLOPs need `example_input_array`.
     """
+
+    changes_training = False
 
     def __init__(self, max_rows: int = _MAX_ROWS) -> None:
         super().__init__(max_depth=-1)
@@ -54,24 +57,23 @@ class ModelTable(NoStepHooks, ModelSummary):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         try:
             text = self.table(pl_module)
-        except Exception as error:  # the user's own forward may raise anything; training shows it in its place
-            first_line = (str(error).splitlines() or [""])[0]
-            text = f"model table: the forward pass of example_input_array failed ({type(error).__name__}: {first_line})"
+        except Exception as error:  # the user's forward may raise any error; training will show it
+            text = f"model table: the forward pass of example_input_array failed ({describe_error(error)})"
         if trainer.is_global_zero:
             print(text, flush=True)
 
     def table(self, model: LightningModule) -> str:
-        """The table as text, without touching modes or random states."""
-        given, sample = model.example_input_array, example_input(model)
+        """Return the table as text; modes and random states do not change."""
+        original, sample = model.example_input_array, example_input(model)
         try:
-            # Lightning's table takes it as it stands, which under precision 64-true is float32 for double weights.
+            # Lightning's summary does not convert the example to the dtype of the weights, such as under 64-true.
             model.example_input_array = sample
-            with undisturbed(model), warnings.catch_warnings():
-                # About megabytes, which are not printed here.
+            with isolated_forward(model), warnings.catch_warnings():
+                # The warning is about the size in megabytes, which this table does not show.
                 warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
                 summary = LayerSummary(model, max_depth=-1)
         finally:
-            model.example_input_array = given
+            model.example_input_array = original
         with_example = sample is not None
         samples = int(sample.shape[0]) if hasattr(sample, "shape") and sample.ndim else 1
         rows = {
@@ -102,7 +104,7 @@ def _row(model: LightningModule, summary: LayerSummary, index: int, samples: int
         for child, layer in module.named_modules()
         if isinstance(layer, nn.RNNBase)
     ]
-    # A recurrent layer cannot have 0 FLOPs: its fused kernel is unknown to torch's counter.
+    # A recurrent layer with 0 FLOPs ran a fused kernel that torch's counter does not support.
     uncounted = [type(layer).__name__ for path, layer in recurrent if not sum(counts.get(path, {}).values())]
     return _Row(
         name=name,
@@ -116,15 +118,19 @@ def _row(model: LightningModule, summary: LayerSummary, index: int, samples: int
 
 
 def _choose(model: LightningModule, rows: dict[str, _Row], limit: int) -> list[_Row]:
-    """The deepest cut through the tree of layers that has at most `limit` rows."""
-    rows = {name: row for name, row in rows.items() if not _is_aside(model.get_submodule(name), row)}
+    """Return the rows of the deepest level of the module tree that has at most `limit` rows."""
+
+    def is_layer(row: _Row) -> bool:
+        return bool(row.parameters) or not (is_metric_or_loss(model.get_submodule(row.name)) or row.shape_out == "?")
+
+    rows = {name: row for name, row in rows.items() if is_layer(row)}
     for depth in range(max((name.count(".") + 1 for name in rows), default=1), 0, -1):
         cut = _cut(rows, depth)
         if len(cut) <= limit:
             return cut
-        weighty = [row for row in cut if row.parameters]
-        if depth > 1 and 1 < len(weighty) <= limit:
-            return weighty
+        with_parameters = [row for row in cut if row.parameters]
+        if depth > 1 and 1 < len(with_parameters) <= limit:
+            return with_parameters
     cut = _cut(rows, 1)
     tail = cut[limit - 1 :]
     more = _Row(f"({len(tail)} more)", "", "", "", sum(row.parameters for row in tail), sum(row.flops for row in tail))
@@ -132,7 +138,7 @@ def _choose(model: LightningModule, rows: dict[str, _Row], limit: int) -> list[_
 
 
 def _cut(rows: dict[str, _Row], depth: int) -> list[_Row]:
-    """Rows at `depth`, and shallower ones that have no row below them."""
+    """Return the rows at `depth`, and those above it that have no children."""
     parents = {name.rpartition(".")[0] for name in rows}
     return [
         row
@@ -141,16 +147,8 @@ def _cut(rows: dict[str, _Row], depth: int) -> list[_Row]:
     ]
 
 
-def _is_aside(module: nn.Module, row: _Row) -> bool:
-    """A metric or a loss: no layer of the network."""
-    if row.parameters:
-        return False
-    home = type(module).__module__
-    return home.startswith("torchmetrics.") or home == "torch.nn.modules.loss" or row.shape_out == "?"
-
-
 def _shape(size: object) -> str:
-    """Without the batch dimension where there is one shape: [1, 3, 32, 32] -> 3x32x32."""
+    """Format the (first) shape without its batch dimension: [1, 3, 32, 32] -> 3x32x32; '?' if unknown."""
     if isinstance(size, list) and size and all(isinstance(part, int) for part in size):
         return "x".join(str(part) for part in size[1:]) or "1"
     if isinstance(size, list) and size and isinstance(size[0], list):
@@ -163,12 +161,8 @@ def _count(number: int) -> str:
 
 
 def _align(lines: list[list[str]]) -> list[str]:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    aligned = []
-    for line in lines:
-        cells = [
-            cell.rjust(width) if header == "parameters" else cell.ljust(width)
-            for cell, width, header in zip(line, widths, lines[0], strict=True)
-        ]
-        aligned.append("  ".join(cells).rstrip())
-    return aligned
+    columns = []
+    for column in zip(*lines, strict=True):
+        width, pad = max(map(len, column)), str.rjust if column[0] == "parameters" else str.ljust
+        columns.append([pad(cell, width) for cell in column])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]

@@ -1,36 +1,37 @@
-"""How weights move: their distribution, and the size of an update beside the size of the weight."""
+"""Callback for the distribution of weights and the size of their updates."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from callbacks.arguments import require
 from callbacks.network.histograms import add_histogram
 from callbacks.network.layers import by_readable_name
-from callbacks.step_hooks import EveryNth, NoStepHooks
-from callbacks.trainer_state import last_step, tensorboard_writer
+from callbacks.step_hooks import EveryNth, Observer
+from callbacks.trainer_state import last_step, log_to_all, tensorboard_writer
 
 
-class Weights(NoStepHooks, Callback):
-    """Distribution of the weights, and how far one step moves them.
+class Weights(Observer):
+    """Histograms of the weights, and the relative size of one step's update.
 
     | key                      | what                                                   | when                        |
     |--------------------------|--------------------------------------------------------|-----------------------------|
     | weights/<parameter>      | histogram of its values (TensorBoard)                  | every `every_n_epochs`, end |
-    | update_ratio/<parameter> | norm of what a step changed over the norm of weights   | every `every_n_steps` steps |
+    | update_ratio/<parameter> | norm of the update divided by the norm of the weights  | every `every_n_steps` steps |
 
-    A ratio about 0.001 is usual with Adam and SGD; far below, the layer hardly learns, far above, the rate is too high.
-    Parameters of fewer than two dimensions (biases, norms) have no ratio, since they start at zero.
+    A ratio of about 0.001 is usual with Adam and SGD. If it is far lower, the layer hardly learns; if it is far higher,
+    the learning rate is too high. Parameters with fewer than two dimensions (biases, norms) are omitted, since biases
+    start at zero.
     """
 
     def __init__(self, every_n_epochs: int = 1, every_n_steps: int = 50) -> None:
-        if min(every_n_epochs, every_n_steps) < 1:
-            raise MisconfigurationException("Weights: every_n_epochs and every_n_steps must be 1 or more.")
+        require(every_n_epochs >= 1, "Weights.every_n_epochs", "1 or more", every_n_epochs)
+        require(every_n_steps >= 1, "Weights.every_n_steps", "1 or more", every_n_steps)
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self._before: dict[str, Tensor] = {}
@@ -47,21 +48,17 @@ class Weights(NoStepHooks, Callback):
                 name: p.detach().clone() for name, p in pl_module.named_parameters() if p.requires_grad and p.dim() >= 2
             }
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if not self._before:
             return
         before, self._before = self._before, {}
         now = dict(pl_module.named_parameters())
         ratios = [
-            torch.linalg.vector_norm(now[name].detach() - was) / torch.linalg.vector_norm(was).clamp(min=1e-12)
-            for name, was in before.items()
+            torch.linalg.vector_norm(now[name].detach() - old) / torch.linalg.vector_norm(old).clamp(min=1e-12)
+            for name, old in before.items()
         ]
         named = by_readable_name(zip(before, torch.stack(ratios).tolist(), strict=True))
-        found = {f"update_ratio/{name}": ratio for name, ratio in named.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(found, step=last_step(trainer))
+        log_to_all(trainer, {f"update_ratio/{name}": ratio for name, ratio in named.items()})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:

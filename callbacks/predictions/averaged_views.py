@@ -1,4 +1,4 @@
-"""Accuracy of predictions averaged over several views of each image, reported beside the plain one."""
+"""Callback for test-time augmentation."""
 
 from typing import Any, Literal
 
@@ -8,24 +8,26 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional
 
+from callbacks.arguments import require
 from callbacks.step_hooks import NoStepHooks
 
 
 class AveragedViews(NoStepHooks, Callback):
-    """Test-time augmentation: mean logits over views of an image (Krizhevsky et al. 2012), as a figure of its own.
+    """Accuracy of the mean logits over several views of each image (Krizhevsky et al. 2012).
 
     | key            | what                                                               | when             |
     |----------------|--------------------------------------------------------------------|------------------|
-    | val/acc_mirror | accuracy over the image and its mirror image                       | every validation |
-    | val/acc_shift  | the same, and over both moved a pixel up-left and a pixel down-right | every validation |
+    | val/acc_mirror | views: the image and its mirror image                              | every validation |
+    | val/acc_shift  | also both shifted by one pixel up-left and by one pixel down-right | every validation |
 
-    In a test the same under `test/`. The plain accuracy stays what it is. Costs two (`mirror`) or six (`shift`)
-    further forward passes.
+    In a test the keys start with `test/`. The plain accuracy does not change. Costs two (`mirror`) or six (`shift`)
+    additional forward passes.
     """
 
+    changes_training = True  # best.ckpt and early stopping may use its metric
+
     def __init__(self, views: Literal["mirror", "shift"] = "mirror") -> None:
-        if views not in ("mirror", "shift"):
-            raise MisconfigurationException(f"views: {views!r} is not known. Give mirror or shift.")
+        require(views in ("mirror", "shift"), "AveragedViews.views", "mirror or shift", views)
         self.views = views
         self._correct: Tensor | None = None
         self._count = 0
@@ -36,19 +38,13 @@ class AveragedViews(NoStepHooks, Callback):
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         images, target = batch
         if images.dim() != 4:
             raise MisconfigurationException(
-                f"AveragedViews: it needs images (B, C, H, W), the batch has the shape {tuple(images.shape)}. "
-                "Leave the callback out."
+                f"AveragedViews needs images (B, C, H, W), got a batch of shape {tuple(images.shape)}. "
+                "Remove the callback."
             )
         with trainer.precision_plugin.forward_context(), torch.no_grad():
             logits = averaged_logits(pl_module, images, self.views)
@@ -60,12 +56,7 @@ class AveragedViews(NoStepHooks, Callback):
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._log(trainer, pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._log(trainer, pl_module, "test")
-
-    def _log(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        stage = "test" if trainer.testing else "val"
         correct = torch.tensor(0, device=pl_module.device) if self._correct is None else self._correct
         counts = torch.stack((correct, torch.tensor(self._count, device=pl_module.device))).double()
         if trainer.world_size > 1:
@@ -74,14 +65,16 @@ class AveragedViews(NoStepHooks, Callback):
             f"{stage}/acc_{self.views}", (counts[0] / counts[1]).float(), prog_bar=stage != "test", sync_dist=True
         )
 
+    on_test_epoch_end = on_validation_epoch_end
 
-def _classes(scores: Tensor, middle: float) -> Tensor:
-    """Classes (B,) of scores (B, classes), or of one score a sample (B, 1), which means class 1 above `middle`."""
-    return (scores[:, 0] > middle).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
+
+def _classes(scores: Tensor, threshold: float) -> Tensor:
+    """Return classes `(B,)` of scores `(B, K)`, or `(B, 1)`, where class 1 is a score above `threshold`."""
+    return (scores[:, 0] > threshold).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
 
 
 def averaged_logits(module: LightningModule, images: Tensor, views: Literal["mirror", "shift"]) -> Tensor:
-    """Mean logits (B, classes) of images (B, C, H, W) over their views; the unmoved ones weigh half of `shift`."""
+    """Return mean logits `(B, K)` of images `(B, C, H, W)`; with `shift`, the unshifted views have half the weight."""
     logits = _with_mirror(module, images)
     if views == "mirror":
         return logits

@@ -1,4 +1,4 @@
-"""Where a classifier of one or two numbers changes its mind."""
+"""Callback that plots the decisions of a classifier with one or two inputs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.figures.drawing import PALETTE, class_line, figure, show
-from callbacks.forward import undisturbed
+from callbacks.figures.plotting import PALETTE, class_line, figure, show
+from callbacks.forward import isolated_forward, predictions, to_device
 from callbacks.predictions.classification_evidence import class_names
 from callbacks.predictions.end_figures import EndFigures
-from callbacks.predictions.predict_all import predictions
 from callbacks.trainer_state import last_step, tensorboard_writer
 
 if TYPE_CHECKING:
@@ -24,15 +23,15 @@ GRID = 240  # points along each axis
 
 
 class DecisionRegions(EndFigures):
-    """The decisions of a classifier whose inputs are one or two numbers, at the end of fit, validate and test.
+    """Decisions of a classifier with one or two input numbers, at the end of fit, validate and test.
 
-    | key           | what                                                                                | when |
-    |---------------|-------------------------------------------------------------------------------------|------|
-    | val/decisions | one input: the probabilities over it; two: regions, boundary and data               | end  |
-    | val/boundary  | where the decision changes (one input, or two and a straight boundary), in TEXT     | end  |
+    | key           | what                                                                            | when |
+    |---------------|---------------------------------------------------------------------------------|------|
+    | val/decisions | one input: the probabilities over it; two: regions, boundary and data           | end  |
+    | val/boundary  | where the decision changes (one input, or two and a straight boundary), in TEXT | end  |
 
-    After these commands the keys start with `validate/` and `test/`. The figure goes to figures/ too. In fit the
-    weights are the last ones and the samples the validation part's, or the training part's where none is held out.
+    After validate and test, the keys start with `validate/` and `test/`. The figure is also saved in figures/. In fit
+    it shows the final weights and the validation split, or the train split if there is no validation split.
     """
 
     def fit_data(self, trainer: Trainer) -> tuple[Any, Any]:
@@ -56,33 +55,33 @@ class DecisionRegions(EndFigures):
         points, targets = (torch.cat(values) for values in zip(*rows, strict=True))
         return points, targets, shape, classes
 
-    def unfit(self, module: LightningModule) -> str:
-        return f"it draws classifiers of one or two numbers, and {type(module).__name__} here is none. Leave it out."
+    def unsupported(self, module: LightningModule) -> str:
+        name = type(module).__name__
+        return f"needs a classifier with one or two numbers as input; {name} is none here. Remove the callback."
 
-    def draw(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
         points, targets = (torch.cat([part[i] for part in parts]) for i in (0, 1))
         _, _, shape, classes = parts[0]
         names = class_names(trainer, classes)
 
         def probabilities(x: Tensor) -> Tensor:
-            batch = x.reshape(-1, *shape), torch.zeros(len(x), dtype=targets.dtype)
-            batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-            with undisturbed(module), trainer.precision_plugin.forward_context():
+            batch = to_device(trainer, (x.reshape(-1, *shape), torch.zeros(len(x), dtype=targets.dtype)))
+            with isolated_forward(module), trainer.precision_plugin.forward_context():
                 found = module.predict_step(batch, 0)
-            chances: Tensor = found["probabilities"].float().cpu()
-            return chances
+            values: Tensor = found["probabilities"].float().cpu()
+            return values
 
         with figure(6.8, 4.8, names) as made:
-            draw = draw_one_input if points.shape[1] == 1 else draw_two_inputs
-            words = draw(made.subplots(), points, targets, probabilities, names)
+            plot = plot_one_input if points.shape[1] == 1 else plot_two_inputs
+            boundary = plot(made.subplots(), points, targets, probabilities, names)
             show(trainer, f"{stage}/decisions", made, last_step(trainer))
         writer = tensorboard_writer(trainer)
-        if writer is not None and words:
-            writer.add_text(f"{stage}/boundary", words, last_step(trainer))
+        if writer is not None and boundary:
+            writer.add_text(f"{stage}/boundary", boundary, last_step(trainer))
 
 
-def changes(probabilities: Probabilities, low: float, high: float, points: int = 4000) -> list[float]:
-    """Where along one input the most probable class changes, by a grid and bisection."""
+def decision_changes(probabilities: Probabilities, low: float, high: float, points: int = 4000) -> list[float]:
+    """Return the input values at which the most probable class changes, found on a grid and by bisection."""
     x = torch.linspace(low, high, points)
     best = probabilities(x[:, None]).argmax(1)
     found = []
@@ -98,13 +97,13 @@ def changes(probabilities: Probabilities, low: float, high: float, points: int =
     return found
 
 
-def draw_one_input(
+def plot_one_input(
     axes: Axes, points: Tensor, targets: Tensor, probabilities: Probabilities, names: Sequence[str]
 ) -> str:
-    """Probability of each class (of class 1, if there are two) over the input, the data above and below."""
+    """Plot the probability of each class (of class 1 if there are two) over the input; return the boundary as text."""
     low, high = float(points.min()), float(points.max())
-    room = 0.15 * (high - low) or 1.0
-    x = torch.linspace(low - room, high + room, 600)
+    margin = 0.15 * (high - low) or 1.0
+    x = torch.linspace(low - margin, high + margin, 600)
     curves = probabilities(x[:, None])
     shown = [1] if len(names) == 2 else range(len(names))
     for index in shown:
@@ -114,29 +113,29 @@ def draw_one_input(
         height = float(index == 1) if len(names) == 2 else -0.06
         axes.scatter(own, torch.full((len(own),), height), s=18, alpha=0.7, label=f"data: {names[index]}",
                      color=PALETTE[index % len(PALETTE)], linewidths=0)  # fmt: skip
-    places = changes(probabilities, low - room, high + room)
-    for place in places[:10]:
-        axes.axvline(place, color="#555555", linewidth=1, linestyle="--")
-    words = "; ".join(f"{place:.4g}" for place in places[:10]) or "none within the data"
-    axes.set(xlabel="input", ylabel="probability", ylim=(-0.1, 1.1), title=f"decision changes at {words}")
+    boundaries = decision_changes(probabilities, low - margin, high + margin)
+    for value in boundaries[:10]:
+        axes.axvline(value, color="#555555", linewidth=1, linestyle="--")
+    title = "decision changes at " + ("; ".join(f"{value:.4g}" for value in boundaries[:10]) or "none within the data")
+    axes.set(xlabel="input", ylabel="probability", ylim=(-0.1, 1.1), title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return f"decision changes at {words}"
+    return title
 
 
-def draw_two_inputs(
+def plot_two_inputs(
     axes: Axes, points: Tensor, targets: Tensor, probabilities: Probabilities, names: Sequence[str]
 ) -> str:
-    """The most probable class everywhere, paler where it is less probable, boundary lines and the data."""
+    """Plot the most probable class, paler if it is less probable, with boundary lines and data; return the boundary."""
     from matplotlib.colors import to_rgb
 
     low, high = points.min(0).values, points.max(0).values
-    room = 0.12 * (high - low).clamp(min=1e-6)
-    x, y = (torch.linspace(float(a), float(b), GRID) for a, b in zip(low - room, high + room, strict=True))
+    margin = 0.12 * (high - low).clamp(min=1e-6)
+    x, y = (torch.linspace(float(a), float(b), GRID) for a, b in zip(low - margin, high + margin, strict=True))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
     found = probabilities(grid)
-    best, colours = found.max(1), torch.tensor([to_rgb(PALETTE[i % len(PALETTE)]) for i in range(len(names))])
+    best, colors = found.max(1), torch.tensor([to_rgb(PALETTE[i % len(PALETTE)]) for i in range(len(names))])
     strength = ((best.values - 1 / len(names)) / (1 - 1 / len(names)))[:, None]
-    pixels = 1 - (1 - colours[best.indices]) * (0.1 + 0.4 * strength)
+    pixels = 1 - (1 - colors[best.indices]) * (0.1 + 0.4 * strength)
     edges = (float(x[0]), float(x[-1]), float(y[0]), float(y[-1]))
     axes.imshow(pixels.reshape(GRID, GRID, 3).numpy(), origin="lower", extent=edges, aspect="auto")
     if len(names) == 2:
@@ -149,19 +148,19 @@ def draw_two_inputs(
         axes.scatter(own[:, 0], own[:, 1], s=16, color=PALETTE[index % len(PALETTE)], edgecolors="white",
                      linewidths=0.5, label=name)  # fmt: skip
     axes.grid(visible=False)
-    right = float((probabilities(points).argmax(1) == targets).float().mean())
-    axes.set(xlabel="input 0", ylabel="input 1", title=f"{right:.1%} of {len(points):,} points on their own side")
+    accuracy = float((probabilities(points).argmax(1) == targets).float().mean())
+    axes.set(xlabel="input 0", ylabel="input 1", title=f"{accuracy:.1%} of {len(points):,} points classified correctly")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return straight_boundary(grid, found[:, 1]) if len(names) == 2 else ""
 
 
-def straight_boundary(points: Tensor, chances: Tensor) -> str:
-    """`a x0 + b x1 + c = 0` where the log-odds are linear over all points (N, 2); empty otherwise.
+def straight_boundary(points: Tensor, probabilities: Tensor) -> str:
+    """Return the line `a x0 + b x1 + c = 0` if the log-odds are linear over all points `(N, 2)`, else ''.
 
-    A plane is fitted where the probabilities of class 1 (N,) are not yet 0 or 1 as far as float32 tells; on all points
-    the decision must be the plane's.
+    A plane is fitted to the points whose probability of class 1 `(N,)` is not 0 or 1 in float32. The decision at all
+    points must agree with the plane.
     """
-    odds = torch.logit(chances.double())
+    odds = torch.logit(probabilities.double())
     clear = odds.abs() < 9
     if int(clear.sum()) < 10:
         return ""

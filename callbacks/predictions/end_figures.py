@@ -1,38 +1,38 @@
-"""Callbacks that look at all predictions once, when a command is through."""
+"""Base class of callbacks that plot all predictions once, at the end of a command."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from callbacks.forward import told
-from callbacks.step_hooks import NoStepHooks
-from callbacks.trainer_state import from_all, is_dry_run, is_fitting
+from callbacks.forward import warn_on_error
+from callbacks.step_hooks import Observer
+from callbacks.trainer_state import gather_objects, is_dry_run, is_fitting
 
 
-class EndFigures(NoStepHooks, Callback, ABC):
-    """Draws at the end of fit (`val`: validation part, last weights), validate and test; not in a trial.
+class EndFigures(Observer, ABC):
+    """Plots at the end of fit (`val`: validation split, final weights), validate and test; not under `fast_dev_run`.
 
-    What goes wrong on the way is told, and nothing ends by it: no picture is worth a training.
+    An error in a subclass becomes a warning, so that a failed figure does not end the command.
     """
 
     @abstractmethod
     def collect(self, trainer: Trainer, module: LightningModule, loaders: Any, limits: Any) -> Any:
-        """What this process sees in `loaders`, of which the trainer takes so many batches each; None for nothing."""
+        """Return the predictions of this process for the first `limits` batches of each loader, or None."""
 
     @abstractmethod
-    def draw(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
-        """On the first process, with what all of them collected; at least one part, none of them None."""
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
+        """Plot on rank 0 what the processes collected: one or more parts, none of them None."""
 
     @abstractmethod
-    def unfit(self, module: LightningModule) -> str:
-        """What to say where nothing could be collected."""
+    def unsupported(self, module: LightningModule) -> str:
+        """Return the warning if no process collected anything."""
 
     def fit_data(self, trainer: Trainer) -> tuple[Any, Any]:
-        """Loaders and their limits at the end of fit."""
+        """Return the loaders and their limits at the end of fit."""
         return trainer.val_dataloaders, trainer.num_val_batches
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,19 +49,18 @@ class EndFigures(NoStepHooks, Callback, ABC):
         if is_dry_run(trainer):
             return
         if not sum(limits):
-            trainer.print(f"{type(self).__name__}: without a validation part there is nothing to draw.")
+            trainer.print(f"{type(self).__name__}: skipped, since the run has no validation split.")
             return
         name, own, failed = type(self).__name__, None, True
-        with told(name, f"the figures of {stage}"):
+        with warn_on_error(name, f"the figures of {stage}"):
             own = self.collect(trainer, module, loaders, limits)
             failed = False
-        parts = [
-            part for part in from_all(trainer, own) if part is not None
-        ]  # all processes come here, whatever failed
+        # All processes gather, even if one failed to collect.
+        parts = [part for part in gather_objects(trainer, own) if part is not None]
         if not trainer.is_global_zero:
             return
         if parts:
-            with told(name, f"the figures of {stage}"):
-                self.draw(trainer, module, stage, parts)
+            with warn_on_error(name, f"the figures of {stage}"):
+                self.plot(trainer, module, stage, parts)
         elif not failed:
-            rank_zero_warn(f"{name}: {self.unfit(module)}")
+            rank_zero_warn(f"{name}: {self.unsupported(module)}")

@@ -1,4 +1,4 @@
-"""What a classifier predicted for a whole data set: probabilities, classes, and the samples that went most wrong."""
+"""Predictions of a classifier for a data set, with its worst and its least certain samples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 
 @dataclass
-class Examples:
-    """The samples of the highest scores so far: inputs (N, ...), classes (N,), probabilities (N, K), scores (N,)."""
+class TopSamples:
+    """Samples with the highest scores: inputs `(N, ...)`, classes `(N,)`, probabilities `(N, K)`, scores `(N,)`."""
 
     most: int
     inputs: Tensor | None = None
@@ -21,47 +21,46 @@ class Examples:
     scores: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def add(self, scores: Tensor, inputs: Tensor, targets: Tensor, probabilities: Tensor) -> None:
-        """Merge samples of a batch."""
+        """Add the samples of a batch."""
         top = scores.topk(min(self.most, len(scores))).indices
         new = [values[top].cpu() for values in (scores, inputs, targets, probabilities)]
         if self.inputs is not None:
-            held = (self.scores, self.inputs, self.targets, self.probabilities)
-            new = [torch.cat(pair) for pair in zip(held, new, strict=True)]
+            old = (self.scores, self.inputs, self.targets, self.probabilities)
+            new = [torch.cat(pair) for pair in zip(old, new, strict=True)]
         best = new[0].topk(min(self.most, len(new[0]))).indices
         self.scores, self.inputs, self.targets, self.probabilities = (values[best] for values in new)
 
 
 @dataclass
 class Evidence:
-    """Probabilities (N, K) and classes (N,) of a data set, and two sets of examples.
+    """Probabilities `(N, K)` and classes `(N,)` of a data set, its worst and its least certain samples.
 
-    A mistake is the worse the surer it was (the higher the probability of the predicted class), and a sample the more
-    uncertain the nearer its two highest probabilities are. Samples with probabilities that are not finite are counted
-    and left out.
+    The worst samples are misclassified with the highest probability of the predicted class. The least certain have the
+    closest two highest probabilities. Samples with probabilities that are not finite are counted and omitted.
     """
 
-    worst: Examples
-    uncertain: Examples
+    worst: TopSamples
+    uncertain: TopSamples
     not_finite: int = 0
     batches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @classmethod
     def empty(cls, images: int) -> Evidence:
-        """Before the first batch."""
-        return cls(Examples(images), Examples(images))
+        """Return evidence without samples that stores `images` samples of each kind."""
+        return cls(TopSamples(images), TopSamples(images))
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """(N, K), once all batches are in."""
+        """Probabilities `(N, K)`; read it after the last batch."""
         return torch.cat([probabilities for probabilities, _ in self.batches])
 
     @cached_property
     def targets(self) -> Tensor:
-        """(N,), once all batches are in."""
+        """Classes `(N,)`; read it after the last batch."""
         return torch.cat([targets for _, targets in self.batches])
 
     def add(self, inputs: Tensor, probabilities: Tensor, targets: Tensor) -> None:
-        """Take a batch: inputs (B, ...), probabilities (B, K), classes (B,)."""
+        """Add a batch of inputs `(B, ...)`, probabilities `(B, K)` and classes `(B,)`."""
         inputs, probabilities, targets = inputs.detach().float(), probabilities.detach().float(), targets.long()
         finite = torch.isfinite(probabilities).all(dim=1)
         if not bool(finite.all()):
@@ -77,8 +76,8 @@ class Evidence:
         self.uncertain.add(highest[:, -1] - highest[:, 0], inputs, targets, probabilities)
 
 
-def joined(parts: Sequence[Evidence]) -> Evidence:
-    """The evidence of several processes as one."""
+def merge(parts: Sequence[Evidence]) -> Evidence:
+    """Merge the evidence of several processes into the first."""
     first = parts[0]
     for other in parts[1:]:
         first.batches += other.batches

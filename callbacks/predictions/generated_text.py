@@ -1,41 +1,37 @@
-"""What a language model writes while it learns."""
+"""Callback that generates text during the training of a language model."""
 
 from pathlib import Path
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.forward import undisturbed
-from callbacks.step_hooks import NoStepHooks
-from callbacks.trainer_state import is_dry_run, tensorboard_writer
+from callbacks.arguments import require
+from callbacks.forward import isolated_forward
+from callbacks.step_hooks import Observer
+from callbacks.trainer_state import code_block, is_dry_run, tensorboard_writer
 
 
-class GeneratedText(NoStepHooks, Callback):
-    """Lets the model continue a prompt, so that one reads what it has learnt.
+class GeneratedText(Observer):
+    """Continuation of a prompt by the model, generated every few epochs.
 
     | key, file          | what                                   | when                        |
     |--------------------|----------------------------------------|-----------------------------|
     | generated/text     | prompt and continuation                | every `every_n_epochs`      |
-    | generated.txt      | the same, under a line with the epoch  | every `every_n_epochs`      |
-    | (standard output)  | the last one                           | end of fit                  |
+    | generated.txt      | the same, below a line with the epoch  | every `every_n_epochs`      |
+    | (standard output)  | the last text                          | end of fit                  |
 
-    Needs `generate(prompt_ids, length, temperature, generator=...)` of the model and `encode`, `decode` of the data.
-    Draws from a generator of its own, so that training is the same with and without it.
+    The model must have `generate(prompt_ids, length, temperature, generator=...)`, the data module `encode` and
+    `decode`. The callback has its own random generator, so training is the same with and without it.
     """
 
     def __init__(
         self, prompt: str = "The ", length: int = 200, temperature: float = 0.8, every_n_epochs: int = 1
     ) -> None:
-        for name, value, allowed in (
-            ("prompt", prompt, bool(prompt)),
-            ("length", length, length > 0),
-            ("temperature", temperature, temperature > 0),
-            ("every_n_epochs", every_n_epochs, every_n_epochs > 0),
-        ):
-            if not allowed:
-                what = "must not be empty" if name == "prompt" else f"must be above 0, not {value}"
-                raise MisconfigurationException(f"GeneratedText.{name} {what}.")
+        require(bool(prompt), "GeneratedText.prompt", "a text that is not empty", prompt)
+        require(length > 0, "GeneratedText.length", "above 0", length)
+        require(temperature > 0, "GeneratedText.temperature", "above 0", temperature)
+        require(every_n_epochs > 0, "GeneratedText.every_n_epochs", "above 0", every_n_epochs)
         self.prompt = prompt
         self.length = length
         self.temperature = temperature
@@ -54,7 +50,8 @@ class GeneratedText(NoStepHooks, Callback):
         missing = [name for name in ("encode", "decode") if not callable(getattr(data, name, None))]
         if missing:
             raise MisconfigurationException(
-                f"GeneratedText: {type(data).__name__} has no {missing[0]}(). Use it with text data, or remove it."
+                f"GeneratedText: {type(data).__name__} has no {missing[0]}(). Use it with text data, or remove "
+                "the callback."
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,8 +65,7 @@ class GeneratedText(NoStepHooks, Callback):
         with (folder / "generated.txt").open("a", encoding="utf-8") as file:
             file.write(f"{header}\n{self.text}\n\n")
         if (writer := tensorboard_writer(trainer)) is not None:
-            lines = [f"    {line}" for line in self.text.splitlines()]
-            writer.add_text("generated/text", "\n".join(lines), trainer.global_step)
+            writer.add_text("generated/text", code_block(self.text), trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.text and trainer.is_global_zero:
@@ -77,11 +73,11 @@ class GeneratedText(NoStepHooks, Callback):
 
     def _generate(self, trainer: Trainer, pl_module: LightningModule) -> str:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        # The epoch's number as seed: a resumed run writes what an uninterrupted one would have written.
+        # Seeded with the epoch: a resumed run generates the same texts as an uninterrupted one.
         generator = torch.Generator(device=pl_module.device).manual_seed(trainer.current_epoch)
         ids = torch.as_tensor(data.encode(self.prompt), dtype=torch.int64, device=pl_module.device)
-        with undisturbed(pl_module):
+        with isolated_forward(pl_module):
             generated = pl_module.generate(ids, self.length, self.temperature, generator=generator)  # type: ignore[operator]
         text = str(data.decode(generated))
-        # A model may give back the continuation alone.
+        # Some models return only the continuation.
         return text if torch.as_tensor(generated).numel() > self.length else self.prompt + text

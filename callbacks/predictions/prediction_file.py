@@ -1,4 +1,4 @@
-"""Predictions as a CSV file."""
+"""Callback that writes predictions to a CSV file."""
 
 import csv
 import errno
@@ -17,18 +17,18 @@ from callbacks.trainer_state import is_dry_run
 
 
 class PredictionWriter(BasePredictionWriter):
-    """One row a sample, in the order of the predict data, which is that of the test file.
+    """CSV file with one row per sample, in the order of the predict data.
 
-    | column                       | what                                               | when                       |
-    |------------------------------|----------------------------------------------------|----------------------------|
-    | sample                       | index from 0                                       | always                     |
-    | target, prediction           | class index, or number (`target_0`, … for several)| target: where it is known  |
-    | target_name, prediction_name | the classes' names                                 | the data names its classes |
-    | p_<class>                    | probability of each class                          | classifiers                |
+    | column                       | what                                                | when                   |
+    |------------------------------|-----------------------------------------------------|------------------------|
+    | sample                       | index, from 0                                       | always                 |
+    | target, prediction           | class index, or number (`target_0`, ... if several) | target: if it is known |
+    | target_name, prediction_name | class names                                         | if the data has names  |
+    | p_<class>                    | probability of each class                           | classifiers            |
 
-    Takes the dicts of `predict_step` (`target`, `prediction`, `probabilities`), or a tensor (B, ...) as `prediction`.
-    Line breaks, tabs and backslashes in names are written escaped, as in Python. The file appears whole at the end of
-    predict, under one process only: several do not know the place of their samples in the file.
+    `predict_step` must return a dict (`target`, `prediction`, `probabilities`), or a tensor `(B, ...)` of predictions.
+    Line breaks, tabs and backslashes in names are escaped as in Python. The file is written atomically at the end of
+    predict. It needs a single process, since several do not know the positions of their samples in the file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -56,27 +56,18 @@ class PredictionWriter(BasePredictionWriter):
                 self._file = self._unfinished.open("w", newline="", encoding="utf-8")
             except OSError as error:
                 raise MisconfigurationException(
-                    f"predict: {self.path} cannot be written ({error.strerror}). Name another file by --output."
+                    f"predict: {self.path} cannot be written ({error.strerror}). Set another file by --output."
                 ) from error
 
-    def write_on_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
+    def write_on_batch_end(self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *_: Any) -> None:
         if self._file is None:
             return
         if isinstance(prediction, Tensor) and prediction.ndim:
-            prediction = {"prediction": prediction}  # of a model that is not ours
+            prediction = {"prediction": prediction}  # of a model that is not litlab's
         if not isinstance(prediction, dict) or not isinstance(prediction.get("prediction"), Tensor):
             raise MisconfigurationException(
                 f"predict_step of {type(pl_module).__name__} must return a tensor (batch, ...) or a dict with the "
-                f"tensor 'prediction' (and 'target', 'probabilities' where known), not {type(prediction).__name__}."
+                f"tensor 'prediction' (optionally 'target', 'probabilities'), not {type(prediction).__name__}."
             )
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         columns = _columns(prediction, names)
@@ -106,7 +97,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict[str, list[str]]:
-    """Name of the column -> its text for each sample of the batch."""
+    """Return the text of each sample of the batch by column name."""
     probabilities = prediction.get("probabilities")
     classes = names if probabilities is not None and names and len(names) == probabilities.shape[1] else None
     columns: dict[str, list[str]] = {}
@@ -128,7 +119,7 @@ def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict
 
 
 def _one_line(name: object) -> str:
-    """A name without line breaks and tabs; different names stay different."""
+    """Return a name with line breaks and tabs escaped, so that different names stay different."""
     return "".join(
         letter if letter.isprintable() and letter != "\\" else letter.encode("unicode_escape").decode("ascii")
         for letter in str(name)
@@ -144,6 +135,6 @@ def _numbers(key: str, value: Tensor) -> dict[str, list[str]]:
 
 def _texts(values: Tensor) -> list[str]:
     if values.is_floating_point():
-        # The digits a float32 carries; bfloat16 has no list of its own.
+        # Seven digits, the precision of float32.
         return [f"{number:.7g}" for number in values.detach().to("cpu", torch.float64).tolist()]
     return [str(int(number)) for number in values.detach().cpu().tolist()]

@@ -1,1 +1,1 @@
-"""Callbacks that record how training went."""
+"""Callbacks that log and print the progress and the results of a run."""

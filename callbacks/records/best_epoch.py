@@ -1,62 +1,78 @@
-"""Which epoch was the best so far, and what was measured then."""
+"""The rule that decides which epoch of a run is the best."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from callbacks.trainer_state import epoch_metrics
 
 
 class BestEpoch:
-    """Keeps the metrics of the best epoch by the rule of `BestCheckpoint`: strictly better, so ties keep the earlier.
+    """The best epoch so far, with its metrics.
 
-    A `val…` monitor is judged after each validation, any other at the end of the epoch; None means the newest.
+    The best epoch is the first one with the best value of `monitor`: ties keep the earlier epoch, and NaN is never the
+    best. If `monitor` is None, or a `val/...` metric in a run without validation, the best epoch is the newest.
     """
 
     def __init__(self, monitor: str | None, mode: str) -> None:
-        self.monitor = monitor
-        self.mode = mode
+        self.monitor, self.mode = monitor, mode
+        self.decisive = monitor  # the metric that decides; None if the newest epoch is the best
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again without a best epoch."""
         self.score: float | None = None
+        self.epoch: int | None = None
+        self.step: int | None = None
         self.metrics: dict[str, float] = {}
 
-    def without_validation(self) -> None:
-        """A run that never validates has no `val…` metric to go by: the newest epoch counts."""
-        if self._by_validation:
-            self.monitor = None
+    @property
+    def by_validation(self) -> bool:
+        """True if validation measures the metric that decides, False if it is known at the end of an epoch."""
+        return needs_validation(self.decisive)
 
-    def after_validation(self, logged: Mapping[str, Tensor]) -> None:
-        if self._by_validation:
-            self._take(logged)
+    def start(self, trainer: Trainer) -> bool:
+        """Choose the metric that decides when training starts; return True if the run validates."""
+        loaded = trainer.val_dataloaders is not None  # not yet, if the run validates rarely and skips the sanity check
+        validates = trainer.enable_validation and (not loaded or sum(trainer.num_val_batches) > 0)
+        self.decisive = self.monitor if validates or not needs_validation(self.monitor) else None
+        return validates
 
-    def after_epoch(self, logged: Mapping[str, Tensor]) -> None:
-        if not self._by_validation:
-            self._take(logged)
+    def improves(self, logged: Mapping[str, Tensor]) -> bool:
+        """Return True if an epoch with these metrics is better than the best so far."""
+        if self.decisive is None:
+            return True
+        value = float(logged.get(self.decisive, math.nan))
+        if math.isnan(value) or self.score is None:
+            return not math.isnan(value)
+        return value < self.score if self.mode == "min" else value > self.score
+
+    def take(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
+        """Make this epoch the best: its validation metrics if there are any, else those of training, and `monitor`."""
+        self.epoch, self.step = epoch, step
+        self.metrics = epoch_metrics(logged, "val") or epoch_metrics(logged, "train")
+        if self.decisive is not None:
+            self.score = self.metrics[self.decisive] = float(logged[self.decisive])
+
+    def update(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
+        """Make this epoch the best if it is better than the best so far."""
+        if self.improves(logged):
+            self.take(logged, epoch, step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"monitor": self.monitor, "score": self.score, "metrics": dict(self.metrics)}
+        scalars = {name: getattr(self, name) for name in ("monitor", "score", "epoch", "step")}
+        return {**scalars, "metrics": dict(self.metrics)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """A state made under another monitor is not comparable and left alone."""
+        """Restore the best epoch, unless another metric decided it."""
         if state["monitor"] == self.monitor:
             self.score, self.metrics = state["score"], dict(state["metrics"])
+            self.epoch, self.step = state.get("epoch"), state.get("step")
 
-    @property
-    def _by_validation(self) -> bool:
-        return self.monitor is not None and self.monitor.startswith("val")
 
-    def _take(self, logged: Mapping[str, Tensor]) -> None:
-        if self.monitor is not None:
-            if self.monitor not in logged:
-                return
-            value = float(logged[self.monitor])
-            if math.isnan(value) or (self.score is not None and not self._better(value, self.score)):
-                return
-            self.score = value
-        self.metrics = epoch_metrics(logged, "val") or epoch_metrics(logged, "train")
-        if self.monitor is not None:
-            self.metrics[self.monitor] = value  # also train/..., gap/loss: what the epoch was chosen by
-
-    def _better(self, value: float, score: float) -> bool:
-        return value < score if self.mode == "min" else value > score
+def needs_validation(metric: str | None) -> bool:
+    """Return True if only validation can measure the metric."""
+    return metric is not None and metric.startswith("val")

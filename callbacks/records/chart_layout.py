@@ -1,20 +1,20 @@
-"""Which curves TensorBoard shows in one chart."""
+"""Callback for the layout of TensorBoard's custom charts."""
 
 from __future__ import annotations
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.step_hooks import NoStepHooks
+from callbacks.step_hooks import Observer
 from callbacks.trainer_state import tensorboard_writer
 
 
-class ChartLayout(NoStepHooks, Callback):
-    """Training and validation in one chart, for TensorBoard's CUSTOM SCALARS tab.
+class ChartLayout(Observer):
+    """Layout of TensorBoard's CUSTOM SCALARS tab, with training and validation in one chart.
 
-    | key      | what                                                                      | when         |
-    |----------|---------------------------------------------------------------------------|--------------|
-    | (layout) | a chart for the loss and one for each metric, training beside validation; | start of fit |
-    |          | the gap, the learning rate and gradient norms                             |              |
+    | key      | what                                                          | when         |
+    |----------|---------------------------------------------------------------|--------------|
+    | (layout) | one chart for the loss and for each metric, train against val | start of fit |
+    |          | the gap, the learning rate and gradient norms                 |              |
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -26,7 +26,7 @@ class ChartLayout(NoStepHooks, Callback):
         charts = {name: ["Multiline", [f"^train/{name}$", f"^val/{name}$"]] for name in metrics}
         writer.add_custom_scalars(
             {
-                "training beside validation": charts,
+                "train and val": charts,
                 "progress": {
                     "val/loss over train/loss": ["Multiline", ["^gap/loss$"]],
                     "learning rate": ["Multiline", ["^lr-.*"]],

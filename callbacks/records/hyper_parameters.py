@@ -1,10 +1,11 @@
-"""The one line of a run in TensorBoard's HPARAMS table."""
+"""The row of a run in TensorBoard's HPARAMS table."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.checkpoints.best_checkpoint import BestCheckpoint
 from callbacks.records.best_epoch import BestEpoch
 from callbacks.records.flat_settings import flat_settings
 from callbacks.step_hooks import NoStepHooks
@@ -12,15 +13,17 @@ from callbacks.trainer_state import is_fitting, tensorboard_logger
 
 
 class HyperParameters(NoStepHooks, Callback):
-    """Settings of the run beside its metrics at the best epoch, written exactly once.
+    """Hyperparameters of the run with its metrics at the best epoch, written exactly once.
 
     | key          | what                                                                       | when       |
     |--------------|----------------------------------------------------------------------------|------------|
     | (hparams)    | model, data, batch_size, optimizer, lr, scheduler, loss, seed and the rest | end of fit |
     | hp/<metric>  | validation metrics of the best epoch (train metrics without a validation)  | end of fit |
 
-    Also after an error or an interruption, once an epoch was measured. `monitor` and `mode` default to those of the
-    first checkpoint callback; with neither, the newest epoch counts. `settings` are added and win.
+    They are also written after an error or an interruption, if at least one epoch was measured. `BestCheckpoint`
+    decides the best epoch. In a run without it, or if `monitor` names another metric than its own, this callback
+    decides by the same rule; `monitor` and `mode` then default to those of the first checkpoint callback, and without
+    one the newest epoch is the best. `settings` are added to the hyperparameters and replace those of the same name.
     """
 
     def __init__(
@@ -29,38 +32,45 @@ class HyperParameters(NoStepHooks, Callback):
         self._monitor = monitor
         self._mode = mode
         self._settings = dict(settings or {})
-        self._best = BestEpoch(monitor, mode)
+        self.best = BestEpoch(monitor, mode)
+        self._decides = True
         self._written = False
-        self._epoch_over = False
+        self._ended: tuple[int, int] | None = None  # number and step of an epoch that is not judged yet
 
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of the best epoch so far."""
-        return dict(self._best.metrics)
+        return dict(self.best.metrics)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
+            return
+        self._written, self._ended = False, None
+        best = next((c.best for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
+        self._decides = best is None or self._monitor not in (None, best.monitor)
+        if best is not None and not self._decides:
+            self.best = best
             return
         monitor, mode = self._monitor, self._mode
         checkpoint = trainer.checkpoint_callback
         if monitor is None and checkpoint is not None:
             monitor, mode = getattr(checkpoint, "monitor", None), getattr(checkpoint, "mode", mode)
-        self._best = BestEpoch(monitor, mode)
-        self._written = self._epoch_over = False
+        self.best = BestEpoch(monitor, mode)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if sum(trainer.num_val_batches) == 0:
-            self._best.without_validation()
+        self.best.start(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_epoch(trainer)
+        self._judge_ended(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if is_fitting(trainer) and not trainer.sanity_checking:
-            self._best.after_validation(trainer.callback_metrics)
+        if self._decides and is_fitting(trainer) and not trainer.sanity_checking and self.best.by_validation:
+            self.best.update(trainer.callback_metrics, trainer.current_epoch, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._epoch_over = True  # the module's own epoch metrics come after this hook
+        if self._decides and not self.best.by_validation:
+            # The module logs its epoch metrics after this hook.
+            self._ended = trainer.current_epoch, trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, pl_module)
@@ -70,23 +80,24 @@ class HyperParameters(NoStepHooks, Callback):
             self._write(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._best.state_dict()
+        return self.best.state_dict() if self._decides else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._best.load_state_dict(state_dict)
+        """Restore the best epoch; older checkpoints store here that of `BestCheckpoint`."""
+        self.best.load_state_dict(state_dict)
 
-    def _take_epoch(self, trainer: Trainer) -> None:
-        if self._epoch_over:
-            self._epoch_over = False
-            self._best.after_epoch(trainer.callback_metrics)
+    def _judge_ended(self, trainer: Trainer) -> None:
+        if self._ended is not None:
+            self.best.update(trainer.callback_metrics, *self._ended)
+            self._ended = None
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_epoch(trainer)
+        self._judge_ended(trainer)
         logger = tensorboard_logger(trainer)
-        if logger is None or self._written or not self._best.metrics:
+        if logger is None or self._written or not self.best.metrics:
             return
         self._written = True
         settings = {**flat_settings(trainer, pl_module), **self._settings}
-        metrics = {f"hp/{name}": value for name, value in self._best.metrics.items()}
+        metrics = {f"hp/{name}": value for name, value in self.best.metrics.items()}
         logger.log_hyperparams(settings, metrics, step=trainer.global_step)
         logger.save()

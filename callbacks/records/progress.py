@@ -1,4 +1,4 @@
-"""How far a run is: a bar where somebody looks at a terminal, one plain line an epoch where nobody does."""
+"""Callbacks for progress: a bar in a terminal, else one line per epoch."""
 
 import os
 import sys
@@ -12,28 +12,30 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from callbacks.step_hooks import NoStepHooks
 from callbacks.trainer_state import epoch_metrics, format_number, is_fitting
 
-_DRAWN_PER_SECOND = 5
+_REFRESHES_PER_SECOND = 5
 
 
 def progress_bar() -> ProgressBar:
-    """The bar for a terminal, `PlainProgress` for a file, a pipe or TERM=dumb. NO_COLOR is honoured by rich."""
+    """Return `TerminalProgress` in a terminal, `PlainProgress` for a file, a pipe or TERM=dumb. Rich obeys NO_COLOR."""
     if sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb":
         return TerminalProgress()
     return PlainProgress()
 
 
-class _Lines(Callback):
-    """One line for each finished epoch, validation, test or prediction; beside it a bar may be drawn."""
+class _PrintedLines(Callback):
+    """Base class that prints one line per finished epoch, validation, test or prediction."""
+
+    changes_training = False
 
     def __init__(self, **bar: Any) -> None:
         super().__init__(**bar)
         self._enabled = True
         self._validated = False
-        self._begun = time.perf_counter()
+        self._start_time = time.perf_counter()
         self._finished: tuple[str, str] | None = None
 
     def disable(self) -> None:
-        """Lightning calls this on every process but the first."""
+        """Print nothing; Lightning calls this on all ranks except 0."""
         self._enabled = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -41,75 +43,79 @@ class _Lines(Callback):
         self._finished = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show_epoch(trainer)
+        self._print_epoch(trainer)
         self._validated = False
-        self._begun = time.perf_counter()
+        self._start_time = time.perf_counter()
         super().on_train_epoch_start(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_start(trainer, pl_module)
         if not is_fitting(trainer):
-            self._begun = time.perf_counter()
+            self._start_time = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
         if not is_fitting(trainer):
-            self._line("validate", [_batches(trainer.num_val_batches)], self._seconds())
+            self._print_batches("validate", trainer.num_val_batches)
         elif not trainer.sanity_checking:
             self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        # The module logs its epoch metrics after this hook: the line is written when the next epoch starts.
+        # The module logs its epoch metrics after this hook, so the line is printed when the next epoch starts.
         self._finished = (_epoch_label(trainer), self._seconds())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        self._show_epoch(trainer)
+        self._print_epoch(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         super().on_exception(trainer, pl_module, exception)
-        self._show_epoch(trainer)
+        self._print_epoch(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_test_start(trainer, pl_module)
-        self._begun = time.perf_counter()
+        self._start_time = time.perf_counter()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_test_end(trainer, pl_module)
-        self._line("test", [_batches(trainer.num_test_batches)], self._seconds())
+        self._print_batches("test", trainer.num_test_batches)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_predict_start(trainer, pl_module)
-        self._begun = time.perf_counter()
+        self._start_time = time.perf_counter()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_predict_end(trainer, pl_module)
-        self._line("predict", [_batches(trainer.num_predict_batches)], self._seconds())
+        self._print_batches("predict", trainer.num_predict_batches)
 
-    def _show_epoch(self, trainer: Trainer) -> None:
+    def _print_epoch(self, trainer: Trainer) -> None:
         if self._finished is None:
             return
         label, seconds = self._finished
         self._finished = None
-        self._line(label, _show(trainer, "train") + (_show(trainer, "val") if self._validated else []), seconds)
+        prefixes = ("train", "val") if self._validated else ("train",)
+        self._print(label, [metric for prefix in prefixes for metric in _format_metrics(trainer, prefix)], seconds)
 
-    def _line(self, label: str, parts: list[str], seconds: str) -> None:
+    def _print_batches(self, label: str, numbers: list[int | float]) -> None:
+        self._print(label, [f"{sum(numbers)} batches"], self._seconds())  # the command prints the metrics itself
+
+    def _print(self, label: str, parts: list[str], seconds: str) -> None:
         if self._enabled:
             print("  ".join([label, *parts, seconds]), flush=True)
 
     def _seconds(self) -> str:
-        return f"{time.perf_counter() - self._begun:.1f} s"
+        return f"{time.perf_counter() - self._start_time:.1f} s"
 
 
-class TerminalProgress(NoStepHooks, _Lines, RichProgressBar):
-    """Lightning's rich bar, which gives way to the lines of `PlainProgress`.
+class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
+    """Lightning's rich progress bar, replaced by a line like that of `PlainProgress` when an epoch is finished.
 
-    It is moved on a few times a second and at the last batch, not by every batch.
+    The bar is updated a few times per second and at the last batch, not at every batch.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(refresh_rate=_DRAWN_PER_SECOND, leave=False)
+        super().__init__(refresh_rate=_REFRESHES_PER_SECOND, leave=False)
         self._clock = clock
         self._next = clock()
 
@@ -117,7 +123,7 @@ class TerminalProgress(NoStepHooks, _Lines, RichProgressBar):
         now = self._clock()
         if now < self._next and batch_idx + 1 < batches:
             return False
-        self._next = now + 1 / _DRAWN_PER_SECOND
+        self._next = now + 1 / _REFRESHES_PER_SECOND
         return True
 
     def on_train_batch_end(
@@ -145,26 +151,26 @@ class TerminalProgress(NoStepHooks, _Lines, RichProgressBar):
             super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, *loader)
 
     def disable(self) -> None:
-        """No lines and no bar."""
-        _Lines.disable(self)
+        """Show neither lines nor a bar."""
+        _PrintedLines.disable(self)
         RichProgressBar.disable(self)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Only the running loss: the lines show the epochs."""
+        """Return only the running loss, since the lines show the metrics of the epochs."""
         items: dict[str, Any] = super().get_metrics(trainer, pl_module)
         running = {name: value for name, value in items.items() if name.endswith("loss_step")}
         return running or {name: value for name, value in items.items() if name != "v_num"}
 
 
-class PlainProgress(NoStepHooks, _Lines, ProgressBar):
-    """One line for each finished epoch, validation, test or prediction; nothing is redrawn.
+class PlainProgress(NoStepHooks, _PrintedLines, ProgressBar):
+    """One printed line per finished epoch, validation, test or prediction.
 
-    | line                                                                 | when                                 |
-    |----------------------------------------------------------------------|--------------------------------------|
-    | `epoch 3/10  train/loss 0.4123  val/loss 0.3922  val/acc 0.8610  2.1 s` | epoch over, all its metrics known |
-    | `test  79 batches  0.5 s`                                            | end of test, validate, predict       |
+    | line                                                                    | when                                |
+    |-------------------------------------------------------------------------|-------------------------------------|
+    | `epoch 3/10  train/loss 0.4123  val/loss 0.3922  val/acc 0.8610  2.1 s` | end of epoch, after all its metrics |
+    | `test  79 batches  0.5 s`                                               | end of test, validate, predict      |
 
-    val metrics stand only in the line of an epoch that was validated.
+    Validation metrics appear only for an epoch with a validation.
     """
 
     def enable(self) -> None:
@@ -172,12 +178,7 @@ class PlainProgress(NoStepHooks, _Lines, ProgressBar):
         self._enabled = True
 
 
-def _batches(numbers: list[int | float]) -> str:
-    """The figures themselves are printed by whoever asked for them."""
-    return f"{sum(numbers)} batches"
-
-
-def _show(trainer: Trainer, prefix: str) -> list[str]:
+def _format_metrics(trainer: Trainer, prefix: str) -> list[str]:
     metrics = epoch_metrics(trainer.callback_metrics, prefix)
     return [f"{name} {format_number(value)}" for name, value in metrics.items()]
 

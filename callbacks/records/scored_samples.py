@@ -1,17 +1,17 @@
-"""Counts the samples that really went through validation or test: limits may leave some out."""
+"""Callback that counts the samples of a validation or test, which limits may reduce."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
-from callbacks import NoStepHooks
+from callbacks.step_hooks import Observer
 
 
-class ScoredSamples(NoStepHooks, Callback):
-    """`number` is how many samples the last validation or test saw, over all processes."""
+class ScoredSamples(Observer):
+    """Counter of samples: `number` is that of the last validation or test, over all processes."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -21,9 +21,10 @@ class ScoredSamples(NoStepHooks, Callback):
 
     on_test_start = on_validation_start
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        batch = kwargs["batch"] if "batch" in kwargs else args[1]
-        self.number += _size(batch)
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+    ) -> None:
+        self.number += _batch_size(batch)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -35,7 +36,8 @@ class ScoredSamples(NoStepHooks, Callback):
     on_test_end = on_validation_end
 
 
-def _size(batch: Any) -> int:
+def _batch_size(batch: Any) -> int:
+    """Return the length of the first tensor of a batch, 0 if it is not a tensor."""
     first = batch
     while isinstance(first, (tuple, list)) and first:
         first = first[0]

@@ -1,40 +1,40 @@
-"""A running average of the weights, which is what gets validated, kept and tested."""
+"""Callback that averages the weights during training; validation, test and checkpoints use the average."""
 
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from callbacks.arguments import require
 from callbacks.trainer_state import is_fitting
 
 
 class AveragedWeights(WeightAveraging):
-    """Exponential moving average of weights and running statistics (Polyak and Juditsky 1992; Lightning's callback).
+    """Exponential moving average of weights and running statistics (Polyak and Juditsky 1992).
 
-    Training goes on with the plain weights; validation, `best.ckpt` and `last.ckpt` hold the average, and the plain
-    weights stand in the checkpoint beside it, to train on from.
+    Training uses the plain weights; validation uses the average. `best.ckpt` and `last.ckpt` hold the average, and next
+    to it the plain weights for a resume.
 
     Args:
-        decay: share of the old average that each update keeps, 0 to 1 (excluded). The average covers about
+        decay: weight of the previous average in each update, in [0, 1). The average covers about
             every / (1 - decay) steps.
-        every: optimizer steps from one update to the next.
-        start_step: the first step that is averaged; before it the plain weights take the average's place.
+        every: number of optimizer steps between updates.
+        start_step: first optimizer step in the average; until then the average equals the plain weights.
     """
 
+    changes_training = True
+
     def __init__(self, decay: float = 0.99, every: int = 1, start_step: int = 0) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise MisconfigurationException(f"decay: {decay} is not possible. Give a number from 0 to 1 (1 excluded).")
-        if every < 1 or start_step < 0:
-            name, value, least = ("every", every, 1) if every < 1 else ("start_step", start_step, 0)
-            raise MisconfigurationException(f"{name}: {value} is not possible. Give a whole number from {least} on.")
+        require(0.0 <= decay < 1.0, "AveragedWeights.decay", "at least 0 and below 1", decay)
+        require(every >= 1, "AveragedWeights.every", "1 or more", every)
+        require(start_step >= 0, "AveragedWeights.start_step", "0 or more", start_step)
         super().__init__(avg_fn=self._average)
         self.decay, self.every, self.start_step = decay, every, start_step
         self._averaging = False
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After every `every` steps."""
+        """Return True once per `every` optimizer steps."""
         if step_idx is None:
             return False
         self._averaging = step_idx >= self.start_step
@@ -45,8 +45,8 @@ class AveragedWeights(WeightAveraging):
             return average.lerp(weight, 1 - self.decay)
         return weight
 
-    # Lightning's callback swaps the weights in every validation, and puts the plain ones back in a test, also outside
-    # `fit`: there the state that was loaded is the average already.
+    # Lightning's callback swaps the weights in every validation, also outside `fit`. There the loaded weights are
+    # already the average.
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if is_fitting(trainer):

@@ -1,4 +1,4 @@
-"""Compilation of the network by torch.compile."""
+"""Callback that compiles the network with torch.compile."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from importlib.util import find_spec
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks import NoStepHooks
+from callbacks.step_hooks import NoStepHooks
 
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 class CompiledNetwork(NoStepHooks, Callback):
-    """Compiles the network in place, so that names in checkpoints stay as they are.
+    """Compiles the network in place when training starts, which keeps the names in checkpoints.
 
-    It does so when training starts: the table of layers and the graph are taken before, from the network as written.
+    The model table and the model graph are made before that, from the original network.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -29,14 +29,14 @@ class CompiledNetwork(NoStepHooks, Callback):
 
 
 def check_compiler(on_gpu: bool = False) -> None:
-    """Refuse `compile` where torch would find no compiler, in words instead of in its traceback."""
+    """Raise MisconfigurationException if torch.compile would not find a compiler, or on a GPU no triton."""
     named = os.environ.get("CXX")
     if not any(shutil.which(name) for name in ([named] if named else _COMPILERS)):
         looked = f"CXX={named}" if named else ", ".join(_COMPILERS)
         raise MisconfigurationException(
-            f"compile: no C++ compiler is there (looked for {looked}). Install one, or leave out --compile."
+            f"compile: no C++ compiler found (tried {looked}). Install one, or remove --compile."
         )
     if on_gpu and find_spec("triton") is None:
         raise MisconfigurationException(
-            "compile: GPUs need the package triton, which is not installed. Install it, or leave out --compile."
+            "compile: GPUs need the package triton, which is not installed. Install it, or remove --compile."
         )

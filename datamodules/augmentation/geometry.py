@@ -1,4 +1,4 @@
-"""Crop, flip, shift, rotation and perspective of whole batches, each sample by its own amount."""
+"""Crop, flip, shift, rotation, perspective and resize of batches, with parameters per sample."""
 
 import math
 
@@ -8,193 +8,193 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.augmentation.transform import (
-    Draw,
     Parameters,
     Shape,
     Transform,
+    TransformContext,
+    choice,
+    integer,
     integers,
     number,
-    one_of,
-    select,
-    whole,
+    where_samples,
 )
 
 
 class Crop(Transform):
-    """A window of the image's own size out of the image padded on all sides; all places are equally likely.
+    """A random window, of the image's size, of the padded image, as torchvision's RandomCrop with padding.
 
-    As torchvision's RandomCrop with padding. Mode zeros pads with black, reflect mirrors at the border's pixels.
+    Mode zeros pads with black, reflect mirrors at the border pixels.
     """
 
-    columns = 2
+    num_uniforms = 2
     exact = True
 
     def __init__(self, padding: int = 4, mode: str = "zeros") -> None:
-        self.padding = whole("crop: padding", padding, 1)
-        self.mode = one_of("crop: mode", mode, ("zeros", "reflect"))
+        self.padding = integer("crop: padding", padding, 1)
+        self.mode = choice("crop: mode", mode, ("zeros", "reflect"))
 
     def check(self, shape: Shape) -> None:
-        """There must be enough pixels to mirror."""
+        """Raise an error if the images have too few pixels to mirror."""
         height, width = shape[1:]
         most = min(height, width) - 1
         if self.mode == "reflect" and self.padding > most:
             raise MisconfigurationException(
-                f"augment: crop: padding={self.padding} is not possible with mode=reflect and images of "
-                f"{height}x{width}: give at most {most}, or mode=zeros."
+                f"augment: crop: padding={self.padding} with mode=reflect is too large for images of {height}x{width}. "
+                f"Use at most {most}, or mode=zeros."
             )
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """The window's top and left in the padded image, int64 (B,) each."""
-        place = integers(draw.uniforms, 2 * self.padding + 1)
-        return place[:, 0], place[:, 1]
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return top and left of the windows in the padded images, int64 (B,) each."""
+        corner = integers(context.uniforms, 2 * self.padding + 1)
+        return corner[:, 0], corner[:, 1]
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Crop."""
         top, left = parameters
-        return windows(pad(images, self.padding, self.mode), top, left, self.padding)
+        return crop_windows(pad(images, self.padding, self.mode), top, left, self.padding)
 
 
 class Flip(Transform):
-    """Mirror left and right.
+    """Horizontal flip.
 
-    Mode random: each time with probability p, as torchvision's RandomHorizontalFlip. Mode alternating: a sample's
-    first orientation is random (p), then it is the other one in every epoch (airbench, arXiv:2404.00498).
+    Mode random: with probability p, as torchvision's RandomHorizontalFlip. Mode alternating: the orientation in the
+    first epoch is random (p), then it changes every epoch (airbench, arXiv:2404.00498).
     """
 
     exact = True
 
     def __init__(self, p: float = 0.5, mode: str = "random") -> None:
         self.p = number("flip: p", p, 0, 1)
-        self.mode = one_of("flip: mode", mode, ("random", "alternating"))
-        self.columns = int(self.mode == "random")
+        self.mode = choice("flip: mode", mode, ("random", "alternating"))
+        self.num_uniforms = int(self.mode == "random")
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """Whether to flip, bool (B,)."""
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return True for the samples to flip, bool (B,)."""
         if self.mode == "random":
-            return (draw.uniforms[:, 0] < self.p,)
-        first = hashed(draw.samples, draw.run_seed) < int(self.p * 2**32)
-        return (first if draw.epoch % 2 == 0 else ~first,)
+            return (context.uniforms[:, 0] < self.p,)
+        first = hash_samples(context.samples, context.run_seed) < int(self.p * 2**32)
+        return (first if context.epoch % 2 == 0 else ~first,)
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Flip."""
-        return select(parameters[0], images.flip(3), images)
+        return where_samples(parameters[0], images.flip(3), images)
 
 
 class Shift(Transform):
-    """Move the image by whole pixels, at most `size` each way; what moves in is black.
+    """Shift by an integer number of pixels, at most `size` in each direction, filled with black.
 
-    A whole number counts pixels, a fraction below 1 is a part of height and width. As torchvision's
-    RandomAffine(0, translate), the amount is drawn from the range and rounded, so both ends come half as often.
+    `size` counts pixels, or is a fraction below 1 of height and width. As in torchvision's RandomAffine(0, translate),
+    a random float is rounded, so the largest shifts are half as likely.
     """
 
-    columns = 2
+    num_uniforms = 2
     exact = True
 
     def __init__(self, size: float = 2) -> None:
         self.size = number("shift: size", size)
         if self.size >= 1:
-            whole("shift: size", int(size) if size == int(size) else size, 1)
+            integer("shift: size", int(size) if size == int(size) else size, 1)
 
     def _most(self, extent: int) -> float:
         return self.size if self.size >= 1 else self.size * extent
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """Pixels down and to the right, int64 (B,) each."""
-        signed = draw.uniforms * 2 - 1
-        down, right = signed[:, 0] * self._most(draw.height), signed[:, 1] * self._most(draw.width)
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return pixels down and to the right, int64 (B,) each."""
+        signed = context.uniforms * 2 - 1
+        down, right = signed[:, 0] * self._most(context.height), signed[:, 1] * self._most(context.width)
         return down.round().long(), right.round().long()
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """Move."""
+        """Shift."""
         margin = math.ceil(max(self._most(images.shape[2]), self._most(images.shape[3])))
         down, right = parameters
-        return windows(pad(images, margin, "zeros"), margin - down, margin - right, margin)
+        return crop_windows(pad(images, margin, "zeros"), margin - down, margin - right, margin)
 
 
 class Rotation(Transform):
-    """Turn about the centre by an angle of at most `degrees` each way, bilinear; the corners become black.
+    """Rotation about the center by at most `degrees` in each direction; the corners become black.
 
     As torchvision's RandomRotation with bilinear interpolation.
     """
 
-    columns = 1
+    num_uniforms = 1
 
     def __init__(self, degrees: float = 15) -> None:
         self.degrees = number("rotation: degrees", degrees, 0, 180)
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """The angle against the clock, in degrees, float32 (B,)."""
-        return ((draw.uniforms[:, 0] * 2 - 1) * self.degrees,)
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return counterclockwise angles in degrees, float32 (B,)."""
+        return ((context.uniforms[:, 0] * 2 - 1) * self.degrees,)
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """Turn."""
+        """Rotate."""
         height, width = images.shape[2:]
         angle = parameters[0].deg2rad().view(-1, 1, 1)
-        y = _centres(height, images).view(1, -1, 1) - height / 2
-        x = _centres(width, images).view(1, 1, -1) - width / 2
+        y = _centers(height, images).view(1, -1, 1) - height / 2
+        x = _centers(width, images).view(1, 1, -1) - width / 2
         cos, sin = angle.cos(), angle.sin()
         grid = torch.stack([(cos * x - sin * y) * (2 / width), (sin * x + cos * y) * (2 / height)], dim=-1)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 class Perspective(Transform):
-    """Move the corners inwards, each by up to `distortion` of half the image's size, bilinear; the rest is black.
+    """Corners moved inward, each by up to `distortion` times half the image's size; the rest is black.
 
-    As torchvision's RandomPerspective.
+    As torchvision's RandomPerspective with bilinear interpolation.
     """
 
-    columns = 9
+    num_uniforms = 9
 
     def __init__(self, distortion: float = 0.5, p: float = 0.5) -> None:
         self.distortion = number("perspective: distortion", distortion, 0, 1)
         self.p = number("perspective: p", p, 0, 1)
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """Whether to, bool (B,); and where the corners go: (B, 4, 2), x and y from the top left with the clock."""
-        most = [int(self.distortion * (extent // 2)) for extent in (draw.width, draw.height)]
-        inward = draw.uniforms[:, 1:].reshape(-1, 4, 2)
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return samples to distort, bool (B,), and new corners (B, 4, 2): x and y, clockwise from the top left."""
+        most = [int(self.distortion * (extent // 2)) for extent in (context.width, context.height)]
+        inward = context.uniforms[:, 1:].reshape(-1, 4, 2)
         x, y = (integers(inward[..., axis], most[axis] + 1).float() for axis in (0, 1))
-        right, bottom = draw.width - 1, draw.height - 1
+        right, bottom = context.width - 1, context.height - 1
         x = torch.stack([x[:, 0], right - x[:, 1], right - x[:, 2], x[:, 3]], dim=1)
         y = torch.stack([y[:, 0], y[:, 1], bottom - y[:, 2], bottom - y[:, 3]], dim=1)
-        return draw.uniforms[:, 0] < self.p, torch.stack([x, y], dim=2)
+        return context.uniforms[:, 0] < self.p, torch.stack([x, y], dim=2)
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Distort."""
-        chosen, corners = parameters
+        condition, corners = parameters
         height, width = images.shape[2:]
         back = _from_quadrilateral(corners.to(images.dtype))
-        y = _centres(height, images).view(1, -1, 1)
-        x = _centres(width, images).view(1, 1, -1)
+        y = _centers(height, images).view(1, -1, 1)
+        x = _centers(width, images).view(1, 1, -1)
         across, down, scale = (row[:, 0] * x + row[:, 1] * y + row[:, 2] for row in back.view(-1, 3, 3, 1, 1).unbind(1))
         grid = torch.stack([across / scale * (width - 1) / (width / 2), down / scale * (height - 1) / (height / 2)], -1)
-        grid = (grid - 1).nan_to_num(nan=9.0).clamp(-9, 9)  # pixels on the horizon, where `scale` is 0, lie outside
+        grid = (grid - 1).nan_to_num(nan=9.0).clamp(-9, 9)  # `scale` is 0 on the horizon: treat as outside
         warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return select(chosen, warped, images)
+        return where_samples(condition, warped, images)
 
 
 class Resize(Transform):
-    """Smaller images in the first `epochs` epochs, which train a network of convolutions faster; later their own size.
+    """Smaller images in the first `epochs` epochs, to train convolutional networks faster.
 
-    Progressive resizing (Howard 2018, in DAWNBench's entries): for networks that take images of any size, such as
+    Progressive resizing (Howard 2018, in the DAWNBench entries), for networks that accept images of any size, such as
     LitSpeedNet and LitResNet. Bilinear with antialiasing, as torchvision's Resize.
     """
 
     def __init__(self, size: int = 24, epochs: int = 1) -> None:
-        self.size = whole("resize: size", size, 4)
-        self.epochs = whole("resize: epochs", epochs, 0)
+        self.size = integer("resize: size", size, 4)
+        self.epochs = integer("resize: epochs", epochs, 0)
 
     def check(self, shape: Shape) -> None:
-        """Images are not enlarged."""
+        """Raise an error if `size` would enlarge the images."""
         height, width = shape[1:]
         if self.epochs and self.size > min(height, width):
             raise MisconfigurationException(
-                f"augment: resize: size={self.size} would enlarge images of {height}x{width}: "
-                f"give at most {min(height, width)}."
+                f"augment: resize: size={self.size} would enlarge images of {height}x{width}. "
+                f"Use at most {min(height, width)}."
             )
 
-    def made_shape(self, shape: Shape) -> Shape:
-        """That of the first epochs."""
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape in the first epochs."""
         channels, height, width = shape
         return (channels, *self._sides(height, width)) if self.epochs else shape
 
@@ -202,49 +202,43 @@ class Resize(Transform):
         shorter = min(height, width)
         return round(height * self.size / shorter), round(width * self.size / shorter)
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """None."""
-        return ()
-
-    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """Shrink, the shorter side to `size`."""
+    def __call__(self, images: Tensor, context: TransformContext) -> Tensor:
+        """Resize the shorter side to `size` during the first `epochs` epochs."""
+        if context.epoch >= self.epochs:
+            return images
         size = self._sides(*images.shape[2:])
         return F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
 
-    def __call__(self, images: Tensor, draw: Draw) -> Tensor:
-        """Shrink while the run is young."""
-        return self.apply(images, ()) if draw.epoch < self.epochs else images
-
 
 def pad(images: Tensor, padding: int, mode: str) -> Tensor:
-    """`padding` more pixels on all four sides, of any dtype, contiguous."""
+    """Add `padding` pixels on all four sides of images of any dtype; returns a contiguous tensor."""
     if mode == "zeros":
         return F.pad(images, (padding, padding, padding, padding)).contiguous()
     for axis in (2, 3):
         extent = images.shape[axis]
-        place = torch.arange(-padding, extent + padding, device=images.device).abs()
-        images = images.index_select(axis, extent - 1 - (extent - 1 - place).abs())
+        position = torch.arange(-padding, extent + padding, device=images.device).abs()
+        images = images.index_select(axis, extent - 1 - (extent - 1 - position).abs())
     return images
 
 
-def windows(padded: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
-    """The window of each image that begins at (top, left), `padding` smaller on each side."""
+def crop_windows(padded: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
+    """Return the window of each image from (top, left) on, `padding` pixels smaller on each side."""
     count, channels, tall, wide = padded.shape
     starts = torch.arange(count, device=padded.device) * (channels * tall * wide) + top * wide + left
     height, width = tall - 2 * padding, wide - 2 * padding
     plane = torch.arange(channels, device=padded.device).view(-1, 1) * (tall * wide)
     offsets = plane + torch.arange(height, device=padded.device) * wide
-    return pieces(padded, starts, offsets, width).view(count, channels, height, width)
+    return gather_slices(padded, starts, offsets, width).view(count, channels, height, width)
 
 
-def pieces(store: Tensor, starts: Tensor, offsets: Tensor, length: int) -> Tensor:
-    """`length` elements of a contiguous store from each start plus each offset on: one gather of whole pieces."""
-    sliding = store.as_strided((store.numel() - length + 1, length), (1, 1))
+def gather_slices(source: Tensor, starts: Tensor, offsets: Tensor, length: int) -> Tensor:
+    """Return, in one gather, `length` elements of a contiguous tensor from each start plus each offset on."""
+    sliding = source.as_strided((source.numel() - length + 1, length), (1, 1))
     return sliding.index_select(0, (starts.unsqueeze(1) + offsets.view(1, -1)).view(-1))
 
 
-def hashed(samples: Tensor, seed: int) -> Tensor:
-    """A number in 0..2^32-1 for each sample that depends on the seed: int64 (B,), on any device the same."""
+def hash_samples(samples: Tensor, seed: int) -> Tensor:
+    """Hash each sample number with the seed to 0..2^32-1: int64 (B,), the same on every device."""
     mask = 0xFFFFFFFF
     value = (samples ^ (seed * 0x9E3779B1 & mask)) & mask
     for _ in range(2):
@@ -252,12 +246,12 @@ def hashed(samples: Tensor, seed: int) -> Tensor:
     return (value >> 16) ^ value
 
 
-def _centres(extent: int, like: Tensor) -> Tensor:
+def _centers(extent: int, like: Tensor) -> Tensor:
     return torch.arange(extent, dtype=like.dtype, device=like.device) + 0.5
 
 
 def _from_quadrilateral(corners: Tensor) -> Tensor:
-    """Projective maps (B, 3, 3), up to a factor, that take the four corners to those of the unit square (Heckbert)."""
+    """Return projective maps (B, 3, 3), up to a factor, from the four corners to the unit square (Heckbert)."""
     x, y = corners.unbind(2)
     (x0, x1, x2, x3), (y0, y1, y2, y3) = x.unbind(1), y.unbind(1)
     skew_x, skew_y = x0 - x1 + x2 - x3, y0 - y1 + y2 - y3
@@ -266,6 +260,6 @@ def _from_quadrilateral(corners: Tensor) -> Tensor:
     h = ((x1 - x2) * skew_y - skew_x * (y1 - y2)) / area
     rows = [x1 - x0 + g * x1, x3 - x0 + h * x3, x0, y1 - y0 + g * y1, y3 - y0 + h * y3, y0, g, h, torch.ones_like(g)]
     outward = torch.stack(rows, dim=1).view(-1, 3, 3)
-    # The inverse is, up to a factor, the transposed matrix of the cross products of the rows.
+    # Up to a factor, the inverse is the transposed matrix of the cross products of the rows.
     crossed: Tensor = torch.linalg.cross(outward.roll(-1, 1), outward.roll(-2, 1))
     return crossed.transpose(1, 2)

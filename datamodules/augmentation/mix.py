@@ -1,24 +1,24 @@
-"""Mixup and cutmix: every sample of a finished batch with the one before it, soft targets by the shares."""
+"""Mixup and cutmix of normalized batches, with soft targets."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.augmentation.erase import inside
-from datamodules.augmentation.transform import Draw, Parameters, integers, number, per_sample
+from datamodules.augmentation.erase import rectangle_masks
+from datamodules.augmentation.transform import Parameters, TransformContext, integers, number, to_4d
 from datamodules.serving.batches import Batch
 
-POINTS = 1024  # of the table of the Beta distribution's quantiles
+POINTS = 1024  # of the quantile table of the Beta distribution
 
 
 class Mix:
-    """Mixes samples, each with a share of its own from Beta(alpha, alpha), with probability p.
+    """Base class that mixes each sample, with probability p, by its own weight from Beta(alpha, alpha).
 
-    The partner is the sample before it in the batch of all ranks. torchvision draws one share per batch.
+    Each sample is mixed with the previous one in the batch of all ranks. torchvision uses one weight per batch.
     """
 
-    columns = 2
-    whole_batch = True
+    num_uniforms = 2
+    full_batch = True
     name = "mix"
 
     def __init__(self, alpha: float = 1.0, p: float = 1.0) -> None:
@@ -26,70 +26,70 @@ class Mix:
         self.p = number(f"{self.name}: p", p, 0, 1)
         self._table = beta_table(self.alpha)
 
-    def share(self, draw: Draw) -> Tensor:
-        """The share that each sample keeps, float32 (B,)."""
-        self._table = self._table.to(draw.uniforms.device)
-        kept = beta_quantile(draw.uniforms[:, 1], self.alpha, self._table)
-        return torch.where(draw.uniforms[:, 0] < self.p, kept, 1.0)
+    def weights(self, context: TransformContext) -> Tensor:
+        """Return the weight of each sample, float32 (B,)."""
+        self._table = self._table.to(context.uniforms.device)
+        weights = beta_quantile(context.uniforms[:, 1], self.alpha, self._table)
+        return torch.where(context.uniforms[:, 0] < self.p, weights, 1.0)
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """A pure function of `draw`; the first is the share each sample keeps of its target, float32 (B,)."""
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return the weight of each sample's own target, float32 (B,), then what `mix` needs; pure in `context`."""
         raise NotImplementedError
 
     def mix(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """The mixed images."""
+        """Return the mixed images."""
         raise NotImplementedError
 
     def apply(self, batch: Batch, parameters: Parameters, num_classes: int) -> Batch:
-        """The mixed images and targets float32 (B, classes); targets may be numbers or rows."""
+        """Return mixed images and targets float32 (B, classes); the given targets may be indices or rows."""
         images, targets = batch
         if not targets.is_floating_point():
             targets = (targets.unsqueeze(1) == torch.arange(num_classes, device=targets.device)).float()
-        share = parameters[0].unsqueeze(1)
-        return self.mix(images, parameters), targets * share + targets.roll(1, 0) * (1 - share)
+        weights = parameters[0].unsqueeze(1)
+        return self.mix(images, parameters), targets * weights + targets.roll(1, 0) * (1 - weights)
 
 
 class MixUp(Mix):
-    """The weighted mean of two images (arXiv:1710.09412)."""
+    """Weighted mean of two images (arXiv:1710.09412)."""
 
     name = "mixup"
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """The share each sample keeps, float32 (B,)."""
-        return (self.share(draw),)
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return the weight of each sample, float32 (B,)."""
+        return (self.weights(context),)
 
     def mix(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """The weighted mean."""
-        share = per_sample(parameters[0])
-        return images * share + images.roll(1, 0) * (1 - share)
+        """Return the weighted means."""
+        weights = to_4d(parameters[0])
+        return images * weights + images.roll(1, 0) * (1 - weights)
 
 
 class CutMix(Mix):
-    """A rectangle of one image is put into another (arXiv:1905.04899); targets go by the exact area."""
+    """A rectangle of one image pasted into another (arXiv:1905.04899); targets are weighted by the exact area."""
 
-    columns = 4
+    num_uniforms = 4
     name = "cutmix"
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """The share each sample keeps, float32; top, left, height and width of the rectangle, int64: (B,) each."""
-        half = (1 - self.share(draw)).sqrt() * 0.5
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return weights, float32, and top, left, height and width of the rectangles, int64: (B,) each."""
+        half = (1 - self.weights(context)).sqrt() * 0.5
         edges = []
-        for column, extent in ((2, draw.height), (3, draw.width)):
-            centre, reach = integers(draw.uniforms[:, column], extent), (half * extent).long()
-            edges.append(((centre - reach).clamp(min=0), (centre + reach).clamp(max=extent)))
+        for column, extent in ((2, context.height), (3, context.width)):
+            center, reach = integers(context.uniforms[:, column], extent), (half * extent).long()
+            edges.append(((center - reach).clamp(min=0), (center + reach).clamp(max=extent)))
         (top, bottom), (left, right) = edges
-        share = 1 - ((bottom - top) * (right - left)) / (draw.height * draw.width)
-        return share, top, left, bottom - top, right - left
+        weights = 1 - ((bottom - top) * (right - left)) / (context.height * context.width)
+        return weights, top, left, bottom - top, right - left
 
     def mix(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """Put the rectangles in."""
-        return torch.where(inside(parameters[1:], *images.shape[2:]), images.roll(1, 0), images)
+        """Paste the rectangles."""
+        return torch.where(rectangle_masks(parameters[1:], *images.shape[2:]), images.roll(1, 0), images)
 
 
 def beta_table(alpha: float) -> Tensor:
-    """Quantiles of Beta(alpha, alpha) from 0 to the median, to the power of alpha: float32 (POINTS + 1,).
+    """Return quantiles of Beta(alpha, alpha) from 0 to the median, to the power of alpha: float32 (POINTS + 1,).
 
-    To that power they are almost proportional to the probability, so that straight lines between few points do.
+    To that power they are almost proportional to the probability, so linear interpolation needs few points.
     """
     power = np.linspace(0, 0.5**alpha, 200 * POINTS + 1)
     # With t = x^alpha the density x^(alpha - 1) (1 - x)^(alpha - 1) dx is (1 - x)^(alpha - 1) dt, smooth up to 1/2.
@@ -99,10 +99,10 @@ def beta_table(alpha: float) -> Tensor:
 
 
 def beta_quantile(uniforms: Tensor, alpha: float, table: Tensor) -> Tensor:
-    """The number below which a Beta(alpha, alpha) number stays with the given probability."""
+    """Return the quantiles of Beta(alpha, alpha) at the given probabilities."""
     upper = uniforms >= 0.5
-    place = torch.where(upper, 1 - uniforms, uniforms) * (2 * POINTS)
-    cell = place.long().clamp(max=POINTS - 1)
+    position = torch.where(upper, 1 - uniforms, uniforms) * (2 * POINTS)
+    cell = position.long().clamp(max=POINTS - 1)
     low, high = table.index_select(0, cell), table.index_select(0, cell + 1)
-    lower = (low + (high - low) * (place - cell)) ** (1 / alpha)
+    lower = (low + (high - low) * (position - cell)) ** (1 / alpha)
     return torch.where(upper, 1 - lower, lower)

@@ -1,22 +1,22 @@
-"""What the `augment` argument says: names and settings as plain data, and the transformations they stand for."""
+"""The `augment` argument: names and options as plain data, and the transforms built from them."""
 
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.augmentation.colour import Blur, ColorJitter, Greyscale, Noise
+from datamodules.augmentation.color import Blur, ColorJitter, Grayscale, Noise
 from datamodules.augmentation.erase import Cutout, Erasing
 from datamodules.augmentation.geometry import Crop, Flip, Perspective, Resize, Rotation, Shift
 from datamodules.augmentation.mix import CutMix, Mix, MixUp
-from datamodules.augmentation.per_sample import PerSample, import_transform
+from datamodules.augmentation.per_sample_transform import PerSampleTransform, import_transform
 from datamodules.augmentation.transform import Transform, did_you_mean
 
 Spec = str | dict[str, Any]
 
-NAMES: dict[str, type[Transform] | type[Mix]] = {
+TRANSFORMS: dict[str, type[Transform] | type[Mix]] = {
     "crop": Crop,
     "flip": Flip,
     "cutout": Cutout,
@@ -26,44 +26,45 @@ NAMES: dict[str, type[Transform] | type[Mix]] = {
     "color_jitter": ColorJitter,
     "perspective": Perspective,
     "resize": Resize,
-    "greyscale": Greyscale,
+    "grayscale": Grayscale,
     "blur": Blur,
     "noise": Noise,
     "mixup": MixUp,
     "cutmix": CutMix,
 }
+DEPRECATED_NAMES = {"greyscale": "grayscale"}
 
 
-def plain_specs(augment: Any) -> list[Spec]:
-    """The specs in the form that is saved: a name alone, {name, settings...}, or {class_path, init_args}."""
+def normalize_specs(augment: Any) -> list[Spec]:
+    """Return the specs in the form that is saved: a name, {name, options...}, or {class_path, init_args}."""
     if isinstance(augment, (str, Mapping)):
         augment = [augment]
     if augment is None:
         return []
     if not isinstance(augment, Sequence):
-        raise MisconfigurationException(f"augment: {augment!r} is no list. Write [crop, flip] or [{{name: crop}}].")
-    return [_plain(entry) for entry in augment]
+        raise MisconfigurationException(
+            f"augment: must be a list, got {augment!r}. Write [crop, flip] or [{{name: crop}}]."
+        )
+    return [_normalize(entry) for entry in augment]
 
 
-def _plain(entry: Any) -> Spec:
+def _normalize(entry: Any) -> Spec:
     if isinstance(entry, str):
         return {"class_path": entry, "init_args": {}} if "." in entry else entry
     if not isinstance(entry, Mapping):
         raise MisconfigurationException(
-            f"augment: {entry!r} is neither a name nor a dictionary such as {{name: crop, padding: 4}}."
+            f"augment: each entry must be a name or a mapping, got {entry!r}. Write {{name: crop, padding: 4}}."
         )
-    settings = dict(entry)
-    if "class_path" in settings and "name" not in settings:
-        path, init_args = settings.pop("class_path"), settings.pop("init_args", None) or {}
-        settings = {**init_args, **settings}
-        return {"class_path": path, "init_args": settings} if "." in str(path) else {"name": path, **settings}
-    if set(settings) == {"name"}:
-        return _plain(settings["name"])
-    return settings
+    options = dict(entry)
+    if "class_path" in options and "name" not in options:
+        path, init_args = options.pop("class_path"), options.pop("init_args", None) or {}
+        options = {**init_args, **options}
+        return {"class_path": path, "init_args": options} if "." in str(path) else {"name": path, **options}
+    return _normalize(options["name"]) if set(options) == {"name"} else options
 
 
-def build(specs: Sequence[Spec]) -> tuple[list[Transform], list[Mix]]:
-    """The transformations of images, and those that mix finished batches, which come last."""
+def build_transforms(specs: Sequence[Spec]) -> tuple[list[Transform], list[Mix]]:
+    """Return the transforms of images, and those that mix normalized batches, which must come last."""
     transforms: list[Transform] = []
     mixes: list[Mix] = []
     for spec in specs:
@@ -73,29 +74,32 @@ def build(specs: Sequence[Spec]) -> tuple[list[Transform], list[Mix]]:
             continue
         if mixes:
             raise MisconfigurationException(
-                f"augment: {spec!r} stands after {mixes[-1].name}, which mixes finished batches. Put it before."
+                f"augment: {spec!r} comes after {mixes[-1].name}, which mixes normalized batches. Move it before."
             )
         transforms.append(made)
     return transforms, mixes
 
 
 def _build(spec: Spec) -> Transform | Mix:
-    settings: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
-    if "class_path" in settings and "name" not in settings:
-        path = str(settings["class_path"])
-        transform = import_transform(path, settings["init_args"])
-        rank_zero_info(f"augment: {path} is applied image by image, which is slower than {', '.join(NAMES)}.")
-        return PerSample(transform, path)
-    name = settings.pop("name", None)
+    options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if "class_path" in options and "name" not in options:
+        path = str(options["class_path"])
+        transform = import_transform(path, options["init_args"])
+        rank_zero_info(f"augment: {path} runs on one image at a time, which is slower than {', '.join(TRANSFORMS)}.")
+        return PerSampleTransform(transform, path)
+    name = options.pop("name", None)
     if name is None:
         raise MisconfigurationException(f"augment: {spec!r} has no name. Write {{name: crop, padding: 4}}.")
-    if name not in NAMES:
-        near = did_you_mean(str(name), NAMES) or f" Known are {', '.join(NAMES)}."
-        raise MisconfigurationException(f"augment: {name!r} is not known.{near}")
-    kind = NAMES[name]
+    if name in DEPRECATED_NAMES:
+        rank_zero_warn(f"augment: {name} is deprecated. Use {DEPRECATED_NAMES[name]}.")
+        name = DEPRECATED_NAMES[name]
+    if name not in TRANSFORMS:
+        near = did_you_mean(str(name), TRANSFORMS) or f" Known transforms: {', '.join(TRANSFORMS)}."
+        raise MisconfigurationException(f"augment: unknown transform {name!r}.{near}")
+    kind = TRANSFORMS[name]
     known = list(inspect.signature(kind).parameters)
-    for key in settings:
+    for key in options:
         if key not in known:
-            near = did_you_mean(str(key), known) or f" It has {', '.join(known)}."
-            raise MisconfigurationException(f"augment: {name} has no setting {key!r}.{near}")
-    return kind(**settings)
+            near = did_you_mean(str(key), known) or f" Its options: {', '.join(known)}."
+            raise MisconfigurationException(f"augment: {name} has no option {key!r}.{near}")
+    return kind(**options)

@@ -1,4 +1,4 @@
-"""What every transformation of the augmentation is: settings, then parameters from uniform numbers, then a pass."""
+"""Base class of the transforms: options, then parameters from random numbers, then one operation on the batch."""
 
 import difflib
 import math
@@ -10,107 +10,110 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from datamodules.checks import check_integer
+
 Parameters = tuple[Tensor, ...]
 Shape = tuple[int, int, int]  # channels, height, width
 
+_FIX = "Change it in data.augment."
+
 
 @dataclass(frozen=True)
-class Draw:
-    """All that the parameters of one transformation depend on, for one batch."""
+class TransformContext:
+    """Everything that the parameters of one transform depend on, for one batch."""
 
-    uniforms: Tensor  # float32 (B, columns) in [0, 1), a row per sample
-    samples: Tensor  # int64 (B,), which samples of the data these are
+    uniforms: Tensor  # float32 (B, num_uniforms) in [0, 1), one row per sample
+    samples: Tensor  # int64 (B,), sample numbers
     height: int
     width: int
     epoch: int = 0
-    seed: int = 0  # of this batch, for what is drawn per pixel
+    seed: int = 0  # of this batch, for random numbers per pixel
     run_seed: int = 0
 
 
 class Transform:
-    """A transformation of a batch (B, C, H, W) that draws its own parameters for every sample.
+    """A transform of a batch (B, C, H, W) with its own parameters for every sample.
 
-    `apply` never waits for the device: nothing in it depends on values, only on shapes. Images are floats in 0..1;
-    where `exact` is true they may be whole numbers too, since pixels are only moved or blanked.
+    A subclass implements `parameters` and `apply`, or `__call__`. None of them waits for the device: they depend on
+    shapes, not on values. Images are floats in 0..1. If `exact` is True they may be integers too, because pixels are
+    only moved or set to 0.
     """
 
-    columns: int = 0  # uniform numbers per sample
-    whole_batch: bool = False  # draws per pixel, so it has to see the batch of all ranks
+    num_uniforms: int = 0  # random numbers per sample
+    full_batch: bool = False  # needs the batch of all ranks, for random numbers per pixel
     exact: bool = False
 
     def check(self, shape: Shape) -> None:
-        """Refuse images of a shape that it cannot transform."""
+        """Raise an error for images of a shape that it cannot transform."""
 
-    def made_shape(self, shape: Shape) -> Shape:
-        """The smallest shape that it makes of images of this shape."""
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the smallest shape of its output for images of this shape."""
         return shape
 
-    def parameters(self, draw: Draw) -> Parameters:
-        """A pure function of `draw`; each tensor has one row per sample."""
-        raise NotImplementedError(f"{type(self).__name__} defines no parameters()")
+    def parameters(self, context: TransformContext) -> Parameters:
+        """Return tensors with one row per sample; a pure function of `context`."""
+        raise NotImplementedError(f"{type(self).__name__} must define parameters()")
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """The transformed images, a new tensor."""
-        raise NotImplementedError(f"{type(self).__name__} defines no apply()")
+        """Return the transformed images as a new tensor."""
+        raise NotImplementedError(f"{type(self).__name__} must define apply()")
 
-    def __call__(self, images: Tensor, draw: Draw) -> Tensor:
-        """Draw and apply."""
-        return self.apply(images, self.parameters(draw))
+    def __call__(self, images: Tensor, context: TransformContext) -> Tensor:
+        """Generate the parameters and apply them."""
+        return self.apply(images, self.parameters(context))
 
 
 def integers(uniforms: Tensor, count: int) -> Tensor:
-    """0 to count - 1, equally likely: int64. Below 2^24, count times the largest float32 under 1 stays under count."""
+    """Return int64 random integers from 0 to count - 1, for counts below 2^24 (the precision of float32)."""
     return (uniforms * count).long()
 
 
-def per_sample(values: Tensor) -> Tensor:
-    """(B,) as (B, 1, 1, 1)."""
+def to_4d(values: Tensor) -> Tensor:
+    """Reshape (B,) to (B, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
 
 
-def select(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """`yes` where `chosen` (B,), else `no`, whole samples. Copying rows is several times faster than `torch.where`."""
-    rows = torch.arange(len(no), device=no.device) + chosen * len(no)
+def where_samples(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Select samples from `yes` or `no` by `condition` (B,); copying rows is several times faster than torch.where."""
+    rows = torch.arange(len(no), device=no.device) + condition * len(no)
     return torch.cat([no, yes]).index_select(0, rows)
 
 
-def number(what: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-    """A number in low..high, checked."""
+def number(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
+    """Return `value` as a float; raise an error unless it is a number in low..high."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high or value == math.inf:
         bounds = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
-        raise MisconfigurationException(f"augment: {what}={value!r} is not possible. Give a number {bounds}.")
+        raise MisconfigurationException(f"augment: {name} must be a number {bounds}, got {value!r}. {_FIX}")
     return float(value)
 
 
-def whole(what: str, value: Any, low: int) -> int:
-    """A whole number of at least `low`, checked."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise MisconfigurationException(
-            f"augment: {what}={value!r} is not possible. Give a whole number of at least {low}."
-        )
-    return value
+def integer(name: str, value: Any, low: int) -> int:
+    """Return `value`; raise an error unless it is an integer of at least `low`."""
+    return check_integer(f"augment: {name}", value, low, _FIX)
 
 
-def span(what: str, value: Any, low: float = 0.0, high: float = math.inf) -> tuple[float, float]:
-    """A pair of numbers in low..high, the smaller one first, checked."""
+def interval(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> tuple[float, float]:
+    """Return two numbers in low..high; raise an error unless the first is the smaller one."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise MisconfigurationException(f"augment: {what}={value!r} is not possible. Give two numbers, [least, most].")
-    first, last = (number(what, entry, low, high) for entry in value)
+        raise MisconfigurationException(f"augment: {name} must be two numbers [low, high], got {value!r}. {_FIX}")
+    first, last = (number(name, entry, low, high) for entry in value)
     if first > last:
-        raise MisconfigurationException(f"augment: {what}={value!r} is not possible. Put the smaller number first.")
+        raise MisconfigurationException(
+            f"augment: {name}={value!r} is in the wrong order. Put the smaller number first."
+        )
     return first, last
 
 
-def one_of(what: str, value: Any, known: tuple[str, ...]) -> str:
-    """One of the known words, checked."""
+def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """Return `value`; raise an error unless it is one of the known names."""
     if value not in known:
         raise MisconfigurationException(
-            f"augment: {what}={value!r} is not known.{did_you_mean(str(value), known)} It is {' or '.join(known)}."
+            f"augment: {name} must be {' or '.join(known)}, got {value!r}.{did_you_mean(str(value), known)} {_FIX}"
         )
     return str(value)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """' Did you mean x?' for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean x?' for the closest known name, or an empty string."""
+    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f" Did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""The idx format of MNIST, judged by the header of a file."""
+"""Check of the header of files in MNIST's idx format."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 import struct
 from pathlib import Path
 
-_IMAGES, _LABELS = 2051, 2049  # magic numbers: unsigned bytes in three dimensions, in one
+_IMAGES, _LABELS = 2051, 2049  # magic numbers: unsigned bytes in three dimensions and in one
 
 
 def idx_problem(path: Path) -> str | None:
-    """What is wrong with a file of images, or of labels as its name says; None where header and size agree."""
+    """Return the problem of a file of images (or of labels, by its name); None if header and size agree."""
     expected = _LABELS if "labels" in path.name else _IMAGES
     dimensions = expected % 256
     header = 4 * (dimensions + 1)
@@ -18,10 +18,10 @@ def idx_problem(path: Path) -> str | None:
         head = file.read(header)
     size = path.stat().st_size
     if len(head) < header:
-        return f"is cut short after {size} bytes"
+        return f"is truncated after {size} bytes"
     magic, *shape = struct.unpack(f">{dimensions + 1}I", head)
     if magic != expected:
-        return f"is no idx file of the right kind (it begins with {magic}, expected {expected})"
+        return f"is not an idx file of the right kind (it begins with {magic}, expected {expected})"
     if size != header + math.prod(shape):
-        return f"has {size} bytes where its header promises {header + math.prod(shape)}"
-    return None if size > header else "holds no samples"
+        return f"has {size} bytes, but its header describes {header + math.prod(shape)}"
+    return None if size > header else "contains no samples"

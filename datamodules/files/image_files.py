@@ -1,4 +1,4 @@
-"""One image file as an array of bytes, by Pillow."""
+"""Reading one image file as a uint8 array, with Pillow."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 Pixels = NDArray[np.uint8]
 
 EXTENSIONS = (*IMG_EXTENSIONS, ".gif")
-# Of what Pillow knows, the formats that belong to these endings; others may start a program to be read.
+# Pillow's formats for these extensions; some of its other formats start an external program.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
 
 def read_image(path: str, channels: int, size: tuple[int, int] | None = None) -> Pixels:
-    """The image, upright, as (channels, H, W): 3 is RGB, 1 is grey. Raises whatever a decoder can raise.
+    """Return the image, upright, as (channels, H, W): 3 is RGB, 1 is gray. Decoders may raise any exception.
 
-    `size` (height, width) cuts out the centre in these proportions and resizes it: nothing is squashed or padded.
-    Transparent pixels lie on white, 16-bit values keep their upper 8 bits, of an animation the first frame counts.
+    `size` (height, width) crops the center to this aspect ratio and resizes it. Transparent pixels become white, 16-bit
+    values keep their upper 8 bits, and an animation is read as its first frame.
     """
     with Image.open(path, formats=_FORMATS) as file:
         if size is not None:
-            # A large JPEG is decoded at a half, quarter or eighth, at least twice as large as needed.
+            # Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, at least twice as large as needed.
             file.draft(file.mode, (2 * max(size), 2 * max(size)))
         image: Image.Image = ImageOps.exif_transpose(file)
     if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known: convert it to 8 bits")
+        raise ValueError("floating-point pixels of unknown range: convert it to 8 bits")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -41,13 +41,13 @@ def read_image(path: str, channels: int, size: tuple[int, int] | None = None) ->
 
 
 def why_unreadable(path: str, error: Exception) -> str:
-    """A few words for what `read_image` raised."""
+    """Return a short reason for an exception of `read_image`."""
     size = os.path.getsize(path) if os.path.exists(path) else None
     text = " ".join(str(error).split())
     if size == 0:
         return "an empty file"
     if isinstance(error, UnidentifiedImageError):
-        return f"{size} bytes in no known image format"
+        return f"{size} bytes of unknown image format"
     if "truncated" in text.lower():
         return f"truncated after {size} bytes"
     if isinstance(error, OSError) and error.strerror:

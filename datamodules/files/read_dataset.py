@@ -1,74 +1,63 @@
-"""Read a torchvision dataset; where that fails, say which file is damaged and how."""
+"""Reading a torchvision dataset, with errors that name the corrupted file."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.datasets import VisionDataset
 
+from datamodules.files.find_dataset import dataset_files
 from datamodules.files.idx import idx_problem
-from datamodules.files.locate import Layout, layout_of
 
 
 def read_dataset(dataset_class: type[VisionDataset], root: str, part: str) -> VisionDataset:
-    """The training or test part by torchvision's reader, which opens no file of the other part."""
-    layout = layout_of(dataset_class)
-    files = [Path(root, layout.folder, name) for name in layout.files if layout.part_of(name) in (part, "both")]
-    for path in files:
-        if layout.kind == "idx":
-            check_idx(path)
+    """Read the train or test split with torchvision, which opens no file of the other split."""
+    dataset = dataset_files(dataset_class)
+    files = [Path(root, dataset.folder, name) for name in dataset.files if dataset.parts.get(name, part) == part]
+    for path in files if dataset.kind == "idx" else []:
+        _check(path, idx_problem)
     reader = dataset_class
-    if layout.kind == "batches":
-        # Its reader takes the checksums of the files of both parts: show it only the ones it is to read.
+    if dataset.kind == "batches":
+        # The reader checks the checksums of both splits: list only the files of this one.
         other: dict[str, Any] = {"test_list" if part == "train" else "train_list": []}
         reader = type(dataset_class.__name__, (dataset_class,), other)
     try:
         with warnings.catch_warnings():
-            # CIFAR's files were pickled by an old numpy; the present one reads them, and warns.
+            # CIFAR's files were pickled by an old NumPy; current versions read them with a warning.
             warnings.filterwarnings("ignore", message=".*align.*")
             return reader(root, train=part == "train")
-    except Exception as error:  # torchvision's readers raise anything from EOFError to UnpicklingError
+    except Exception as error:  # torchvision may raise anything from EOFError to UnpicklingError
         for path in files:
-            _check_md5(path, layout)
+            _check(path, lambda file: _md5_problem(file, dataset.checksums.get(file.name)))
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise MisconfigurationException(
             f"data: the {part} files of {dataset_class.__name__} in {root} cannot be read ({reason}). Replace them."
         ) from error
 
 
-def check_idx(path: Path) -> None:
-    """Refuse an idx file whose magic number or size is wrong; reads its first 16 bytes."""
+def _check(path: Path, find_problem: Callable[[Path], str | None]) -> None:
+    """Raise an error if the file has a problem or cannot be opened."""
     try:
-        problem = idx_problem(path)
+        problem = find_problem(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise MisconfigurationException(
+            f"data: {path} cannot be opened ({error.strerror}). Fix or replace it."
+        ) from error
     if problem is not None:
-        raise _damaged(path, problem)
+        raise MisconfigurationException(
+            f"data: {path} {problem}. Delete it and run again to download it, or replace it with a complete copy."
+        )
 
 
-def _check_md5(path: Path, layout: Layout) -> None:
-    expected = layout.checksums.get(path.name)
+def _md5_problem(path: Path, expected: str | None) -> str | None:
     if expected is None:
-        return
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if found != expected:
-        size = path.stat().st_size
-        raise _damaged(path, f"({size} bytes) has the checksum {found}, expected {expected}")
-
-
-def _unreadable(path: Path, error: OSError) -> MisconfigurationException:
-    return MisconfigurationException(f"data: {path} cannot be opened ({error.strerror}). Mend or replace it.")
-
-
-def _damaged(path: Path, what: str) -> MisconfigurationException:
-    return MisconfigurationException(
-        f"data: {path} {what}. Delete it and run again to download it, or replace it with a whole copy."
-    )
+        return None
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    size = path.stat().st_size
+    return None if found == expected else f"({size} bytes) has the checksum {found}, expected {expected}"

@@ -1,1 +1,1 @@
-"""Batches, loaders, splits and where data is stored."""
+"""Batches, loaders, splits and data storage."""

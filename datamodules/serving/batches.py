@@ -1,4 +1,4 @@
-"""Every batch as a pure function of (seed, epoch, batch index), whatever serves it."""
+"""Batches as a pure function of (seed, epoch, batch index)."""
 
 from __future__ import annotations
 
@@ -14,71 +14,68 @@ from torch import Tensor
 Batch = tuple[Tensor, Tensor]
 
 
-class Chosen(NamedTuple):
-    """Which samples make a batch, and all that may be drawn for them; on the device of the store."""
+class Selection(NamedTuple):
+    """The samples of one batch and their random numbers, on the device where the batch is prepared."""
 
-    rows: Tensor  # int64 (B,), of the store
-    uniforms: Tensor | None = None  # float32 (B, columns) in [0, 1); None in evaluation
-    seed: int = 0  # one whole number below 2^63 per (seed, epoch, batch)
+    rows: Tensor  # int64 (B,), rows of the tensors passed to the preparation
+    uniforms: Tensor | None = None  # float32 (B, num_uniforms) in [0, 1); None in evaluation
+    seed: int = 0  # one integer below 2^63 per (seed, epoch, batch)
     epoch: int = 0
-    samples: Tensor | None = None  # int64 (B,), where the store is only what was picked and moved; else they are `rows`
+    samples: Tensor | None = None  # int64 (B,), sample numbers; None if they equal `rows`
 
 
 class Preparation(Protocol):
-    """Makes the model's batch from the whole store and the rows to pick, so that picking and cropping can be one step.
+    """A callable that selects rows of all data and returns the model's batch.
 
-    Read-only facts, so plain class attributes satisfy them. It is called without a generator: what it draws comes
-    from `uniforms` or, per pixel, from `seed`.
+    Selection and processing are one call so that, for example, selecting and cropping can be one operation. All
+    randomness comes from `Selection.uniforms` or, per pixel, from `Selection.seed`.
     """
 
-    @property
-    def columns(self) -> int:
-        """Uniform numbers it needs per sample; 0 for none."""
+    use_copies: bool  # set before the first batch: the preparation may store copies of `copy_bytes` bytes
 
     @property
-    def whole_batch(self) -> bool:
-        """Whether it must see the batch of all ranks (mixes samples, draws per-pixel noise); the result is sliced."""
+    def num_uniforms(self) -> int:
+        """Number of random numbers per sample; 0 for none."""
 
-    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
-        """The batch of the chosen rows of the store (inputs, targets)."""
+    @property
+    def full_batch(self) -> bool:
+        """True to process the batch of all ranks (to mix samples, or for noise per pixel) before it is divided."""
 
-    def extra_bytes(self, inputs: Tensor) -> int:
-        """Bytes of the copies of the store that it would like to keep; 0 for none."""
+    def __call__(self, inputs: Tensor, targets: Tensor, selection: Selection) -> Batch:
+        """Return the batch of the selected rows."""
 
-    def allow_copies(self, allowed: bool) -> None:
-        """Called once before the first batch: whether those copies may be made."""
+    def copy_bytes(self, inputs: Tensor) -> int:
+        """Return the size of the copies of the data that would make it faster; 0 for none."""
 
 
-class PickedRows:
-    """The plain preparation: pick the rows, then `prepare(inputs, targets)`. Others may inherit its defaults."""
+class RowPreparation:
+    """A preparation that selects rows and applies `prepare(inputs, targets)`."""
 
-    columns: int = 0
-    whole_batch: bool = False
+    num_uniforms: int = 0
+    full_batch: bool = False
+    use_copies: bool = False
 
     def __init__(self, prepare: Callable[[Tensor, Tensor], Batch] | None = None) -> None:
         self.prepare = prepare
 
-    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
-        """Pick and prepare."""
-        picked = inputs.index_select(0, chosen.rows), targets.index_select(0, chosen.rows)
-        return picked if self.prepare is None else self.prepare(*picked)
+    def __call__(self, inputs: Tensor, targets: Tensor, selection: Selection) -> Batch:
+        """Return the prepared rows."""
+        rows = inputs.index_select(0, selection.rows), targets.index_select(0, selection.rows)
+        return rows if self.prepare is None else self.prepare(*rows)
 
-    def extra_bytes(self, inputs: Tensor) -> int:
-        """None wanted."""
+    def copy_bytes(self, inputs: Tensor) -> int:
+        """Return 0: no copies."""
         return 0
-
-    def allow_copies(self, allowed: bool) -> None:
-        """None made."""
 
 
 class Batches:
     """The batches of one rank, each a pure function of (seed, epoch, index).
 
-    `batch_size` counts samples over all ranks. Each such batch is shared out among the ranks, so all have the same
-    number of batches and no sample is repeated or lost; a tail that would leave a rank with fewer than `min_share`
-    samples joins the batch before it. What is random is drawn once per epoch on the CPU, for all ranks alike: the
-    order, and a row of uniform numbers for each place in it. So a batch is the same on every device, for every
-    number of ranks and wherever one starts; drawing it needs no generator and does not wait for the device.
+    `batch_size` counts samples over all ranks. Each batch is divided among the ranks, so all ranks have the same number
+    of batches and no sample is repeated or dropped. A last batch with fewer than `min_share` samples per rank joins the
+    previous batch. The order of an epoch and the random numbers of each position are generated once per epoch, on the
+    CPU, identically on all ranks. A batch is therefore the same on every device, for any number of ranks and wherever
+    iteration starts. Making it needs no generator and does not wait for the device.
     """
 
     def __init__(
@@ -96,45 +93,44 @@ class Batches:
         min_share: int = 1,
         device: torch.device | None = None,
     ) -> None:
-        """Share the samples out.
+        """Divide the samples into batches.
 
         Args:
-            inputs: (N, ...), the whole store.
+            inputs: (N, ...), all data.
             targets: (N, ...).
             batch_size: samples per batch, over all ranks.
-            indices: int64, the samples of this part; all if None.
-            preparation: makes the model's batch; picks rows if None.
-            shuffle: a new order every epoch, else that of `indices`.
-            seed: of everything random.
+            indices: int64, the samples to use; all if None.
+            preparation: returns the model's batch; only selects rows if None.
+            shuffle: use a new order every epoch instead of the order of `indices`.
+            seed: seed of the order and of the random numbers.
             rank: this process.
             world_size: number of processes.
-            min_share: least number of samples that a rank gets of a tail.
-            device: where batches are prepared. If the store is elsewhere, the picked rows are moved there first.
+            min_share: minimum number of samples that each rank gets of the last batch.
+            device: where batches are prepared. If the data is elsewhere, the selected rows are moved there first.
         """
         count = len(inputs) if indices is None else len(indices)
         if count < world_size:
             raise MisconfigurationException(
-                f"data: {count} samples cannot be shared among {world_size} devices. Use fewer devices."
+                f"data: {count} samples cannot be divided among {world_size} devices. Use fewer devices."
             )
         self.inputs = inputs
         self.targets = targets
         self.batch_size = batch_size
-        self.preparation: Preparation = PickedRows() if preparation is None else preparation
+        self.preparation: Preparation = RowPreparation() if preparation is None else preparation
         self.shuffle = shuffle
         self.seed = seed
-        self.rank = rank
         self.world_size = world_size
         self.num_samples = count
         self.device = inputs.device if device is None else device
-        self.moved = self.device != inputs.device
+        self.move_rows = self.device != inputs.device
         self.bounds = batch_bounds(count, batch_size, world_size * min_share)
         shares = [share_sizes(stop - start, world_size) for start, stop in self.bounds]
         self._shares = [(sum(sizes[:rank]), sum(sizes[: rank + 1])) for sizes in shares]
-        # The order of an epoch is cut into these pieces, of which this rank takes every `_step`th from `_first` on.
-        whole = self.preparation.whole_batch
-        self._pieces = [sum(sizes) for sizes in shares] if whole else list(chain.from_iterable(shares))
-        self._first, self._step = (0, 1) if whole else (rank, world_size)
-        self._sliced = whole and world_size > 1
+        # The order of an epoch is cut into these pieces. This rank takes every `_step`th of them, from `_first` on.
+        full = self.preparation.full_batch
+        self._pieces = [sum(sizes) for sizes in shares] if full else list(chain.from_iterable(shares))
+        self._first, self._step = (0, 1) if full else (rank, world_size)
+        self._sliced = full and world_size > 1
         self._indices = indices
         self._epoch: int | None = None
         self._rows: Sequence[Tensor] = ()
@@ -146,70 +142,70 @@ class Batches:
         return len(self.bounds)
 
     def share(self, index: int) -> int:
-        """Samples that this rank gets of a batch."""
+        """Return the number of samples of a batch that this rank gets."""
         first, last = self._shares[index]
         return last - first
 
     def order(self, epoch: int) -> Tensor:
-        """The samples of an epoch in their order: rows of the store, int64 (n,), on the CPU."""
+        """Return the sample numbers of an epoch in order: int64 (n,), on the CPU."""
         if not self.shuffle:
             return torch.arange(self.num_samples) if self._indices is None else self._indices
-        # SeedSequence mixes the numbers: seeds and epochs that lie side by side give unrelated orders.
+        # SeedSequence mixes the integers, so consecutive seeds and epochs give unrelated orders.
         state = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
         order = torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(state))
         return order if self._indices is None else self._indices.index_select(0, order)
 
     def uniforms(self, epoch: int) -> Tensor:
-        """Uniform numbers in [0, 1) for the augmentation: float32 (n, columns); row i is for place i of the order."""
+        """Return random numbers in [0, 1), float32 (n, num_uniforms); row i belongs to position i of the order."""
         state = int(np.random.SeedSequence([self.seed, epoch, 1]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(state)
-        return torch.rand(self.num_samples, self.preparation.columns, generator=generator)
+        return torch.rand(self.num_samples, self.preparation.num_uniforms, generator=generator)
 
     def make(self, epoch: int, index: int) -> Batch:
-        """The share of a batch that is this rank's."""
+        """Return this rank's share of a batch."""
         if epoch != self._epoch:
-            self._begin(epoch)
+            self._start_epoch(epoch)
         rows, inputs, targets = self._rows[index], self.inputs, self.targets
         samples = None
-        if self.moved:
+        if self.move_rows:
             inputs, targets = self._move(inputs.index_select(0, rows)), self._move(targets.index_select(0, rows))
             samples, rows = self._move(rows), torch.arange(len(inputs), device=self.device)
-        chosen = Chosen(rows, self._uniforms[index], self._seeds[index], epoch, samples)
-        batch = self.preparation(inputs, targets, chosen)
+        selection = Selection(rows, self._uniforms[index], self._seeds[index], epoch, samples)
+        batch = self.preparation(inputs, targets, selection)
         if not self._sliced:
             return batch
         first, last = self._shares[index]
         return batch[0][first:last], batch[1][first:last]
 
-    def _begin(self, epoch: int) -> None:
-        """Draw one epoch; views of it, one per batch, are made here because that is cheaper than one at a time."""
+    def _start_epoch(self, epoch: int) -> None:
+        """Generate the order and random numbers; split them into views here, which is faster than one at a time."""
         if self.shuffle or self._epoch is None:
-            self._rows = self._cut(self.order(epoch).to(self.inputs.device))
+            self._rows = self._split(self.order(epoch).to(self.inputs.device))
         self._uniforms, self._seeds = [None] * len(self), [0] * len(self)
-        if self.preparation.columns:
-            self._uniforms = self._cut(self.uniforms(epoch).to(self.device))
-        if self.preparation.columns or self.preparation.whole_batch:
+        if self.preparation.num_uniforms:
+            self._uniforms = self._split(self.uniforms(epoch).to(self.device))
+        if self.preparation.num_uniforms or self.preparation.full_batch:
             words = np.random.SeedSequence([self.seed, epoch, 2]).generate_state(len(self), np.uint64)
             self._seeds = (words >> np.uint64(1)).tolist()
         self._epoch = epoch
 
-    def _cut(self, table: Tensor) -> Sequence[Tensor]:
+    def _split(self, table: Tensor) -> Sequence[Tensor]:
         return torch.split(table, self._pieces)[self._first :: self._step]
 
-    def _move(self, picked: Tensor) -> Tensor:
-        # From pinned memory the copy runs beside the computation.
-        return (picked.pin_memory() if self.device.type == "cuda" else picked).to(self.device, non_blocking=True)
+    def _move(self, rows: Tensor) -> Tensor:
+        # Copies from pinned memory overlap with computation.
+        return (rows.pin_memory() if self.device.type == "cuda" else rows).to(self.device, non_blocking=True)
 
 
-def batch_bounds(num_samples: int, batch_size: int, min_tail: int) -> list[tuple[int, int]]:
-    """(start, stop) of every batch over all ranks; a tail below `min_tail` samples joins the batch before it."""
+def batch_bounds(num_samples: int, batch_size: int, min_last: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of every batch; a last batch of fewer than `min_last` samples joins the previous one."""
     starts = list(range(0, num_samples, batch_size))
-    if len(starts) > 1 and num_samples - starts[-1] < min_tail:
+    if len(starts) > 1 and num_samples - starts[-1] < min_last:
         starts.pop()
     return list(zip(starts, [*starts[1:], num_samples], strict=True))
 
 
 def share_sizes(num_samples: int, world_size: int) -> list[int]:
-    """A batch in equal parts, one per rank; what is left over goes to the first ranks, one sample each."""
+    """Divide a batch equally among the ranks; the first ranks get one of the remaining samples each."""
     size, more = divmod(num_samples, world_size)
     return [size + (rank < more) for rank in range(world_size)]

@@ -1,4 +1,4 @@
-"""What Lightning takes as a loader: serves `Batches`, knows its place in the epoch and can go back to it."""
+"""Loader for Lightning: iterates over `Batches`, and can save and restore its position in the epoch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from datamodules.serving.batches import Batch, Batches
 
 
 class EpochSampler(Sampler[int]):
-    """Tells the loader the epoch: Lightning calls `set_epoch`. Iterating gives the order of that epoch."""
+    """The order of the current epoch; Lightning calls `set_epoch`."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose batches come next."""
+        """Set the epoch of the next batches."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -33,62 +33,63 @@ class EpochSampler(Sampler[int]):
 
 
 class FileOrderSampler(EpochSampler, SequentialSampler):
-    """The same without shuffling, which Lightning tells by `SequentialSampler`."""
+    """An `EpochSampler` without shuffling; Lightning recognizes it as a `SequentialSampler`."""
 
 
-class FrontEnd(Protocol):
-    """Another way to the same batches, by worker processes."""
+class BatchSource(Protocol):
+    """Another source of the same batches, such as worker processes."""
 
-    def serve(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from `start` on."""
+    def iterate(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Iterate over the batches of an epoch, from `start` on."""
 
     def close(self) -> None:
-        """End its processes."""
+        """Stop its processes."""
 
 
-class _Owner:
-    """Held by the pass over the data whose place is saved."""
+class _Iteration:
+    """A marker that lives as long as the iteration whose position is saved."""
 
 
 class InMemoryLoader:
-    """A plain iterable over `batches`, without side effects before the first batch is asked for.
+    """An iterable over `batches`, without side effects before the first batch is requested.
 
-    Its place, `state_dict`, is the number of batches handed out in the epoch, whatever was prepared ahead. A second
-    iterator beside a running one (a callback that looks at a batch) leaves the place alone.
+    Its position, `state_dict`, counts the batches returned in the epoch, not those prefetched by workers. A second
+    iterator over the same epoch (a callback that looks at a batch) does not change the position.
     """
 
-    batch_sampler = None  # Lightning looks for it where it finds a sampler
+    batch_sampler = None  # Lightning reads it from loaders that have a sampler
 
     def __init__(
         self,
         batches: Batches,
         *,
-        front_end: FrontEnd | None = None,
+        source: BatchSource | None = None,
         batches_per_call: int = 1,
         accumulate: int = 1,
-        steps: int | None = None,
+        limit: int | float | None = None,
         data_hash: Callable[[], str] | None = None,
     ) -> None:
-        """Serve the batches.
+        """Store the arguments.
 
         Args:
-            batches: what to serve.
-            front_end: who makes them; this process if None.
-            batches_per_call: above 1, iterating gives up to so many consecutive batches at a time.
+            batches: the batches to iterate over.
+            source: makes the batches; this process if None.
+            batches_per_call: above 1, each item holds this many consecutive batches.
             accumulate: batches per optimizer step, for `weight`.
-            steps: batches that are used of each epoch, where a limit cuts it.
-            data_hash: names the data in the saved state, so that other data is refused.
+            limit: number or fraction of batches used per epoch, for `weight`; all if None.
+            data_hash: returns a hash of the data for the saved position, so that other data is rejected.
         """
         self.batches = batches
-        self.front_end = front_end
+        self.source = source
         self.batches_per_call = batches_per_call
         self.accumulate = accumulate
-        self.used = len(batches) if steps is None else min(steps, len(batches))
+        number = len(batches)
+        self.used = number if limit is None else min(int(number * limit) if isinstance(limit, float) else limit, number)
         self.data_hash = data_hash
         self.sampler = EpochSampler(batches) if batches.shuffle else FileOrderSampler(batches)
-        self._place = (0, 0)  # the epoch, and how many of its batches are handed out
-        self._go_back = False
-        self._owner: Callable[[], _Owner | None] = lambda: None
+        self._position = (0, 0)  # epoch, and number of its batches already returned
+        self._restored = False
+        self._iteration: Callable[[], _Iteration | None] = lambda: None
 
     @property
     def batch_size(self) -> int:
@@ -96,34 +97,34 @@ class InMemoryLoader:
         return self.batches.batch_size
 
     def __len__(self) -> int:
-        """Items per epoch, the same on every rank: batches, or lists of them."""
+        """Items per epoch, the same on every rank: batches, or groups of them."""
         return -(-len(self.batches) // self.batches_per_call)
 
     def __iter__(self) -> Iterator[Any]:
-        """Batches (inputs, targets); with `batches_per_call` several at a time, to be iterated."""
-        # A generator: nothing happens before the first batch is asked for, when the epoch is known.
+        """Iterate over batches (inputs, targets), or over groups of `batches_per_call` batches."""
+        # This is a generator: it reads the epoch when the first batch is requested.
         epoch, start = self.sampler.epoch, 0
-        if self._owner() is not None and self._place[0] == epoch:
-            yield from self._made_here(epoch)
+        if self._iteration() is not None and self._position[0] == epoch:
+            yield from self._items(epoch)
             return
-        if self._go_back and self._place[0] == epoch:
-            start = self._place[1]
-        self._go_back = False
-        owner = _Owner()
-        self._owner = weakref.ref(owner)
-        self._place = epoch, start
-        for item in self._made_here(epoch, start) if self.front_end is None else self._made_ahead(epoch, start):
+        if self._restored and self._position[0] == epoch:
+            start = self._position[1]
+        self._restored = False
+        iteration = _Iteration()
+        self._iteration = weakref.ref(iteration)
+        self._position = epoch, start
+        for item in self._items(epoch, start, self.source):
             start += 1 if self.batches_per_call == 1 else len(item)
-            self._place = epoch, start
+            self._position = epoch, start
             yield item
-            del item  # or its memory would be taken while the next one is made
-        del owner
+            del item  # frees its memory before the next one is made
+        del iteration
 
     def weight(self, index: int) -> float:
-        """What the mean loss of this rank's share counts in its optimizer step; 1.0 exactly where shares are equal.
+        """Return the weight of this rank's mean loss in its optimizer step; exactly 1.0 if all shares are equal.
 
-        Lightning takes the mean over ranks and divides by the accumulated batches; with these factors that is the
-        mean over all samples of the step, also where shares differ by a sample or the epoch ends in mid-step.
+        Lightning averages over ranks and divides by the number of accumulated batches. With these weights the result is
+        the mean over all samples of the step, even if shares differ by a sample or the epoch ends within a step.
         """
         first = index - index % self.accumulate
         last = min(first + self.accumulate, max(self.used, index + 1))
@@ -131,50 +132,48 @@ class InMemoryLoader:
         return self.batches.share(index) * self.batches.world_size * self.accumulate / group
 
     def samples(self, index: int) -> list[int]:
-        """The samples of a batch of the running epoch, on all ranks together, by their place in the data's files."""
-        if self.batches_per_call > 1:
-            first, last = index * self.batches_per_call, min((index + 1) * self.batches_per_call, len(self.batches))
-        else:
-            first, last = index, index + 1
+        """Return the sample numbers of an item of the current epoch, over all ranks."""
+        first = index * self.batches_per_call
+        last = min(first + self.batches_per_call, len(self.batches))
         bounds = self.batches.bounds[first][0], self.batches.bounds[last - 1][1]
-        chosen: list[int] = self.batches.order(self._place[0])[slice(*bounds)].tolist()
-        return chosen
+        samples: list[int] = self.batches.order(self._position[0])[slice(*bounds)].tolist()
+        return samples
 
     def not_finite(self, samples: list[int]) -> list[int]:
-        """Those of the samples whose stored input or target holds NaN or an infinite number."""
+        """Return those of the samples whose stored input or target contains NaN or infinity."""
         rows = torch.tensor(samples, device=self.batches.inputs.device)
         bad = torch.zeros(len(samples), dtype=torch.bool)
-        for store in (self.batches.inputs, self.batches.targets):
-            if store.is_floating_point():
-                bad |= ~torch.isfinite(store.index_select(0, rows)).flatten(1).all(1).cpu()
+        for data in (self.batches.inputs, self.batches.targets):
+            if data.is_floating_point():
+                bad |= ~torch.isfinite(data.index_select(0, rows)).flatten(1).all(1).cpu()
         return [sample for sample, wrong in zip(samples, bad.tolist(), strict=True) if wrong]
 
     def state_dict(self) -> dict[str, Any]:
-        """The place as plain data: that of the next batch, so an exhausted epoch is the start of the next one."""
-        epoch, done = self._place
+        """Return the position of the next batch; after the last batch that is the start of the next epoch."""
+        epoch, done = self._position
         if done >= len(self.batches):
             epoch, done = epoch + 1, 0
         return {"epoch": epoch, "batch": done, **self._identity(), "batches_per_call": self.batches_per_call}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved place; refuses that of other data, another seed or batch size."""
-        ours = self._identity()
-        for name, value in ours.items():
+        """Restore a saved position; raise an error if it belongs to other data, another seed or batch size."""
+        for name, value in self._identity().items():
             if state.get(name) != value:
-                raise MisconfigurationException(_REFUSALS[name].format(saved=state.get(name), ours=value))
+                raise MisconfigurationException(_MISMATCHES[name].format(saved=state.get(name), ours=value))
         if state["batch"] and state["batches_per_call"] != self.batches_per_call:
             raise MisconfigurationException(
                 f"steps_per_call: the checkpoint was saved within an epoch with {state['batches_per_call']}, this run "
-                f"has {self.batches_per_call}. Give {state['batches_per_call']}, or resume from the end of an epoch."
+                f"has {self.batches_per_call}. Set --steps_per_call {state['batches_per_call']}, or resume from a "
+                "checkpoint at the end of an epoch."
             )
-        self._place = state["epoch"], state["batch"]
-        self._go_back = True
+        self._position = state["epoch"], state["batch"]
+        self._restored = True
         self.sampler.set_epoch(state["epoch"])
 
     def close(self) -> None:
-        """End worker processes, where there are any; the loader can be used again."""
-        if self.front_end is not None:
-            self.front_end.close()
+        """Stop worker processes, if any; the loader can be used again."""
+        if self.source is not None:
+            self.source.close()
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -184,22 +183,18 @@ class InMemoryLoader:
             "seed": self.batches.seed,
         }
 
-    def _made_here(self, epoch: int, start: int = 0) -> Iterator[Any]:
+    def _items(self, epoch: int, start: int = 0, source: BatchSource | None = None) -> Iterator[Any]:
         make, number, step = self.batches.make, len(self.batches), self.batches_per_call
+        if source is not None:
+            batches = source.iterate(epoch, start)
+            return batches if step == 1 else iter(lambda: list(islice(batches, step)), [])
         if step == 1:
             return (make(epoch, index) for index in range(start, number))
-        return (SeveralBatches(make, epoch, range(i, min(i + step, number))) for i in range(start, number, step))
-
-    def _made_ahead(self, epoch: int, start: int) -> Iterator[Any]:
-        assert self.front_end is not None
-        served = self.front_end.serve(epoch, start)
-        if self.batches_per_call == 1:
-            return served
-        return iter(lambda: list(islice(served, self.batches_per_call)), [])
+        return (BatchGroup(make, epoch, range(i, min(i + step, number))) for i in range(start, number, step))
 
 
-class SeveralBatches:
-    """The batches of one call of `training_step`: each is made when it is asked for, so that one fits in the cache."""
+class BatchGroup:
+    """The batches of one call of `training_step`, each made when it is requested, so that one fits into the cache."""
 
     def __init__(
         self, make: Callable[[int, int], Batch], epoch: int, indices: range, device: torch.device | None = None
@@ -210,23 +205,24 @@ class SeveralBatches:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> Batch:
-        """A batch, made anew each time it is asked for."""
+        """Make and return a batch."""
         batch = self._make(self._epoch, self._indices[index])
         return batch if self._device is None else (batch[0].to(self._device), batch[1].to(self._device))
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(len(self)))
 
-    def to(self, device: torch.device, **_: Any) -> SeveralBatches:
-        """The same batches, moved when they are made; Lightning asks for it."""
-        return SeveralBatches(self._make, self._epoch, self._indices, device)
+    def to(self, device: torch.device, **_: Any) -> BatchGroup:
+        """Return the same batches, moved to `device` when they are made; Lightning calls this."""
+        return BatchGroup(self._make, self._epoch, self._indices, device)
 
 
-_REFUSALS = {
-    "samples": "data: the checkpoint was saved with {saved} training samples, this run has {ours}. Give the same data, "
+_MISMATCHES = {
+    "samples": "data: the checkpoint was saved with {saved} training samples, this run has {ours}. Use the same data, "
     "val_split and train_fraction.",
-    "data": "data: the checkpoint was saved with other training data or another split. Give the same data and split.",
-    "batch_size": "batch_size: the checkpoint was saved with {saved} samples per batch, this run has {ours}. Give the "
-    "same batch_size and accumulation.",
-    "seed": "seed_everything: the checkpoint was saved with seed {saved}, this run has {ours}. Give {saved}.",
+    "data": "data: the checkpoint was saved with other training data or another split. Use the same data and split.",
+    "batch_size": "batch_size: the checkpoint was saved with {saved} samples per batch, this run has {ours}. Use the "
+    "same batch_size and accumulate_grad_batches.",
+    "seed": "seed_everything: the checkpoint was saved with seed {saved}, this run has {ours}. "
+    "Set --seed_everything {saved}.",
 }

@@ -1,4 +1,4 @@
-"""The same batches from worker processes, through torch's DataLoader."""
+"""Batches from worker processes, through torch's DataLoader."""
 
 from __future__ import annotations
 
@@ -12,29 +12,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.serving.batches import Batch, Batches
 
-Place = tuple[int, int]  # epoch, index
+BatchIndex = tuple[int, int]  # epoch, index
 T = TypeVar("T")
 
 
-class BatchSet(Dataset[Batch]):
-    """Whole batches by (epoch, index), for torch's fetcher, which calls `__getitems__`."""
+class BatchDataset(Dataset[Batch]):
+    """Complete batches by (epoch, index); torch calls only `__getitems__`."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, place: Place) -> Batch:
-        return self.batches.make(*place)
-
-    def __getitems__(self, places: list[Place]) -> Batch:
-        (place,) = places
-        return self[place]
+    def __getitems__(self, indices: list[BatchIndex]) -> Batch:
+        (index,) = indices
+        return self.batches.make(*index)
 
 
-class Places:
-    """The batches to ask for: those of `epoch` from `start` on."""
+class BatchIndexSampler:
+    """Batch indices of `epoch`, from `start` on."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -44,56 +38,59 @@ class Places:
     def __len__(self) -> int:
         return self.length - self.start
 
-    def __iter__(self) -> Iterator[list[Place]]:
-        # Worker processes take places ahead, when the next epoch may have been set: keep the present one.
+    def __iter__(self) -> Iterator[list[BatchIndex]]:
+        # Workers prefetch indices after the next epoch may have been set: read the epoch now.
         epoch = self.epoch
         return ([(epoch, index)] for index in range(self.start, self.length))
 
 
-class WorkerFrontEnd:
-    """A front end of `InMemoryLoader`: worker processes, kept from epoch to epoch, make the batches.
+class WorkerBatches:
+    """Batch source of `InMemoryLoader`: worker processes, started with the first batch and kept between epochs.
 
-    They are started with the first batch. A store that `batches` holds on a GPU cannot be shared with them.
+    Workers cannot share data on a GPU.
     """
 
     def __init__(self, batches: Batches, num_workers: int, *, pin_memory: bool = False) -> None:
-        """Start nothing yet; 0 workers is torch's DataLoader in this process."""
+        """Store the arguments; 0 workers means torch's DataLoader in this process."""
         self.batches = batches
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self._places = Places(len(batches))
+        self._sampler = BatchIndexSampler(len(batches))
         self._loader: DataLoader[Batch] | None = None
 
-    def serve(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from `start` on."""
+    def iterate(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Iterate over the batches of an epoch, from `start` on."""
         if self._loader is None:
-            # A fork shares the store with its workers, without a copy. It is safe although this process has threads:
-            # torch runs a worker on one thread, which never waits for a pool that the fork has lost. Elsewhere than on
-            # Linux a fork is not safe at all.
+            # A forked worker shares the data without a copy. Forking is safe although this process has threads: torch
+            # runs a worker on one thread, which never waits for the lost thread pool. Only Linux forks safely.
             start_method = "fork" if sys.platform.startswith("linux") else "spawn"
             self._loader = DataLoader(
-                BatchSet(self.batches),
-                batch_sampler=self._places,
-                collate_fn=_hand_through,
+                BatchDataset(self.batches),
+                batch_sampler=self._sampler,
+                collate_fn=_identity,
                 num_workers=self.num_workers,
                 persistent_workers=self.num_workers > 0,
                 pin_memory=self.pin_memory,
-                generator=torch.Generator(),  # else it draws a seed that nobody needs from the run's own
+                generator=torch.Generator(),  # otherwise DataLoader advances the global random state
                 multiprocessing_context=start_method if self.num_workers else None,
             )
-        self._places.epoch, self._places.start = epoch, start
+        self._sampler.epoch, self._sampler.start = epoch, start
         return iter(self._loader)
 
     def close(self) -> None:
-        """End the workers; they are started again when needed."""
+        """Stop the workers; the next `iterate` starts them again."""
         self._loader = None
 
 
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_workers() -> int:
-    """Worker processes where none are asked for: one for each processor but that of the training, at most 8."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, usable - 1))
+    """Return the default number of workers: one per core, minus one for training, at least 1 and at most 8."""
+    return max(1, min(8, usable_cores() - 1))
 
 
-def _hand_through(batch: T) -> T:
+def _identity(batch: T) -> T:
     return batch

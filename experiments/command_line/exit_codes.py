@@ -1,4 +1,4 @@
-"""Runs a verb that needs Lightning and turns what happens into an exit code and plain words."""
+"""Running a command that needs Lightning, and what each error means: exit code, sentence, and the run folder."""
 
 from __future__ import annotations
 
@@ -9,168 +9,157 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from callbacks import Stopped, TrainingFailed
 from experiments.command_line.lightning_cli import LitlabCLI
-from experiments.machine.processes import FailedElsewhere, end_others, first_to_say
-from experiments.messages.errors import UserMistake
+from experiments.commands.trainer_command import TrainerCommand, make_command
+from experiments.machine.processes import end_others, first_to_report
+from experiments.messages.errors import DONE, FAILED, INTERRUPTED, TERMINATED, USER_ERROR, FailedElsewhere, LitlabError
 from experiments.messages.library_noise import quiet_libraries
 from experiments.messages.out_of_memory import advice, lack_within
 from experiments.messages.text import one_line, say, shown
 from experiments.options.import_paths import working_folder_importable
-from experiments.options.names import ROOMS
-from experiments.runs.folder import RunBusy
-from experiments.runs.folder_guard import FolderTaken
+from experiments.options.names import PACKAGES
+from experiments.options.request import Request
 
-if TYPE_CHECKING:
-    from experiments.runs.folder import RunFolder
-
-DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
-def run_verb(verb: str, words: list[str], run: Path | None) -> int:
-    """Run a verb of the Trainer or `data`; never raises for a user's mistake unless `--debug` is among the words."""
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
-    quiet_libraries(debug)
-    cli: LitlabCLI | None = None
+@dataclass(frozen=True)
+class Report:
+    """What an error means: the exit code, what to print after `litlab:`, and the last line.
+
+    `last` is "folder" (where the files are), "resume" (the command that continues) or "" (nothing). A `fault` prints
+    its traceback.
+    """
+
+    code: int
+    sentence: str = ""
+    last: str = ""
+    fault: bool = False
+
+
+def run_command(request: Request) -> int:
+    """Run a command and return its exit code; a user's error never ends in a traceback unless `--debug` asks for it."""
+    quiet_libraries(request.debug)
+    command: TrainerCommand | None = None
     try:
         with working_folder_importable():
-            cli = LitlabCLI(verb, words, run)
-            cli.run()
-        return DONE if cli.comparison is None or cli.comparison.agrees else FAILED
-    except (MisconfigurationException, UserMistake) as mistake:
-        if cli is not None and isinstance(mistake, RunBusy):
-            cli.claimed = None
-        _forget_empty_run(cli)
-        sentence = f"litlab: {one_line(str(mistake), 1000)}"
-        if first_to_say():
-            if debug:
-                traceback.print_exc()
-            say(sentence)
-        return MISTAKE
-    except FailedElsewhere:
-        return FAILED
-    except TrainingFailed as failure:
-        if cli is not None and isinstance(failure, FolderTaken):
-            cli.claimed = None
-        if first_to_say():
-            if debug:
-                traceback.print_exc()
-            say(f"litlab: {failure}")
-            _say_folder(cli)
-        return FAILED
-    except Stopped as stop:
-        if cli is None or cli.trainer.is_global_zero:
-            say(f"litlab: {stop}." + (" Everything is saved." if stop.saved else " Its state was not saved."))
-            _say_resume(cli)
-        return INTERRUPTED if stop.number == signal.SIGINT else TERMINATED
-    except SIGTERMException:
-        if first_to_say():
-            say("litlab: stopped by SIGTERM.")
-            _say_folder(cli)
-        return TERMINATED
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # Lightning turns Ctrl-C during a fit into SystemExit(1); jsonargparse ends --help and --print_config with 0.
-        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
-            return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
-        if first_to_say():
-            say("litlab: stopped by Ctrl-C.")
-            _say_folder(cli)
-        return INTERRUPTED
-    except BrokenPipeError:  # `litlab fit | head`
-        with suppress(OSError):
-            sys.stdout.close()  # else Python tries once more at its end, with a traceback
-        if first_to_say():
-            say("litlab: nobody reads what it prints any more, so it ends here.")
-            _say_resume(cli)
-        return FAILED
-    except OSError as refused:
-        if refused.errno not in _DISK or debug:
-            return _fault(cli, debug)
-        if first_to_say():
-            where = f" ({refused.filename})" if refused.filename else ""
-            say(
-                f"litlab: the disk refuses: {refused.strerror}{where}. Free some space, or see to it that you may read "
-                "and write there, then go on."
-            )
-            _say_resume(cli)
-        return FAILED
-    except Exception as error:
-        if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():  # a module of the user's
-            _forget_empty_run(cli)
-            place = f"{shown(Path(error.filename or ''))}, line {error.lineno}"
-            if first_to_say():
-                say(f"litlab: {place}: no valid Python ({error.msg}). Mend it there.")
-            return MISTAKE
-        if (package := _package_missing(error)) and not debug:
-            _forget_empty_run(cli)
-            if first_to_say():
-                reason = one_line(str(error).partition(" Requirement ")[0]).rstrip(".")
-                say(f"litlab: {reason}. Install it, by `pip install {package}`, or leave out what asks for it.")
-            return MISTAKE
-        lack = lack_within(error)
-        if debug or lack is None:
-            return _fault(cli, debug)
-        if first_to_say():
-            say(f"litlab: {advice(lack, getattr(cli, 'trainer', None), getattr(cli, 'datamodule', None))}")
-            _say_folder(cli)
-        return FAILED
+            command = make_command(request)
+            return LitlabCLI(command).run()
+    except BaseException as error:
+        return _end(error, command, request.debug)
     finally:
-        end_others(getattr(cli, "trainer", None))
+        end_others(command.trainer if command is not None else None)
 
 
-def _fault(cli: LitlabCLI | None, debug: bool) -> int:
-    """Whatever is nobody's known mistake keeps its traceback; call within `except`."""
-    trainer = getattr(cli, "trainer", None)
-    codes = [code for code in end_others(trainer) if code]
-    if not debug and not first_to_say():  # where one process fails, the others lose their connection to it
-        return next((code for code in codes if code in (FAILED, MISTAKE)), FAILED)
+@singledispatch
+def report(_: BaseException) -> Report:
+    """Return what an error means; this is the case of all that no registered type below covers."""
+    return Report(FAILED, fault=True, last="folder")
+
+
+report.register(FailedElsewhere, lambda _: Report(FAILED))
+report.register(SIGTERMException, lambda _: Report(TERMINATED, "stopped by SIGTERM.", "folder"))
+report.register(KeyboardInterrupt, lambda _: Report(INTERRUPTED, "stopped by Ctrl-C.", "folder"))
+report.register(MisconfigurationException, lambda error: Report(USER_ERROR, one_line(str(error), 1000)))
+report.register(LitlabError, lambda error: Report(error.exit_code, one_line(str(error), 1000)))
+# `litlab fit | head`
+report.register(BrokenPipeError, lambda _: Report(FAILED, "stopped, because nothing reads its output.", "resume"))
+report.register(TrainingFailed, lambda error: Report(FAILED, str(error), "folder"))
+
+
+@report.register
+def _(error: Stopped) -> Report:
+    code = INTERRUPTED if error.number == signal.SIGINT else TERMINATED
+    return Report(code, f"{error}. {'Everything is saved.' if error.saved else 'Its state was not saved.'}", "resume")
+
+
+@report.register
+def _(error: SystemExit) -> Report:
+    # Lightning turns Ctrl-C during a fit into SystemExit(1); jsonargparse ends --help and --print_config with 0.
+    if isinstance(error.__context__, KeyboardInterrupt):
+        return report(error.__context__)
+    return Report(error.code if isinstance(error.code, int) else DONE if error.code is None else FAILED)
+
+
+@report.register
+def _(error: OSError) -> Report:
+    if error.errno not in _DISK:
+        return Report(FAILED, fault=True, last="folder")
+    where = f" ({error.filename})" if error.filename else ""
+    sentence = f"disk access failed: {error.strerror}{where}. Free some space or fix the permissions, then continue."
+    return Report(FAILED, sentence, "resume")
+
+
+@report.register
+def _(error: SyntaxError) -> Report:
+    if not Path(error.filename or "").is_file():
+        return Report(FAILED, fault=True, last="folder")
+    place = f"{shown(Path(error.filename or ''))}, line {error.lineno}"
+    return Report(USER_ERROR, f"{place} is not valid Python ({error.msg}). Fix the syntax there.")
+
+
+@report.register
+def _(error: ModuleNotFoundError) -> Report:
+    quoted = re.search(r"Requirement '([\w-]+)", str(error))  # Lightning's own message, which carries no name
+    package = (quoted[1] if quoted else error.name or "").partition(".")[0]
+    if not package or package in ("experiments", *PACKAGES.values()):
+        return Report(FAILED, fault=True, last="folder")
+    reason = one_line(str(error).partition(" Requirement ")[0]).rstrip(".")
+    return Report(USER_ERROR, f"{reason}. Run `pip install {package}`, or remove what needs it.")
+
+
+def _end(error: BaseException, command: TrainerCommand | None, debug: bool) -> int:
+    """Print what the error means, remove a run folder in which nothing was trained, and return the exit code."""
+    found = report(error)
+    trainer = command.trainer if command is not None else None
+    if isinstance(error, BrokenPipeError):
+        with suppress(OSError):
+            sys.stdout.close()  # else Python tries again when it exits, with a traceback
+    if command is not None and found.last != "resume":
+        command.discard_empty_run(getattr(error, "owns_folder", True))
+    lack = lack_within(error) if found.fault else None
+    if lack is not None:
+        found = Report(FAILED, advice(lack, trainer, command.data if command is not None else None), "folder")
+    explained = isinstance(error, (LitlabError, MisconfigurationException, TrainingFailed))
+    if found.fault or (debug and isinstance(error, Exception) and not explained and found.last != "resume"):
+        return _fault(command, debug)
+    speaks = trainer is None or trainer.is_global_zero if isinstance(error, Stopped) else first_to_report()
+    if found.sentence and speaks:
+        if debug and explained:
+            traceback.print_exc()
+        say(f"litlab: {found.sentence}")
+        _say_last(found, command)
+    return found.code
+
+
+def _fault(command: TrainerCommand | None, debug: bool) -> int:
+    """Print the traceback of an error that nothing explains; call it while the error is handled."""
+    codes = [code for code in end_others(command.trainer if command is not None else None) if code]
+    if not debug and not first_to_report():  # if one process fails, the others lose their connection to it
+        return next((code for code in codes if code in (FAILED, USER_ERROR)), FAILED)
     if codes and not debug:
-        how = f"was killed by signal {-codes[0]}" if codes[0] < 0 else f"ended with code {codes[0]}"
-        say(f"litlab: another process of this run {how}, so this one ends too.")
-        _say_resume(cli)
+        how = f"was killed by signal {-codes[0]}" if codes[0] < 0 else f"exited with code {codes[0]}"
+        say(f"litlab: another process of this run {how}, so this one exits too.")
+        _say_last(Report(FAILED, last="resume"), command)
         return FAILED
     traceback.print_exc()
-    say("litlab: this is a fault in litlab or in your own module (see the lines above), not in the command.")
-    _say_folder(cli)
+    say("litlab: this is a bug in litlab or in your own module (see the lines above), not in the command.")
+    _say_last(Report(FAILED, last="folder"), command)
     return FAILED
 
 
-def _package_missing(error: Exception) -> str:
-    """Name of the package that a class asked for while it ran and that is not installed, else ''."""
-    if not isinstance(error, ModuleNotFoundError):
-        return ""
-    quoted = re.search(r"Requirement '([\w-]+)", str(error))  # Lightning's own words; they carry no name
-    package = (quoted[1] if quoted else error.name or "").partition(".")[0]
-    return "" if package in ("experiments", *ROOMS.values()) else package
-
-
-def _say_resume(cli: LitlabCLI | None) -> None:
-    plan = getattr(cli, "plan", None)
-    folder = plan.folder if plan is not None else None
-    if folder is not None and folder.last.is_file():
+def _say_last(found: Report, command: TrainerCommand | None) -> None:
+    folder = command.run_folder if command is not None else None
+    if folder is None:
+        return
+    if found.last == "resume" and folder.last.is_file():
         say(f"resume  litlab resume {shlex.quote(shown(folder.path))}")
-
-
-def _folder(cli: LitlabCLI | None) -> RunFolder | None:
-    return cli.claimed if cli is not None else None
-
-
-def _say_folder(cli: LitlabCLI | None) -> None:
-    _forget_empty_run(cli)
-    folder = _folder(cli)
-    if folder is not None and folder.path.is_dir():
+    elif found.last == "folder" and folder.path.is_dir() and command is not None and command.claimed is not None:
         say(f"litlab: what was done until then is in {folder.path}")
-
-
-def _forget_empty_run(cli: LitlabCLI | None) -> None:
-    """A mistake found after the folder was made, but before anything was trained, leaves nothing behind."""
-    folder = _folder(cli)
-    if folder is not None:
-        folder.discard_if_untrained()

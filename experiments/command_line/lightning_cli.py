@@ -1,80 +1,42 @@
-"""LightningCLI as litlab runs it: one parser per verb, facts linked from the data, a run folder for every fit."""
+"""LightningCLI for one command: parse the merged request, link the data's properties, build model, data and Trainer."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Literal
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-import callbacks as _callbacks  # noqa: F401 - importing the rooms makes their classes known by short name
-import datamodules as _datamodules  # noqa: F401
-import lit_models as _lit_models  # noqa: F401
-from callbacks.records.scored_samples import ScoredSamples
-from experiments.cli import main
 from experiments.command_line.parser import LitlabParser
 from experiments.command_line.parser_errors import trainer_refusal
 from experiments.command_line.trainer import LitlabTrainer
-from experiments.command_line.weights_argument import find_weights, take
-from experiments.command_line.word_order import arrange, class_path, model_class
-from experiments.commands import data as data_report
-from experiments.commands import fit, fit_plan, rerun, score
-from experiments.commands.resume import Resumed, take_extension
-from experiments.machine import choice as machine
+from experiments.commands.trainer_command import Built, TrainerCommand, make_command
 from experiments.machine.hardware import processes
-from experiments.machine.processes import (
-    check_launch,
-    check_program,
-    hand_on,
-    launch_options,
-    leave_group,
-    open_exchange,
-)
-from experiments.messages.errors import mistake_within
-from experiments.options.config_diff import as_typed
-from experiments.options.config_files import read_config
+from experiments.machine.launchers import launch_options
+from experiments.machine.performance_options import PerformanceOptions
+from experiments.machine.processes import leave_group, serve_store
+from experiments.messages.errors import user_error_within
+from experiments.options.class_check import find_class
+from experiments.options.class_paths import with_public_paths
 from experiments.options.fact_links import FACTS, FactLinks
-from experiments.options.run_options import DEFAULT_SEED, add_run_options, check_seed, read_settings, read_wishes
-from experiments.options.trainer_checks import check_plain, check_trainer
-from experiments.options.verbs import TRAINING_VERBS
-from experiments.runs.compare import Comparison
-from experiments.runs.find import runs_dir
-from experiments.runs.folder import RunFolder
-
-__all__ = ["LitlabCLI", "main"]
+from experiments.options.import_paths import working_folder_importable
+from experiments.options.merge import merge
+from experiments.options.request import Request
+from experiments.options.run_options import DEFAULT_SEED, RunOptions, check_seed
+from experiments.options.trainer_checks import check_trainer
 
 
 class LitlabCLI(LightningCLI):
-    """Parses the words of one verb and builds data, model and Trainer; `run` then does the verb.
+    """Parses a command's request and builds data, model and Trainer; `run` then runs the command."""
 
-    `source` is the run folder whose weights `validate`, `test` and `predict` use, `objects` are Trainer arguments that
-    only Python can give, such as callbacks.
-    """
-
-    def __init__(
-        self, verb: str, words: list[str], source: Path | None = None, objects: dict[str, Any] | None = None
-    ) -> None:
-        check_launch(verb)
-        if source is not None:
-            found = source.resolve()
-            source = Path(hand_on("source", lambda: str(found)))  # a name means its newest run, and more may begin
-        self.verb = verb
-        self.objects = objects or {}  # Trainer arguments from Python that no words can stand for
-        self.scored = ScoredSamples()
-        self.facts = FactLinks()
-        self.claimed: RunFolder | None = None
-        words = ["--help" if word == "--help-all" else word for word in words]
-        self.comparison: Comparison | None = None  # of a rerun that was checked
-        words, self.repeated = rerun.find(words, source) if verb == "rerun" else (words, None)
-        words, self.weights = find_weights(verb, words, source)
-        words, self.output = take(words, "--output") if verb == "predict" else (words, None)
-        words, extension = take(words, "--extend_schedule") if verb == "resume" else (words, None)
-        self.extension = take_extension(extension)
-        words, self.config_files = arrange(words)
-        self.given = tuple(as_typed(word.partition("=")[0].removeprefix("--").removesuffix("+")) for word in words)
+    def __init__(self, command: TrainerCommand) -> None:
+        self.command = command
+        self.request = command.request
+        self.links = FactLinks()
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -82,137 +44,127 @@ class LitlabCLI(LightningCLI):
             trainer_class=LitlabTrainer,
             seed_everything_default=DEFAULT_SEED,
             parser_class=LitlabParser,
-            parser_kwargs={"allow_abbrev": False, "prog": f"litlab {verb}"},
+            parser_kwargs={"allow_abbrev": False, "prog": f"litlab {self.request.command.name}"},
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             run=False,
-            args=words,
+            args=merge(self.request, LitlabTrainer),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add litlab's own options and link the facts of the data to the model."""
-        add_run_options(parser, self.config_files[0].stem if self.config_files else "run")
+        """Add the run options and the command's own, and link the data's properties to the model."""
+        parser.add_class_arguments(RunOptions, None)
+        parser.set_defaults({"experiment": self.request.configs[0].stem if self.request.configs else "run"})
+        for option in self.request.command.options:
+            if option.switch:
+                parser.add_argument(f"--{option.name}", action="store_true", help=option.help)
+            else:
+                kind: Any = Literal[option.choices] | None if option.choices else str | None
+                parser.add_argument(f"--{option.name}", type=kind, default=None, help=option.help)
         for fact in FACTS:
             parser.link_arguments(
-                "data", f"model.init_args.{fact}", compute_fn=self.facts.reader(fact), apply_on="instantiate"
+                "data", f"model.init_args.{fact}", compute_fn=self.links.reader(fact), apply_on="instantiate"
             )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words given to us, whatever `sys.argv` says."""
+        """Parse the merged request; help and `--print_config` print and exit."""
         if isinstance(parser, LitlabParser):
-            documents = [read_config(path) for path in self.config_files]
-            parser.named = {part: class_path(documents, args, part) or "" for part in ("model", "data")}
-        self.config = parser.parse_args(args)
+            parser.outermost = True
+        printed = [action for action in self.request.actions if action.startswith("--print_config")]
+        if printed:
+            self.config = parser.parse_object(args)
+            print(self.config_text(printed[-1].partition("=")[2].split(",")), end="")
+            raise SystemExit(0)
+        if self.request.actions:
+            merged = [f"--config={yaml.safe_dump(args)}"] if args else []
+            parser.parse_args([*merged, *self.request.actions])
+        self.config = parser.parse_object(args)
         check_seed(self.config.seed_everything)
 
     def before_instantiate_classes(self) -> None:
-        """Note which facts the user wrote down: jsonargparse would replace them without a word."""
-        chosen = self.config.model.class_path
-        self.facts.model = model_class([{"model": {"class_path": chosen}}], [])
+        """Note which properties of the data the user set: jsonargparse would replace them without a message."""
+        self.links.model = find_class(self.config.model.class_path, "model")
         init_args = self.config.model.get("init_args")
-        self.facts.given = {fact: init_args.get(fact) for fact in FACTS} if init_args is not None else {}
+        self.links.given = {fact: init_args.get(fact) for fact in FACTS} if init_args is not None else {}
 
     def instantiate_classes(self) -> None:
-        """Build data, then model, then Trainer; a mistake found on the way is told as it is, not as it was wrapped."""
+        """Build data, then model, then Trainer; raise a user error as it was before jsonargparse wrapped it."""
         try:
-            if self.verb == "data":
+            if self.command.needs_trainer:
+                super().instantiate_classes()
+            else:
                 self.config_init = self.parser.instantiate_classes(self.config)
                 self.datamodule = self.config_init.data
-            else:
-                super().instantiate_classes()
         except Exception as error:  # jsonargparse wraps what a constructor raises in errors of several kinds
-            mistake = self.facts.problem or mistake_within(error)
-            if mistake is None or mistake is error:
+            found = self.links.problem or user_error_within(error)
+            if found is None or found is error:
                 raise
-            raise mistake from error
+            raise found from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Check data and model together, claim the run folder (fit), and build the Trainer in it."""
-        if self.facts.problem is not None:
-            raise self.facts.problem
-        options = {**dict(self.config_init.trainer.items()), **self.objects}
+        """Let the command choose its Trainer arguments (a fit claims its run folder there), and build the Trainer."""
+        if self.links.problem is not None:
+            raise self.links.problem
+        options = {**dict(self.config_init.trainer.items()), **self.request.objects}
         check_trainer(options)
-        self.weights.check(self.model)
         follows = launch_options(options)
         options |= follows
-        open_exchange(processes(options))
-        kwargs = {**self.objects, **kwargs, **follows}
-        if self.verb in TRAINING_VERBS:
-            self.weights.check_trainable(self.model)
-            check_plain(self.model)
-            check_plain(self.datamodule)
-            has_validation = fit_plan.prepare_data(self.datamodule)
-            settings = read_settings(self.config, self.model, has_validation)
-            resumed = Resumed(self.weights, self.extension, self.given) if self.verb == "resume" else None
-            seed = self.config.seed_everything
-            origin = rerun.Origin(self.weights, tuple(f"trainer.{name}" for name in self.objects), self.repeated)
-            self.plan = fit_plan.prepare(
-                settings, self.model, self.datamodule, self.config_text(), seed, options, resumed, origin
-            )
-            self.claimed = self.plan.folder if resumed is None else None  # a folder that was there stays
-            kwargs.update(self.plan.trainer)
-        else:
-            if self.verb != "predict":
-                check_program(processes(options), options.get("strategy"))
-            folder = self.weights.folder
-            self.choice = machine.of_run(folder.environment if folder else None, options, read_wishes(self.config))
-            machine.apply(self.choice, self.model)
-            kwargs.update(score.trainer_options(self.verb, options, folder, self.choice))
-            kwargs["callbacks"].append(self.scored)
-            if self.verb == "predict":
-                self.writer = score.prediction_writer(self.weights, self.output)
-                kwargs["callbacks"].append(self.writer)
+        serve_store(processes(options))
+        self.command.data = self.datamodule
+        own = self.command.trainer_arguments(self._built(), options)
         try:
-            return super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**{**self.request.objects, **kwargs, **follows, **own})
         except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-            if self.claimed is not None:
-                self.claimed.discard_if_untrained()
             raise MisconfigurationException(trainer_refusal(str(error), self._given_to_trainer())) from error
 
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        if not self.command.needs_trainer:
+            return self.command.run(self._built(), None)
+        self.command.trainer = self.trainer
+        code = self.command.run(self._built(), self.trainer)
+        leave_group(self.trainer)
+        return code
+
+    def _built(self) -> Built:
+        options = RunOptions(**{field.name: self.config[field.name] for field in fields(RunOptions)})
+        model: Any = getattr(self, "model", None)  # `data` builds none
+        return Built(options, self.config.seed_everything, self.config_text(), model, self.datamodule)
+
     def _given_to_trainer(self) -> dict[str, Any]:
-        """The Trainer's options that are not at their default."""
+        """Return the Trainer's options that are not at their default."""
         options = dict(self.config.trainer.items())
         return {name: value for name, value in options.items() if value != self.parser.get_default(f"trainer.{name}")}
 
-    def config_text(self) -> str:
-        """The resolved config as YAML, what matters first, without what is linked from the data."""
-        content = _plain(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
-        last = ("data", "model", "trainer")
-        ordered = {name: content[name] for name in content if name not in last} | {name: content[name] for name in last}
+    def config_text(self, flags: Sequence[str] = ()) -> str:
+        """Return the resolved config as YAML: run options first, without the properties of the data.
+
+        `flags` are those of `--print_config`: skip_default and skip_null.
+        """
+        skip = {"skip_default": "skip_default" in flags, "skip_none": "skip_null" in flags}
+        content = with_public_paths(_without_unwritable(yaml.safe_load(self.parser.dump(self.config, **skip))))
+        for option in self.request.command.options:
+            content.pop(option.name, None)
+        last = [*(field.name for field in fields(PerformanceOptions)), "data", "model", "trainer"]
+        ordered = {name: content[name] for name in content if name not in last}
+        ordered |= {name: content[name] for name in last if name in content}
         text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
         return text
 
-    def run(self) -> None:
-        """Do the verb."""
-        if self.verb == "data":
-            folder = runs_dir() / "data" / self.config.experiment
-            data_report.run(self.datamodule, folder, self.config.seed_everything)
-            return
-        self._run_with_trainer()
-        leave_group(self.trainer)
 
-    def _run_with_trainer(self) -> None:
-        parts = (self.trainer, self.model, self.datamodule)
-        if self.verb in TRAINING_VERBS:
-            fit.train(*parts, self.plan, self.weights)
-            if self.repeated is not None and self.repeated.check and self.trainer.is_global_zero:
-                assert self.plan.folder is not None
-                self.comparison = self.repeated.compare(self.plan.folder)
-            return
-        with machine.settings(self.choice, self.trainer.num_devices):
-            if self.verb == "predict":
-                score.predict(*parts, self.weights, self.writer)
-            else:
-                score.score(self.verb, *parts, self.weights, self.scored)
+def build(request: Request) -> LitlabCLI:
+    """Build what a request from Python asks for; call `run` on the result."""
+    with working_folder_importable():
+        return LitlabCLI(make_command(request))
 
 
-def _plain(content: Any) -> Any:
-    """Without the defaults that YAML cannot hold, such as a device: jsonargparse puts a sentence in their place."""
+def _without_unwritable(content: Any) -> Any:
+    """Drop defaults that YAML cannot hold, such as a device: jsonargparse puts a sentence in their place."""
     if isinstance(content, dict):
-        return {name: _plain(value) for name, value in content.items() if not _unwritten(value)}
-    return [_plain(value) for value in content] if isinstance(content, list) else content
-
-
-def _unwritten(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("Unable to serialize instance")
+        return {
+            name: _without_unwritable(value)
+            for name, value in content.items()
+            if not (isinstance(value, str) and value.startswith("Unable to serialize instance"))
+        }
+    return [_without_unwritable(value) for value in content] if isinstance(content, list) else content

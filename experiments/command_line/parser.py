@@ -1,24 +1,21 @@
-"""The argument parser, whose errors are one sentence with a way out."""
+"""The argument parser whose errors are one sentence with a way out."""
 
 from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.command_line.parser_errors import explain, explain_inner
+from experiments.messages.errors import UserError
 
 
 class LitlabParser(LightningArgumentParser):
-    """LightningArgumentParser that raises `MisconfigurationException` in words instead of printing its usage.
+    """LightningArgumentParser that raises UserError instead of printing its usage.
 
-    `named` holds the classes asked for as model and data; it is set on the outermost parser only, as jsonargparse
-    makes parsers of the same class for the settings of each class.
+    `outermost` is set on the parser of the command; jsonargparse makes more of the same class for arguments of classes.
     """
 
-    named: dict[str, str] | None = None
+    outermost = False
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Called by jsonargparse and argparse for whatever does not parse."""
-        keys = list(self.get_defaults(skip_validation=True).keys())
-        text = explain_inner(message, keys) if self.named is None else explain(message, keys, self.named)
-        raise MisconfigurationException(text) from ex
+        """Raise the sentence; jsonargparse and argparse call this for whatever does not parse."""
+        raise UserError(explain(message) if self.outermost else explain_inner(message)) from ex

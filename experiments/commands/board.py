@@ -1,4 +1,4 @@
-"""`litlab board`: TensorBoard on this machine alone, at a free port, until Ctrl-C."""
+"""Show runs in TensorBoard, on this machine only (127.0.0.1), until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ import logging
 import socket
 import time
 import warnings
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from experiments.messages.errors import UserMistake
+from experiments.messages.errors import UserError
 from experiments.messages.text import say, shown
 from experiments.runs.find import find_run, runs_dir
 
 HOST, USUAL_PORT = "127.0.0.1", 6006
 
 
-def main(words: list[str]) -> int:
+def add_options(parser: ArgumentParser) -> None:
+    """Add the folder and the port."""
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="a folder, a run or an experiment; default: all runs")
+    parser.add_argument("--port", metavar="N", help=f"default: {USUAL_PORT}, or a free one if that is taken")
+
+
+def run(options: Namespace) -> int:
     """Start TensorBoard, print its address, and wait."""
-    folder, port = _read(words)
+    folder = _folder(options.folder)
+    port = None if options.port is None else _port(options.port)
     if port is not None and not _is_free(port):
-        raise UserMistake(f"board: port {port} is taken; leave --port out for a free one.")
+        raise UserError(f"board: port {port} is in use. Remove --port to use a free one.")
     try:
         _serve(folder, port)
     except KeyboardInterrupt:
-        say("litlab: the board is closed.")
+        say("litlab: TensorBoard has stopped.")
     return 0
 
 
@@ -46,7 +54,7 @@ def _serve(folder: Path, port: int | None) -> None:
     try:
         address = board.launch()
     except TensorBoardServerException as problem:  # somebody took the port in between
-        raise UserMistake(f"board: TensorBoard does not start ({problem}). Try again.") from problem
+        raise UserError(f"board: TensorBoard does not start ({problem}). Try again.") from problem
     print(f"board   {shown(folder)}: {address}", flush=True)
     if next(folder.rglob("events.out.tfevents.*"), None) is None:
         print("        no run there yet; what is trained from now on appears", flush=True)
@@ -55,36 +63,23 @@ def _serve(folder: Path, port: int | None) -> None:
         time.sleep(3600)
 
 
-def _read(words: list[str]) -> tuple[Path, int | None]:
-    """The folder to show and the port, if one was asked for."""
-    folders: list[str] = []
-    port: int | None = None
-    rest = iter(words)
-    for word in rest:
-        name, _, value = word.partition("=")
-        if name == "--port":
-            port = _port(value or next(rest, ""))
-        elif word.startswith("-"):
-            raise UserMistake(f"board: '{word}' is not an option; there is --port N.")
-        else:
-            folders.append(word)
-    if len(folders) > 1:
-        raise UserMistake(f"board: give one folder, not {len(folders)}; `litlab board` shows all runs.")
-    folder = Path(folders[0]) if folders else runs_dir()
-    if not folder.is_dir() and folders:
-        below = runs_dir() / folders[0]
-        folder = below if below.is_dir() else folder if folder.exists() else find_run(folders[0])
-    if not folder.is_dir():
-        what = "is not there yet; `litlab fit` makes the first run"
-        if folder.exists():
-            what = f"is a file; give {'a folder' if folders else 'LITLAB_RUNS_DIR a folder'} of runs"
-        raise UserMistake(f"board: {folder} {what}.")
-    return folder, port
+def _folder(given: str | None) -> Path:
+    """Return the folder to show."""
+    folder = Path(given) if given else runs_dir()
+    if given and not folder.is_dir():
+        below = runs_dir() / given
+        folder = below if below.is_dir() else folder if folder.exists() else find_run(given)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        what = "Pass a folder of runs" if given else "Set LITLAB_RUNS_DIR to a folder of runs"
+        raise UserError(f"board: {folder} is a file. {what}.")
+    raise UserError(f"board: {folder} does not exist yet; `litlab fit` makes the first run.")
 
 
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise UserMistake(f"board: --port needs a number from 1 to 65535, not '{text}'.")
+        raise UserError(f"board: --port needs a number from 1 to 65535, not '{text}'.")
     return int(text)
 
 

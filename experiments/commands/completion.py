@@ -1,56 +1,51 @@
-"""`litlab completion SHELL`: a script with all names in it, made without importing torch."""
+"""Print a completion script for bash, zsh or fish. Add `eval "$(litlab completion bash)"` to your shell's startup file."""
 
 from __future__ import annotations
 
 import ast
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.commands.list import KINDS
-from experiments.messages.errors import UserMistake
+from experiments.messages.errors import UserError
 from experiments.messages.text import did_you_mean
 from experiments.options import names
-from experiments.options.verbs import VERBS
+from experiments.options.command_table import COMMANDS
+from experiments.options.run_options import RunOptions
 
 SHELLS = ("bash", "zsh", "fish")
-_RUN = (
-    "experiment",
-    "monitor",
-    "mode",
-    "patience",
-    "min_delta",
-    "test_after_fit",
-    "not_finite",
-    "save_every_steps",
-    "save_every_minutes",
-    "channels_last",
-    "threads",
-    "compile",
-    "steps_per_call",
-    "seed_everything",
-    "config",
-    "print_config",
-)
-_SCORED = ("ckpt_path", "untrained", "output", "check", "extend_schedule")
+# The scripts are written by hand: shtab (1.13) would still need a function per shell to look up runs, and a parser with
+# all options of models and data, which it prints once per command.
 
 
-def main(words: list[str]) -> int:
+def add_options(parser: ArgumentParser) -> None:
+    """Add the shell."""
+    parser.add_argument("shell", nargs="?", metavar="SHELL", help=", ".join(SHELLS))
+
+
+def run(options: Namespace) -> int:
     """Print the script for one shell."""
-    if len(words) != 1 or words[0] not in SHELLS:
-        hint = did_you_mean(words[0], SHELLS) if words else ""
-        raise UserMistake(f"completion: name the shell: {', '.join(SHELLS)}.{hint}")
-    print(script(words[0]))
+    if options.shell not in SHELLS:
+        hint = did_you_mean(options.shell, SHELLS) if options.shell else ""
+        raise UserError(f"completion: name the shell: {', '.join(SHELLS)}.{hint}")
+    print(script(options.shell))
     return 0
 
 
 def script(shell: str) -> str:
-    """The completion script; runs are looked up when TAB is pressed, all else stands in it."""
+    """Return the completion script; it looks up runs when TAB is pressed and contains everything else."""
+    separator = " " if shell == "fish" else "|"
     lists = {
-        "verbs": " ".join(VERBS),
+        "commands": " ".join(COMMANDS),
+        "take_config": separator.join(name for name, command in COMMANDS.items() if command.kind == "config"),
+        "take_run": separator.join(name for name, command in COMMANDS.items() if command.kind == "run"),
         "configs": " ".join(entry.name for entry in names.configs()),
         "options": " ".join(sorted({f"--{name}" for name in options()})),
         "kinds": " ".join(KINDS),
+        "shells": " ".join(SHELLS),
     }
     if shell == "fish":
         return _FISH.format(**lists)
@@ -59,15 +54,23 @@ def script(shell: str) -> str:
 
 
 def options() -> Iterator[str]:
-    """Option names without dashes: of the run, of the Trainer, of all models and data."""
-    yield from (*_RUN, *_SCORED)
+    """Return option names without dashes: of the run, the commands, the Trainer, and all models and data."""
+    yield from (
+        "config",
+        "debug",
+        "help-all",
+        "print_config",
+        "seed_everything",
+        *(field.name for field in fields(RunOptions)),
+    )
+    yield from (option.name for command in COMMANDS.values() for option in command.options)
     yield from (f"trainer.{name}" for name in _trainer_arguments())
     for section, package, prefix, suffix in (
         ("model", "lit_models", "Lit", ""),
         ("data", "datamodules", "", "DataModule"),
     ):
         yield section
-        for path in names.room(package).rglob("*.py"):
+        for path in names.package_folder(package).rglob("*.py"):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ClassDef) and node.name.startswith(prefix) and node.name.endswith(suffix):
                     yield from (f"{section}.{name}" for name in _init_arguments(node))
@@ -95,15 +98,15 @@ _BASH = """\
 _litlab() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}" runs="${{LITLAB_RUNS_DIR:-runs}}" words=""
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words="{verbs}"
+    words="{commands}"
   elif [[ "$word" == -* ]]; then
     words="{options}"
   else
     case "${{COMP_WORDS[1]}}" in
-      fit) words="{configs}" ;;
-      test|validate|predict|resume|rerun) words="$(cd "$runs" 2>/dev/null && ls)" ;;
+      {take_config}) words="{configs}" ;;
+      {take_run}) words="$(cd "$runs" 2>/dev/null && ls)" ;;
       list) words="{kinds}" ;;
-      completion) words="bash zsh fish" ;;
+      completion) words="{shells}" ;;
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$word"))
@@ -112,10 +115,11 @@ _litlab() {{
 complete -F _litlab litlab"""
 
 _FISH = """\
-complete -c litlab -n __fish_use_subcommand -f -a "{verbs}"
-complete -c litlab -n "__fish_seen_subcommand_from fit" -a "{configs}"
-complete -c litlab -n "__fish_seen_subcommand_from test validate predict resume rerun" -a "(ls (set -q LITLAB_RUNS_DIR; and echo \\$LITLAB_RUNS_DIR; or echo runs) 2>/dev/null)"
+complete -c litlab -n __fish_use_subcommand -f -a "{commands}"
+complete -c litlab -n "__fish_seen_subcommand_from {take_config}" -a "{configs}"
+complete -c litlab -n "__fish_seen_subcommand_from {take_run}" -a "(ls (set -q LITLAB_RUNS_DIR; and echo \\$LITLAB_RUNS_DIR; or echo runs) 2>/dev/null)"
 complete -c litlab -n "__fish_seen_subcommand_from list" -f -a "{kinds}"
+complete -c litlab -n "__fish_seen_subcommand_from completion" -f -a "{shells}"
 for option in {options}
   complete -c litlab -n "not __fish_use_subcommand" -l (string sub -s 3 -- $option)
 end"""

@@ -1,4 +1,9 @@
-"""`litlab data`: what a config's data holds and what augmentation makes of it."""
+"""usage: litlab data CONFIG [options]
+
+Prints sizes, statistics per channel, samples per class and duplicates of the data that CONFIG trains on, and draws
+samples before and after augmentation into runs/data/NAME/ (PNG and TensorBoard). The test files are read for counts and
+duplicates only. Takes the options of `litlab fit`, such as --data.augment '[flip]'.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from callbacks.figures.drawing import figure, pixels, readable, shortened
-from callbacks.figures.pictures import draw_sample
+from callbacks.figures.plotting import figure, pixels, readable, shortened
+from callbacks.figures.sample_images import plot_sample
 from datamodules import LitDataModule
 from datamodules.serving.batches import Batches
+from experiments.commands.trainer_command import Built, TrainerCommand
+from experiments.messages.errors import DONE
 from experiments.messages.text import count, shown, sizes_text
+from experiments.runs.find import runs_dir
 
 SAMPLES, DRAWS = 10, 3  # columns of the grid, and rows of augmented versions
 MANY = 20  # classes, of more the most and the least frequent are listed
@@ -40,12 +48,26 @@ class PartOfData:
         return self.targets[self.rows]
 
 
-def run(data: LightningDataModule, folder: Path, seed: int) -> None:
+class Data(TrainerCommand):
+    """Inspect the data of a config; builds no model and no Trainer."""
+
+    needs_trainer = False
+
+    def run(self, built: Built, trainer: Trainer | None) -> int:
+        """Print the report and write the figure into runs/data/NAME/."""
+        report(built.data, runs_dir() / "data" / built.options.experiment, built.seed)
+        return DONE
+
+
+COMMAND = Data
+
+
+def report(data: LightningDataModule, folder: Path, seed: int) -> None:
     """Print the report, write the picture and the TensorBoard events into `folder`."""
     if not isinstance(data, LitDataModule):
         raise MisconfigurationException(
             f"data: {type(data).__name__} is not one of litlab's data modules; derive it from LitDataModule "
-            "(docs/own-parts.md) to have it inspected."
+            "(docs/extending.md) to have it inspected."
         )
     data.setup("fit")
     data.setup("test")
@@ -166,8 +188,7 @@ def draw_samples(data: LitDataModule, seed: int) -> np.ndarray[Any, np.dtype[np.
     train = data.train_dataloader().batches
     rows = _one_a_class(train.order(0), train.targets, data.num_classes)
     augmented = data.preparation(True)
-    augmented.allow_copies(False)
-    changed = augmented.columns > 0 or augmented.whole_batch
+    changed = augmented.num_uniforms > 0 or augmented.full_batch
     plain = Batches(train.inputs, train.targets, len(rows), indices=rows, preparation=data.preparation(False))
     draws = Batches(train.inputs, train.targets, len(rows), indices=rows, preparation=augmented, seed=seed)
     pictures = [plain.make(0, 0)[0], *(draws.make(epoch, 0)[0] for epoch in range(DRAWS if changed else 0))]
@@ -178,7 +199,7 @@ def draw_samples(data: LitDataModule, seed: int) -> np.ndarray[Any, np.dtype[np.
         grid = made.subplots(len(pictures), len(rows), squeeze=False)
         for line, batch in enumerate(pictures):
             for column, sample in enumerate(batch):
-                draw_sample(grid[line, column], sample.float())
+                plot_sample(grid[line, column], sample.float())
                 if line == 0:
                     grid[line, column].set_title(shortened(labels[column], 12), fontsize=9)
         words = "first row as it is, then as augmentation changes it, epoch by epoch" if changed else "no augmentation"

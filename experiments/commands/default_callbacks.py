@@ -1,4 +1,4 @@
-"""The callbacks and loggers that every run has, whatever else its config asks for."""
+"""The callbacks, loggers and plugins that every run has, whatever else its config asks for."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from callbacks import (
 )
 from callbacks.guards.patience import Patience
 from callbacks.training.compiled_network import CompiledNetwork
-from experiments.machine.processes import slurm_plugins
-from experiments.options.run_options import FitSettings
-from experiments.runs.checkpoint_io import WholeCheckpoints
+from experiments.machine.launchers import slurm_plugins
+from experiments.options.run_options import RunOptions
+from experiments.runs.checkpoint_io import AtomicCheckpointIO
 from experiments.runs.folder import RunFolder
 from experiments.runs.metrics_csv import MetricsCSV
 from experiments.runs.tensorboard import RunTensorBoard
 
 
 class AnothersState(NoStepHooks, Callback):
-    """For a new run from the checkpoint of another: the best so far and the patience used up are that one's alone."""
+    """Drop the other run's best value and used patience when a new run starts from its checkpoint."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # public, without a type
@@ -45,7 +45,7 @@ class AnothersState(NoStepHooks, Callback):
 
 
 def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Logger] | bool:
-    """TensorBoard and metrics.csv; a logger of the user's takes TensorBoard's place, `false` turns all off."""
+    """Return TensorBoard and metrics.csv; a logger of the user's replaces TensorBoard, `false` turns all off."""
     if asked is False:
         return False
     own: list[Logger] = []
@@ -59,45 +59,42 @@ def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Log
 
 
 def fit_plugins(asked: Any) -> list[Any]:
-    """The user's plugins, and of what none of them does: checkpoints written whole, SLURM's signals left to us."""
+    """Return the user's plugins, plus atomic checkpoints and litlab's handling of SLURM signals unless they do it."""
     plugins = list(asked) if isinstance(asked, (list, tuple)) else [] if asked is None else [asked]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        plugins.append(WholeCheckpoints())
+        plugins.append(AtomicCheckpointIO())
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
         plugins += slurm_plugins()
     return plugins
 
 
-def fit_callbacks(settings: FitSettings, trainer: dict[str, Any], config_text: str) -> list[Callback]:
-    """Default callbacks of a fit; `trainer` holds the Trainer's arguments, the user's callbacks among them."""
+def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str) -> list[Callback]:
+    """Return the default callbacks of a fit; `trainer` holds the Trainer's arguments with the user's callbacks."""
+    mode = options.mode or "min"
     found: list[Callback] = [
         ExactState(config_text),
         StopSignals(),
-        BestCheckpoint(settings.monitor, settings.mode),
-        LastCheckpoint(settings.save_every_steps, settings.save_every_minutes),
-        SkipNotFinite() if settings.not_finite == "skip" else FiniteLoss(),
-        HyperParameters(settings.monitor, settings.mode),
+        BestCheckpoint(options.monitor, mode),
+        LastCheckpoint(options.save_every_steps, options.save_every_minutes),
+        SkipNotFinite() if options.not_finite == "skip" else FiniteLoss(),
+        HyperParameters(options.monitor, mode),
         *everyday_callbacks(trainer),
     ]
-    if settings.patience is not None:
-        found.append(
-            Patience(
-                settings.monitor or "", mode=settings.mode, patience=settings.patience, min_delta=settings.min_delta
-            )
-        )
+    if options.patience is not None:
+        found.append(Patience(options.monitor or "", mode=mode, patience=options.patience, min_delta=options.min_delta))
     if trainer.get("logger") is not False and not trainer.get("fast_dev_run"):
         found += [LearningRateMonitor(), RunSettings(config_text), ModelGraph(), ChartLayout()]
-    if settings.machine.compile:
+    if options.compile:
         found.append(CompiledNetwork())
     if trainer.get("enable_checkpointing") is False:
         found = [callback for callback in found if not isinstance(callback, Checkpoint)]
     kinds = {type(callback) for callback in users_callbacks(trainer)}
-    # A second LearningRateMonitor or EarlyStopping of the user's own is what counts; checkpoints of theirs come on top.
+    # A LearningRateMonitor or EarlyStopping of the user's replaces the default; checkpoints of theirs are additional.
     return [callback for callback in found if type(callback) not in kinds]
 
 
 def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
-    """Progress and the table of layers, unless switched off or replaced by the user's own."""
+    """Return the progress bar and the table of layers, unless switched off or replaced by the user's own."""
     users = users_callbacks(trainer)
     found: list[Callback] = []
     if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in users):
@@ -108,9 +105,9 @@ def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
 
 
 def users_callbacks(trainer: dict[str, Any]) -> list[Callback]:
-    """The callbacks that the user asked for, as a list of its own.
+    """Return the callbacks that the user asked for.
 
-    Of litlab's own the last of each kind counts: two would write the same keys. A config and a fragment after it may
+    Of litlab's own, only the last of each type is kept: two would write the same keys, and a config and a fragment may
     both ask for one.
     """
     users = trainer.get("callbacks") or []

@@ -1,97 +1,110 @@
-"""The verb `fit`: check data and model together, claim the run folder, train, and say what came of it."""
+"""usage: litlab fit [CONFIG ...] [options]       without CONFIG: the demo, {demo}
+
+config
+  CONFIG ...                       YAML files or shipped configs; later ones beat earlier ones
+  --config FILE                    the same, as an option; options beat every file wherever they stand
+  --print_config                   print the merged config and exit
+run
+  --experiment NAME                folder in runs/ (default: the name of the first config)
+  --monitor val/acc --mode max     metric that decides the best epoch (default: val/acc, else val/loss)
+  --patience N                     stop after N validations without improvement
+  --test_after_fit true            test the best weights after training
+  --seed_everything 42             seed of initialization, sample order and dropout
+  --ckpt_path FILE                 start a new run from a checkpoint; `litlab resume RUN` continues a run
+  --save_every_minutes 10          write last.ckpt within an epoch too; also --save_every_steps N
+  --not_finite skip                skip steps whose gradients are NaN or infinite; stop (default) ends the run
+data
+  --data NAME                      {data}
+                                   (each followed by DataModule)
+  --data.batch_size 128            samples per optimizer step, over all devices
+  --data.val_split 0.2             validation split: a fraction or a count; also --data.split_seed, --data.stratify
+  --data.train_fraction 0.1        use a fraction of the training samples
+  --data.data_dir DIR              folder of the files (or the environment variable LITLAB_DATA_DIR)
+model
+  --model NAME                     {models}
+  --model.optimizer sgd            sgd momentum nesterov adam adamw rmsprop adagrad adadelta lbfgs, or a class path
+  --model.optimizer.lr 0.1         and its other arguments
+  --model.scheduler cosine         step multistep exponential cosine plateau cosine_restarts cyclic onecycle
+                                   warmup_cosine polynomial, or a class path
+  --model.loss NAME  --model.init NAME  --model.l1 X  --model.l2 X  --model.metrics '[acc, f1]'
+training
+  --trainer.max_epochs 10          --trainer.max_steps N     --trainer.fast_dev_run 1 (a trial, writes nothing)
+  --trainer.accelerator auto       --trainer.devices 2 --trainer.strategy ddp
+  --trainer.limit_train_batches 1  a number of batches, or a fraction such as 0.5; also _val_, _test_
+  --trainer.gradient_clip_val 1.0  --trainer.accumulate_grad_batches 4
+  --trainer.callbacks+=NAME        add a callback; --trainer.callbacks.OPTION sets its arguments
+performance (chosen by the hardware, see docs/command-line.md)
+  --trainer.precision bf16-mixed   override the choice; 32-true for full precision
+  --channels_last true             memory layout of images    --threads 2    --compile true (torch.compile)
+  --steps_per_call 8               optimizer steps per call of training_step, for tiny networks
+more
+  --model.help NAME, --data.help NAME, --trainer.callbacks.help NAME      all arguments of one class
+  --help-all                       all options      --debug      tracebacks of user errors too
+
+environment  LITLAB_DATA_DIR (data files), LITLAB_RUNS_DIR (run folders), LITLAB_CACHE_DIR (files that can be rebuilt)
+"""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
-import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Trainer
 
-from callbacks import Stopped, StopSignals, TrainingFailed
-from experiments.commands.fit_messages import say_end, say_next, say_start
-from experiments.commands.fit_plan import Plan
-from experiments.commands.resume import Resumed
-from experiments.commands.score import score
-from experiments.machine import choice as machine
-from experiments.messages.text import shown
-from experiments.runs.checkpoint import Weights
+from experiments.commands import training
+from experiments.commands.fit_plan import Plan, prepare, prepare_data
+from experiments.commands.monitor import with_monitor
+from experiments.commands.repeated_run import Origin
+from experiments.commands.resumed_run import Resumed
+from experiments.commands.trainer_command import Built, TrainerCommand
+from experiments.messages.errors import DONE
+from experiments.options.request import Request
+from experiments.options.trainer_checks import check_plain
+from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder
-from experiments.runs.metrics_csv import cut_back
 
 
-def train(
-    trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
-) -> None:
-    """Fit, then write down and print what came of it; with `test_after_fit` test the best weights too."""
-    held = plan.folder.held() if plan.folder is not None and trainer.is_global_zero else nullcontext()
-    with machine.settings(plan.choice, trainer.num_devices), held:
-        _train(trainer, model, data, plan, weights)
+class Fit(TrainerCommand):
+    """Train a new run."""
 
+    plan: Plan
+    resumed: Resumed | None = None
 
-def _train(
-    trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, weights: Weights | None
-) -> None:
-    if plan.resumed is not None:
-        if trainer.is_global_zero:
-            plan.resumed.check_newest()
-        if plan.resumed.finished:
-            _go_on_after_the_end(trainer, model, data, plan, plan.resumed)
-            return
-    if trainer.is_global_zero:
-        if plan.resumed is not None:
-            cut_back(plan.resumed.folder.metrics, plan.resumed.step)
-            for left in plan.resumed.folder.last.parent.glob("*.part"):  # of a save that was killed
-                left.unlink(missing_ok=True)
-        say_start(trainer, data, plan)
-    start = weights.path if weights is not None and weights.path is not None else plan.start
-    if start is not None:
-        trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
-    else:
-        trainer.fit(model, datamodule=data)
-    if plan.folder is None:
-        if trainer.is_global_zero:
-            print("fast_dev_run: every stage ran; nothing was written.")
-        return
-    if trainer.is_global_zero and plan.folder.discard_if_untrained():
-        refused = getattr(trainer.strategy.checkpoint_io, "failed", {})
-        if refused:
-            raise TrainingFailed(
-                f"Trained, but nothing could be written to {shown(plan.folder.path)} ({next(iter(refused.values()))}), "
-                "so the weights are lost. Mend that, and start again."
-            )
-        if trainer.global_step and (weights is None or weights.path is None):
-            print("Trained, but nothing was kept: loggers and checkpoints are both switched off.")
-        else:
-            print("Nothing to train: no step was made (max_epochs, max_steps, limit_train_batches, or where it began).")
-        return
-    if trainer.is_global_zero:
-        say_end(trainer, data, plan, plan.folder)
-    signals = next((c for c in plan.trainer["callbacks"] if isinstance(c, StopSignals)), None)
-    if signals is not None and signals.asked is not None:  # it came when the last step was done
-        raise Stopped(signals.asked, trainer.global_step, max(trainer.current_epoch - 1, 0), plan.folder.last.is_file())
-    tested = plan.settings.test_after_fit and plan.folder.best.is_file()
-    if tested:
-        _test(trainer, model, data, plan, plan.folder)
-    if trainer.is_global_zero:
-        say_next(plan.folder, tested)
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.weights = self.find_weights()
 
+    def find_weights(self) -> CheckpointFile:
+        """Return the checkpoint to start from; a run folder means its last one."""
+        given = self.request.option("ckpt_path")
+        path = Path(given) if given else None
+        if path is not None and (path / "config.yaml").is_file():
+            path = RunFolder(path).last
+        return CheckpointFile(path)
 
-def _go_on_after_the_end(
-    trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, resumed: Resumed
-) -> None:
-    """The test, where it is asked for and a kill came before it."""
-    owed = plan.settings.test_after_fit and resumed.folder.best.is_file() and not resumed.tested
-    if trainer.is_global_zero:
-        todo = "Now its test" if owed else "Nothing to do"
-        print(
-            f"{shown(resumed.folder.path)} has come to its end: {resumed.words()}. {todo}; --trainer.max_epochs N "
-            "trains longer."
+    def origin(self) -> Origin:
+        """Return where the run comes from besides its config."""
+        return Origin(self.weights, tuple(f"trainer.{name}" for name in self.request.objects))
+
+    def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
+        """Check model, data and checkpoint together, and claim the run folder."""
+        self.weights.check(built.model)
+        self.weights.check_trainable(built.model)
+        check_plain(built.model)
+        check_plain(built.data)
+        run_options = with_monitor(built.options, built.model, prepare_data(built.data))
+        self.plan = prepare(
+            run_options, built.model, built.data, built.config_text, built.seed, options, self.resumed, self.origin()
         )
-    if owed:
-        _test(trainer, model, data, plan, resumed.folder)
+        self.run_folder = self.plan.folder
+        self.claimed = self.plan.folder if self.resumed is None else None  # a folder that existed before stays
+        return self.plan.trainer
+
+    def run(self, built: Built, trainer: Trainer | None) -> int:
+        """Train, report and, if asked, test."""
+        assert trainer is not None
+        training.train(trainer, built.model, built.data, self.plan, self.weights)
+        return DONE
 
 
-def _test(trainer: Trainer, model: LightningModule, data: LightningDataModule, plan: Plan, folder: RunFolder) -> None:
-    # Not compiled, as `litlab test` will do it.
-    with torch.compiler.set_stance("force_eager") if plan.settings.machine.compile else nullcontext():
-        score("test", trainer, model, data, Weights(folder.best, folder), plan.scored)
+COMMAND = Fit

@@ -1,8 +1,7 @@
-"""Decisions made before a fit: folder, machine, callbacks, Trainer arguments."""
+"""What is decided before a fit: precision, run folder, callbacks and the Trainer's arguments."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,113 +12,115 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 from callbacks import ExactState
 from callbacks.records.scored_samples import ScoredSamples
+from datamodules import LitDataModule
 from experiments.commands.default_callbacks import AnothersState, fit_callbacks, fit_plugins, loggers, users_callbacks
-from experiments.commands.rerun import Origin
-from experiments.commands.resume import Changes, Resumed
-from experiments.commands.steps_per_call import several_steps
+from experiments.commands.repeated_run import Origin
+from experiments.commands.resumed_run import Changes, Resumed
 from experiments.machine import choice as machine
 from experiments.machine.hardware import processes
-from experiments.machine.processes import check_program, hand_on, one_first
-from experiments.options.run_options import FitSettings
+from experiments.machine.processes import broadcast_from_first, check_program, run_first_on_each_node
+from experiments.options.run_options import RunOptions
 from experiments.options.trainer_checks import check_interval
 from experiments.runs import environment
-from experiments.runs.checkpoint import Weights, started_from
+from experiments.runs.checkpoint import CheckpointFile, started_from
 from experiments.runs.find import runs_dir
-from experiments.runs.folder import RunFolder
-from experiments.runs.folder_guard import KeptFolder
+from experiments.runs.folder import RunFolder, as_json
+from experiments.runs.folder_guard import FolderGuard
+from lit_models import set_steps_per_call
 
 _DEFAULT_EPOCHS = 10
 
 
 @dataclass
 class Plan:
-    """What `prepare` decided: the settings, the folder (none for a `fast_dev_run`) and arguments for the Trainer."""
+    """What `prepare` decided: the run options, the folder (none for a `fast_dev_run`) and the Trainer's arguments."""
 
-    settings: FitSettings
+    options: RunOptions
     folder: RunFolder | None
     trainer: dict[str, Any]
     scored: ScoredSamples
     choice: machine.Choice
     resumed: Resumed | None = None
     origin: Origin = field(default_factory=Origin)
-    start: Path | None = None  # a checkpoint to begin from
+    start: Path | None = None  # a checkpoint to start from
     started: float = field(default_factory=time.monotonic)
 
 
 def prepare_data(data: LightningDataModule) -> bool:
-    """Load and split the training data of litlab's own datamodules; whether there is a validation part."""
+    """Load and split the training data of litlab's own data modules; return True if there is a validation split."""
 
     def load() -> None:
         data.prepare_data()
         data.setup("fit")
 
-    if hasattr(data, "hashes"):
-        one_first("data", load)
+    if isinstance(data, LitDataModule):
+        run_first_on_each_node("data", load)
     return bool(getattr(data, "has_validation", True))
 
 
 def prepare(
-    settings: FitSettings,
+    options: RunOptions,
     model: LightningModule,
     data: LightningDataModule,
     config_text: str,
     seed: int,
-    options: dict[str, Any],
+    asked: dict[str, Any],
     resumed: Resumed | None = None,
     origin: Origin = Origin(),  # noqa: B008 - it is never changed
 ) -> Plan:
-    """Choose for the machine, claim the run folder, choose the Trainer's arguments; `options` are the user's.
+    """Choose precision and threads, claim the run folder, and choose Trainer arguments; `asked` are the user's.
 
-    A run that goes on keeps its folder and what was chosen for its machine; one that is repeated lends the latter.
+    A resumed run keeps its folder and what was chosen for its machine; a repeated run takes over the latter.
     """
-    several_steps(settings.machine.steps_per_call, model, data, options)
-    check_interval(options, data)
+    world_size = processes(asked) * (asked.get("num_nodes") or 1)
+    set_steps_per_call(options.steps_per_call, model, data, {**asked, "devices": world_size})
+    check_interval(asked, data)
     extra: dict[str, Any] = {}
     if origin.repeated is not None:
-        choice = origin.repeated.choice(model, data, options, settings.machine)
-        extra = origin.repeated.devices(options)
+        choice = origin.repeated.choice(model, data, asked, options)
+        extra = origin.repeated.devices(asked)
     elif resumed is None:
-        choice = machine.choose(model, data, options, settings.machine)
+        choice = machine.choose(model, data, asked, options)
     else:
         config_text = resumed.check(config_text, model, data)
         resumed.prepare_model(model)
-        choice = machine.of_run(resumed.folder.environment, options, settings.machine)
-    machine.apply(choice, model)
+        choice = machine.from_record(environment.read_chosen(resumed.folder), asked, options)
+    machine.set_memory_layout(choice, model)
     if choice.precision is not None:
         extra["precision"] = choice.precision
-    if options.get("max_epochs") is None and options.get("max_steps", -1) == -1 and options.get("max_time") is None:
+    if asked.get("max_epochs") is None and asked.get("max_steps", -1) == -1 and asked.get("max_time") is None:
         extra["max_epochs"] = _DEFAULT_EPOCHS
     scored = ScoredSamples()
-    own = fit_callbacks(settings, options, config_text)
+    own = fit_callbacks(options, asked, config_text)
     first = [callback for callback in own if isinstance(callback, ExactState)]  # before anything that draws
-    callbacks = [*first, *users_callbacks(options), *(callback for callback in own if callback not in first), scored]
-    extra["plugins"] = fit_plugins(options.get("plugins"))
+    callbacks = [*first, *users_callbacks(asked), *(callback for callback in own if callback not in first), scored]
+    extra["plugins"] = fit_plugins(asked.get("plugins"))
     begin = _beginning(resumed, origin)
     begin.check_trainable(model)
     rate = begin.check_start(model)
-    begin.check_length({**options, **extra}.get("max_epochs"))
+    begin.check_length({**asked, **extra}.get("max_epochs"))
     if begin.path is not None:
         callbacks.append(AnothersState())
     if rate is not None:
         callbacks.append(Changes(rate))
-    check_program(processes(options), options.get("strategy"))
-    if options.get("fast_dev_run"):
-        return Plan(settings, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
+    check_program(processes(asked), asked.get("strategy"))
+    if asked.get("fast_dev_run"):
+        return Plan(options, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
     if resumed is None:
         folder = _claim(
-            settings.experiment, config_text, lambda: {**environment.describe(seed, data), **origin.facts()}
+            options.experiment, config_text, lambda: {**environment.describe(seed, data), **origin.as_record()}
         )
     else:
         folder = resumed.folder
         callbacks += resumed.callbacks(config_text)
-    callbacks.append(KeptFolder(folder))
+    callbacks.append(FolderGuard(folder))
     return Plan(
-        settings,
+        options,
         folder,
         {
             **extra,
             "callbacks": callbacks,
-            "logger": loggers(folder, options.get("logger"), None if resumed is None else resumed.step),
+            "logger": loggers(folder, asked.get("logger"), None if resumed is None else resumed.step),
             "default_root_dir": str(folder.path),
         },
         scored,
@@ -130,23 +131,23 @@ def prepare(
     )
 
 
-def _beginning(resumed: Resumed | None, origin: Origin) -> Weights:
-    """The checkpoint of another run that this one begins from, also where it was killed before one of its own."""
+def _beginning(resumed: Resumed | None, origin: Origin) -> CheckpointFile:
+    """Return the checkpoint of another run to start from, also if this run was killed before its first own one."""
     if resumed is None:
-        return Weights(None) if origin.start is None else origin.start
+        return CheckpointFile(None) if origin.start is None else origin.start
     if resumed.weights.path is not None:
-        return Weights(None)
-    return Weights(started_from("resume", resumed.folder, resumed.record()))
+        return CheckpointFile(None)
+    return CheckpointFile(started_from("resume", resumed.folder, resumed.record()))
 
 
 def _claim(experiment: str, config_text: str, facts: Callable[[], dict[str, Any]]) -> RunFolder:
-    """One process claims the folder, the others are handed it."""
+    """Claim the run folder in one process and hand it to the others."""
     own: list[RunFolder] = []
 
     def claim() -> str:
-        files = {"config.yaml": config_text, "environment.json": json.dumps(facts(), indent=2) + "\n"}
+        files = {"config.yaml": config_text, "environment.json": as_json(facts())}
         own.append(RunFolder.claim(runs_dir(), experiment, files))
         return str(own[0].path)
 
-    handed = hand_on("run_folder", claim)
+    handed = broadcast_from_first("run_folder", claim)
     return own[0] if own else RunFolder(Path(handed))

@@ -1,25 +1,32 @@
-"""`litlab list`: what there is to name, without importing torch."""
+"""List what can be named on the command line: commands, configs, models, data, callbacks and runs."""
 
 from __future__ import annotations
 
 import shutil
+from argparse import ArgumentParser, Namespace
 
-from experiments.messages.errors import UserMistake
+from experiments.messages.errors import UserError
 from experiments.messages.text import did_you_mean
 from experiments.options import names
+from experiments.options.command_table import COMMANDS
 from experiments.runs.find import runs, runs_dir
 
-KINDS = ("configs", "models", "data", "callbacks", "runs")
+KINDS = ("commands", "configs", "models", "data", "callbacks", "runs")
 
 
-def main(words: list[str]) -> int:
-    """Print one kind, or all of them."""
-    unknown = [word for word in words if word not in KINDS]
+def add_options(parser: ArgumentParser) -> None:
+    """Add the kinds."""
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one or more of: {', '.join(KINDS)}; default: all")
+
+
+def run(options: Namespace) -> int:
+    """Print the given kinds, or all of them."""
+    unknown = [kind for kind in options.kinds if kind not in KINDS]
     if unknown:
-        raise UserMistake(
-            f"list: '{unknown[0]}' is not known.{did_you_mean(unknown[0], KINDS)} Kinds: {', '.join(KINDS)}."
+        raise UserError(
+            f"list: unknown kind '{unknown[0]}'.{did_you_mean(unknown[0], KINDS)} Kinds: {', '.join(KINDS)}."
         )
-    sections = [_section(kind) for kind in (words or KINDS)]
+    sections = [_section(kind) for kind in (options.kinds or KINDS)]
     print("\n\n".join(sections))
     return 0
 
@@ -28,10 +35,14 @@ def _section(kind: str) -> str:
     if kind == "runs":
         lines = [f"  {run}" for run in runs()]
         return "\n".join(["runs", *(lines or [f"  none yet in {runs_dir()}; `litlab fit` makes the first"])])
-    entries = names.configs() if kind == "configs" else names.classes(kind)
-    width = max((len(entry.name) for entry in entries), default=0)
+    if kind == "commands":
+        entries = [(command.name, command.summary) for command in COMMANDS.values()]
+    else:
+        found = names.configs() if kind == "configs" else names.classes(kind)
+        entries = [(entry.name, entry.summary) for entry in found]
+    width = max((len(name) for name, _ in entries), default=0)
     room = max(30, shutil.get_terminal_size((120, 24)).columns - width - 5)
-    return "\n".join([kind, *(f"  {entry.name:<{width}}  {_cut(entry.summary, room)}" for entry in entries)])
+    return "\n".join([kind, *(f"  {name:<{width}}  {_cut(summary, room)}" for name, summary in entries)])
 
 
 def _cut(text: str, room: int) -> str:

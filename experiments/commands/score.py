@@ -1,177 +1,63 @@
-"""The verbs `validate`, `test` and `predict`: always of stated weights, on a stated split."""
+"""usage: litlab {command} RUN [options]
+
+Scores weights on the {split} split, and prints which checkpoint, epoch and split made the numbers.
+RUN is a run folder, or an experiment's name, meaning its newest run. Its own config and best weights are used.
+
+  --ckpt_path FILE                 other weights; `last` for the last epoch; works without RUN for a run's file
+  --config FILE                    another config than the run's own
+  --untrained                      random weights, on purpose
+  --data.batch_size N ...          all options of `litlab fit`
+  --help-all                       all options
+"""
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 
-from callbacks import EndFigures, PredictionWriter
 from callbacks.records.scored_samples import ScoredSamples
-from experiments.commands.default_callbacks import everyday_callbacks, users_callbacks
-from experiments.machine.choice import Choice
-from experiments.machine.processes import slurm_plugins
-from experiments.messages.text import count, one_line, say, shown, sizes_text
-from experiments.runs.checkpoint import Weights
-from experiments.runs.folder import RunFolder, read_environment
-from experiments.runs.tensorboard import RunTensorBoard
-
-_SPLITS = {"validate": "val", "test": "test", "predict": "test"}
-
-
-def trainer_options(verb: str, options: dict[str, Any], folder: RunFolder | None, choice: Choice) -> dict[str, Any]:
-    """Trainer arguments for a verb that trains nothing: no logger, no checkpoints, the user's other callbacks."""
-    kept = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
-    everyday = everyday_callbacks({**options, "enable_model_summary": False})
-    # Without callbacks that draw there is nothing to log: the metrics stand in results.json.
-    draws = (
-        folder is not None and options.get("logger") in (None, True) and any(isinstance(c, EndFigures) for c in kept)
-    )
-    log = [RunTensorBoard(folder)] if draws and folder is not None else False
-    chosen: dict[str, Any] = {"callbacks": [*kept, *everyday], "logger": log, "enable_checkpointing": False}
-    if choice.precision is not None:
-        chosen["precision"] = choice.precision
-    if launcher := slurm_plugins():
-        chosen["plugins"] = [*(options.get("plugins") or []), *launcher]
-    if folder is not None:
-        chosen["default_root_dir"] = str(folder.path)
-    if verb == "predict":  # rows in the order of the file: one process writes them
-        chosen |= {"devices": 1, "strategy": "auto", "num_nodes": 1}
-    return chosen
+from experiments.commands.scored_weights import find_weights
+from experiments.commands.scoring import score, trainer_options
+from experiments.commands.trainer_command import Built, TrainerCommand
+from experiments.machine import choice as machine
+from experiments.machine.hardware import processes
+from experiments.machine.processes import check_program
+from experiments.messages.errors import DONE
+from experiments.options.request import Request
+from experiments.runs.environment import read_chosen
 
 
-def score(
-    verb: str,
-    trainer: Trainer,
-    model: LightningModule,
-    data: LightningDataModule,
-    weights: Weights,
-    scored: ScoredSamples,
-) -> None:
-    """Validate or test these weights, print what made the figure, and write it into the run folder."""
-    part = _SPLITS[verb]
-    if verb == "validate":
-        check_same_split(data, weights.folder)
-    run = trainer.test if verb == "test" else trainer.validate
-    with _training_callbacks_left_out():
-        figures = run(model, datamodule=data, ckpt_path=weights.path, weights_only=True, verbose=False)
-    if not trainer.is_global_zero:
-        return
-    metrics = {name: float(value) for result in figures for name, value in result.items()}
-    whole = data.split_sizes().get(part) if hasattr(data, "split_sizes") else None
-    limited = whole is not None and scored.number != whole
-    of_all = f" of {whole:,}: limited by trainer.limit_{part}_batches" if limited and whole is not None else ""
-    _say_weights(weights)
-    what = f"{_split_name(part)}, {count(scored.number, 'sample')}{of_all}"
-    print(
-        f"data        {type(data).__name__}{sizes_text(data, data_record(weights.folder).get('sizes'))}; scored: {what}"
-    )
-    for name, value in metrics.items():
-        print(f"{name:<11} {value:.6f}")
-    if weights.folder is not None and (drawn := weights.folder.figures / verb).is_dir():
-        print(f"figures     {shown(drawn)}")
-    if weights.folder is None or weights.path is None or _dry(trainer):
-        return
-    record = {
-        "verb": verb,
-        **weights.facts(),
-        "data": type(data).__name__,
-        "split": _split_name(part),
-        "n": scored.number,
-        "limited": limited,
-        "precision": str(trainer.precision),
-        "metrics": metrics,
-        "sha256": data.hashes() if hasattr(data, "hashes") else {},
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-    try:
-        weights.folder.add_result(record)
-    except OSError as problem:  # a full disk, or somebody else's run
-        say(
-            f"litlab: {shown(weights.folder.results)} could not be written ({problem.strerror}); these figures stand "
-            "here alone."
-        )
+class Score(TrainerCommand):
+    """Validate or test stated weights on a stated split."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.weights = find_weights(request)
+        self.scored = ScoredSamples()
+
+    def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
+        """Check that the weights fit the model, and take over what was chosen for the run's machine."""
+        self.weights.check(built.model)
+        if self.request.command.name != "predict":
+            check_program(processes(options), options.get("strategy"))
+        folder = self.weights.folder
+        self.choice = machine.from_record(read_chosen(folder) if folder else {}, options, built.options)
+        machine.set_memory_layout(self.choice, built.model)
+        chosen = trainer_options(options, folder, self.choice)
+        chosen["callbacks"].append(self.scored)
+        return chosen
+
+    def run(self, built: Built, trainer: Trainer | None) -> int:
+        """Score with the run's threads."""
+        assert trainer is not None
+        with machine.thread_settings(self.choice, trainer.num_devices):
+            return self.score(built, trainer)
+
+    def score(self, built: Built, trainer: Trainer) -> int:
+        """Validate or test, print the metrics and write them into the run folder."""
+        score(self.request.command.name, trainer, built.model, built.data, self.weights, self.scored)
+        return DONE
 
 
-def check_same_split(data: LightningDataModule, folder: RunFolder | None) -> None:
-    """Refuse to validate on another split than the run was trained with: it would score samples that were learnt."""
-    if hasattr(data, "hashes"):
-        data.prepare_data()
-        data.setup("validate")
-    if not getattr(data, "has_validation", True):
-        raise MisconfigurationException("validate: this run has no validation part (data.val_split is 0).")
-    if not hasattr(data, "hashes"):
-        return
-    kept, now = data_record(folder).get("sha256") or {}, data.hashes()
-    if any(kept.get(name, now.get(name)) != now.get(name) for name in ("train_data", "split")):
-        raise MisconfigurationException(
-            "validate: data or split differ from those that the run was trained with, so its figure would include "
-            "samples that were learnt. Leave out the --data options."
-        )
-
-
-def data_record(folder: RunFolder | None) -> dict[str, Any]:
-    """What the run wrote down about its data: `sizes` and `sha256` of training and validation part."""
-    if folder is None or not folder.environment.is_file():
-        return {}
-    try:
-        kept: dict[str, Any] = read_environment(folder.environment).get("data") or {}
-    except (OSError, ValueError) as error:
-        raise MisconfigurationException(
-            f"run: {shown(folder.environment)} is damaged ({one_line(str(error), 100)}); it says with which data the "
-            "run was trained. Put it back, or move it away to go on without."
-        ) from error
-    return kept
-
-
-@contextmanager
-def _training_callbacks_left_out() -> Iterator[None]:
-    """Lightning warns that checkpoints and early stopping are missing; here they are left out on purpose."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
-        yield
-
-
-def _split_name(part: str) -> str:
-    return {"val": "validation", "test": "test"}[part]
-
-
-def _say_weights(weights: Weights) -> None:
-    if weights.path is None:
-        print("\ncheckpoint  none: these are untrained, random weights")
-    else:
-        print(
-            f"\ncheckpoint  {shown(weights.path)} (epoch {weights.epoch_shown}, "
-            f"step {weights.content.get('global_step')})"
-        )
-
-
-def _dry(trainer: Trainer) -> bool:
-    return bool(getattr(trainer, "fast_dev_run", False))
-
-
-def predict(
-    trainer: Trainer, model: LightningModule, data: LightningDataModule, weights: Weights, writer: PredictionWriter
-) -> None:
-    """Write a CSV with a row per test sample: sample, truth where known, prediction, probabilities."""
-    with _training_callbacks_left_out():
-        trainer.predict(model, datamodule=data, return_predictions=False, ckpt_path=weights.path, weights_only=True)
-    if trainer.is_global_zero and not _dry(trainer):
-        _say_weights(weights)
-        print(f"data        {type(data).__name__}{sizes_text(data)}; predicted: test")
-        print(f"written     {shown(writer.path)} ({count(writer.rows_written, 'row')})", flush=True)
-
-
-def prediction_writer(weights: Weights, output: str | None) -> PredictionWriter:
-    """The callback that writes to `--output`, else to a new file in the run folder, else to the working folder."""
-    if output is not None:
-        return PredictionWriter(Path(output))
-    folder = weights.folder or RunFolder(Path.cwd())
-    return PredictionWriter(folder.free_name("predictions", ".csv"))
+COMMAND = Score

@@ -1,4 +1,4 @@
-"""What this machine is and what a run asks of it: the facts that precision, layout and threads are chosen by."""
+"""Properties of this machine and of a model that decide precision, memory layout and number of threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from functools import lru_cache
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from lit_models.parts.specs import as_spec
 
 Device = Literal["cpu", "cuda", "mps", "other"]
-_FAST = ("amx_bf16", "avx512_bf16")  # processors that multiply bfloat16 numbers by themselves
+_BF16_FLAGS = ("amx_bf16", "avx512_bf16")  # processors with instructions that multiply bfloat16 numbers
 
 
 @lru_cache
 def _cpuinfo() -> tuple[dict[str, str], ...]:
-    """One table per logical processor, where the system shows them."""
+    """Return one table per logical processor from /proc/cpuinfo, nothing on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -32,29 +32,32 @@ def _cpuinfo() -> tuple[dict[str, str], ...]:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """Return the name of the processor if the system reports it, else its architecture."""
     name = next((block["model name"] for block in _cpuinfo() if "model name" in block), "")
     return name or platform.processor() or platform.machine()
 
 
-def bf16_flags() -> tuple[str, ...] | None:
-    """The processor's flags of fast bfloat16, an empty tuple where it has none, None where that is not told."""
-    flags = next((block["flags"] for block in _cpuinfo() if "flags" in block), None)
-    return None if flags is None else tuple(sorted(set(_FAST) & set(flags.split())))
+def fast_bfloat16(device: Device) -> tuple[str, ...]:
+    """Return what shows that the device is fast at bfloat16: flags of the CPU, compute capability of the GPU."""
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return (f"compute capability {major}.{minor}",) if major >= 8 and torch.cuda.is_bf16_supported() else ()
+    flags = next((block["flags"] for block in _cpuinfo() if "flags" in block), "").split()
+    return tuple(flag for flag in _BF16_FLAGS if flag in flags) if device == "cpu" else ()
 
 
 def physical_cores() -> int:
-    """Cores that this process may use, twins of hyper-threading counted once, within the share that a container has."""
+    """Return the physical cores that this process may use, at most the CPU quota of its container."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     places = {
         (block.get("physical id"), block.get("core id"))
         for block in _cpuinfo()
         if block.get("processor", "").isdigit() and int(block["processor"]) in allowed and "core id" in block
     }
-    return max(1, min(len(places) or len(allowed), _container_share() or len(allowed)))
+    return max(1, min(len(places) or len(allowed), _container_quota() or len(allowed)))
 
 
-def _container_share() -> int | None:
+def _container_quota() -> int | None:
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()[:2]
         return None if quota == "max" else ceil(int(quota) / int(period))
@@ -63,7 +66,7 @@ def _container_share() -> int | None:
 
 
 def device_of(options: Mapping[str, Any]) -> Device:
-    """Where a Trainer with these options will train."""
+    """Return the kind of device that a Trainer with these arguments uses."""
     asked = options.get("accelerator") or "auto"
     name = asked.lower() if isinstance(asked, str) else type(asked).__name__.lower().removesuffix("accelerator")
     if name in ("cpu", "mps"):
@@ -76,7 +79,7 @@ def device_of(options: Mapping[str, Any]) -> Device:
 
 
 def processes(options: Mapping[str, Any]) -> int:
-    """Processes on this machine that a Trainer with these options will use."""
+    """Return the number of processes on this node that a Trainer with these arguments uses."""
     devices, device = options.get("devices", "auto"), device_of(options)
     text = str(devices)
     everything = max(1, torch.cuda.device_count()) if device == "cuda" else 1
@@ -89,7 +92,7 @@ def processes(options: Mapping[str, Any]) -> int:
 
 
 def share_of_batch(data: LightningDataModule, options: Mapping[str, Any]) -> int:
-    """Samples that one process sees at a time."""
+    """Return the number of samples in one forward pass of one process."""
     size = getattr(data, "batch_size", None)
     steps = options.get("accumulate_grad_batches") or 1
     size = size if isinstance(size, int) and size > 0 else 32
@@ -97,17 +100,8 @@ def share_of_batch(data: LightningDataModule, options: Mapping[str, Any]) -> int
     return max(1, min(size, limit or size) // (max(1, steps) * processes(options)))
 
 
-def sample_of(model: LightningModule, data: LightningDataModule) -> Tensor | None:
-    """One input (1, ...) of the model: its example, else zeros in the data's shape; None if neither is known."""
-    example = model.example_input_array
-    if isinstance(example, Tensor) and example.dim() >= 1:
-        return example[:1].detach().cpu()
-    shape = getattr(data, "input_shape", None)
-    return torch.zeros(1, *shape) if isinstance(shape, (tuple, list)) else None
-
-
 def kind_of(model: LightningModule) -> str | None:
-    """The kind of network that the model states, or that its layers show; None for a model that states none."""
+    """Return the kind of network: that of its layers if `machine_kind` is "dense", else `machine_kind` or None."""
     stated = getattr(model, "machine_kind", None)
     if stated == "dense":
         if any(isinstance(part, nn.Conv2d) for part in model.modules()):
@@ -117,21 +111,25 @@ def kind_of(model: LightningModule) -> str | None:
     return stated
 
 
-def work(model: LightningModule, batch: int) -> int:
-    """Multiplications in a forward pass of a fully connected network: weights times samples."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) * batch
+def multiplications(model: LightningModule, data: LightningDataModule, batch_size: int) -> int:
+    """Return an upper bound of the multiplications in the forward pass of a batch.
 
-
-def layers(model: LightningModule) -> list[list[Any]]:
-    """The network in plain data: each module's class and the shapes of its own parameters."""
-    network = getattr(model, "net", model)
-    return [
-        [type(part).__name__, *(list(parameter.shape) for parameter in part.parameters(recurse=False))]
-        for part in network.modules()
-    ]
+    Each weight counts once per sample, but those of a convolution once per pixel of the input and those of a
+    recurrent network once per time step.
+    """
+    example = model.example_input_array
+    shape = tuple(example.shape[1:] if isinstance(example, Tensor) else getattr(data, "input_shape", None) or ())
+    kind, pixels = kind_of(model), prod(shape[1:])
+    steps = shape[-2 if len(shape) > 1 else 0] if kind == "recurrent" and shape else 1
+    weights = sum(
+        parameter.numel() * (pixels if kind == "conv" and parameter.dim() > 2 else steps)
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    )
+    return weights * batch_size
 
 
 def uses_lbfgs(model: LightningModule) -> bool:
-    """Whether a model of litlab's names LBFGS as its optimizer."""
+    """Return True if a model with `optimizer_spec` names LBFGS as its optimizer."""
     spec = getattr(model, "optimizer_spec", None)
     return spec is not None and as_spec(spec, "optimizer")["class_path"].rpartition(".")[2].lower() == "lbfgs"

@@ -21,6 +21,7 @@ _NOT_FOR_USERS = (
     r"The dirpath has changed from .*",  # a new run from the checkpoint of another: the best is its own
     # A default of StochasticWeightAveraging; the config that is kept leaves it out, so it stays the default.
     r"\s*Unable\s+to\s+serialize\s+instance\s+cpu\s*$",
+    r"Please use the new API settings to control TF32 behavior.*",  # torch 2.9 about its own cudnn.flags()
     r"Total length of `list` across ranks is zero.*",  # val_split 0
     r"[\s\S]*JSONARGPARSE_DEPRECATION_WARNINGS",
     r"[\s\S]*will be removed in v5\.0\.0",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from experiments.options.class_paths import with_public_paths
+
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings that differ, by dotted name, as (old, new); None where one side has none."""
-    was, now = dict(flat(old)), dict(flat(new))
+    was, now = (dict(flat(with_public_paths(dict(content)))) for content in (old, new))
     names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
     return {name: (was.get(name), now.get(name)) for name in names}
 

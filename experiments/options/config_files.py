@@ -1,26 +1,26 @@
-"""Reads config files as plain data, and says where one is no config."""
+"""Reading config files as plain data. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from experiments.messages.errors import UserError
+from experiments.messages.text import one_line
 
 _SECTIONS = {
-    "model": "a class, or `class_path:` and `init_args:` below it",
-    "data": "a class, or `class_path:` and `init_args:` below it",
-    "trainer": "lines such as `max_epochs: 5` below it",
+    "model": "a class, or `class_path:` and `init_args:`",
+    "data": "a class, or `class_path:` and `init_args:`",
+    "trainer": "options such as `max_epochs: 5`",
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, of which YAML itself keeps the last without a word.
-
-    Refuses also an alias within what it names: that has no end.
-    """
+class Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number and rejects duplicate keys and an alias inside its own anchor."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -29,9 +29,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         anchor = getattr(event, "anchor", None)
-        refers = isinstance(event, yaml.AliasEvent)
-        if refers and anchor in self.open:
-            raise yaml.MarkedYAMLError(None, None, f"'*{anchor}' stands within what it names", event.start_mark)
+        if isinstance(event, yaml.AliasEvent) and anchor in self.open:
+            raise yaml.MarkedYAMLError(None, None, f"'*{anchor}' is inside what it names", event.start_mark)  # type: ignore[arg-type]
         self.open.append(anchor)
         node: yaml.Node | None = super().compose_node(parent, index)
         self.open.pop()
@@ -48,90 +47,94 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+# YAML 1.1 asks for a dot in 1.0e-3; jsonargparse reads 1e-3 as a number too. Dates stay text.
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def read_config(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A config file as plain data; only a mapping is one. `within` are the files that include this one."""
+    """Read a config file; `within` are the files that include this one. Raise UserError naming file and line."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except yaml.YAMLError as error:
-        raise MisconfigurationException(
-            f"config: {path} is not valid YAML: {_reason(error)}. Mend it there."
-        ) from error
+        raise UserError(f"config: {path} is not valid YAML: {_reason(error)}. Fix the syntax there.") from error
     except UnicodeDecodeError as error:
-        raise MisconfigurationException(
-            f"config: {path} is no text in UTF-8 (byte {error.start} does not fit). Save it as UTF-8, or give "
-            "another file."
+        raise UserError(
+            f"config: {path} is not UTF-8 text (byte {error.start} is invalid). Save it as UTF-8 or pass another file."
         ) from error
     except OSError as error:
-        raise MisconfigurationException(
-            f"config: {path} cannot be read ({error.strerror}). Give another file."
-        ) from error
-    except Exception as error:  # PyYAML raises anything on 2024-13-01 or `!!bool maybe`
-        raise MisconfigurationException(
-            f"config: {path} holds a value that YAML cannot read ({error}). Mend it there."
-        ) from error
+        raise UserError(f"config: {path} cannot be read ({error.strerror}). Pass another file.") from error
+    except Exception as error:  # PyYAML raises anything on `!!bool maybe`
+        raise UserError(f"config: {path} has a value that YAML cannot read ({error}). Fix the value.") from error
     if not isinstance(content, dict):
-        raise MisconfigurationException(
-            f"config: {path} holds no settings; expected lines such as `model:` and `data:`."
-        )
+        raise UserError(f"config: {path} is not a mapping. It must have keys such as `model:` and `data:`.")
     for name in content:
         if not isinstance(name, str):
-            raise MisconfigurationException(
-                f"config: '{name}' in {path} is not a setting; those are words, like `model`."
-            )
-    for section, expected in _SECTIONS.items():
+            raise UserError(f"config: key {name!r} in {path} must be a word, like `model`. Remove or rename it.")
+    for section in _SECTIONS:
         if section in content:
-            content[section] = _section(content[section], section, expected, path, within)
+            content[section] = read_section(content[section], section, path, within)
     return content
 
 
-def _section(part: Any, section: str, expected: str, path: Path, within: tuple[Path, ...]) -> Any:
-    """The content of a section, which may stand in a file of its own."""
+def read_section(part: Any, section: str, path: Path, within: tuple[Path, ...] = ()) -> Any:
+    """Return the content of `model`, `data` or `trainer`, which may be in a file of its own, next to `path`."""
     if part is None:
-        raise MisconfigurationException(f"config: `{section}:` in {path} is empty; fill it or take it out.")
+        raise UserError(f"config: `{section}:` in {path} is empty. Fill it in or remove it.")
     if isinstance(part, str) and part.endswith((".yaml", ".yml")):
-        included = path.parent / part
-        if not included.is_file():
-            raise MisconfigurationException(
-                f"config: `{section}: {part}` in {path} names a file that is not there. Give its place as "
-                f"seen from {path}."
-            )
-        if any(included.samefile(other) for other in (*within, path)):
-            raise MisconfigurationException(
-                f"config: {path} includes itself by `{section}: {part}`. Name a file that holds the {section} alone."
-            )
-        return read_config(included, (*within, path))
+        return _included(part, section, path, within)
     if isinstance(part, str) and section != "trainer":
         return part
     if not isinstance(part, dict):
-        raise MisconfigurationException(f"config: `{section}:` in {path} is {part!r}; expected {expected}.")
-    if section == "trainer":
-        for name in ("callbacks", "callbacks+"):
-            entries = part.get(name)
-            for entry in entries if isinstance(entries, list) else []:
-                named = entry.get("class_path") if isinstance(entry, dict) else entry
-                if not isinstance(named, str):
-                    raise MisconfigurationException(
-                        f"config: {entry} among trainer.callbacks in {path} names no class; begin it by `class_path:`."
-                    )
-                _check_settings(entry, f"one of trainer.callbacks, {named},", path)
-    else:
-        _check_settings(part, f"`{section}:`", path)
+        raise UserError(f"config: `{section}:` in {path} must be {_SECTIONS[section]}, got {part!r}.")
+    if section != "trainer":
+        _check_init_args(part, f"`{section}:`", path)
+        return part
+    for name in ("callbacks", "callbacks+"):
+        entries = part.get(name)
+        for entry in entries if isinstance(entries, list) else []:
+            named = entry.get("class_path") if isinstance(entry, dict) else entry
+            if not isinstance(named, str):
+                raise UserError(f"config: {entry} in trainer.callbacks of {path} names no class. Add `class_path:`.")
+            _check_init_args(entry, f"{named} in trainer.callbacks", path)
     return part
 
 
-def _check_settings(part: Any, what: str, path: Path) -> None:
-    settings = part.get("init_args", {}) if isinstance(part, dict) else {}
-    if not isinstance(settings, dict):
-        given = "is empty" if settings is None else f"is {settings!r}"
-        raise MisconfigurationException(
-            f"config: `init_args:` of {what} in {path} {given}; write settings below it, or take it out."
+def read_value(text: str, name: str) -> Any:
+    """Read the text of an option as YAML."""
+    try:
+        return yaml.load(text, Loader)
+    except Exception as error:  # PyYAML raises anything on `!!bool maybe`
+        raise UserError(f"{name}: '{one_line(text, 100)}' is not valid YAML. Check brackets and quotes.") from error
+
+
+def _included(part: str, section: str, path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
+    included = path.parent / part
+    if not included.is_file():
+        raise UserError(
+            f"config: `{section}: {part}` in {path}: the file does not exist. Write its path relative to {path}."
         )
+    if any(included.samefile(other) for other in (*within, path) if other.is_file()):
+        raise UserError(f"config: {path} includes itself by `{section}: {part}`. Name a file with only the {section}.")
+    return read_config(included, (*within, path))
+
+
+def _check_init_args(part: Any, what: str, path: Path) -> None:
+    arguments = part.get("init_args", {}) if isinstance(part, Mapping) else {}
+    if not isinstance(arguments, dict):
+        given = "is empty" if arguments is None else f"is {arguments!r}"
+        raise UserError(f"config: `init_args:` of {what} in {path} {given}. Add arguments below it, or remove it.")
 
 
 def _reason(error: yaml.YAMLError) -> str:
-    """What is wrong and in which line."""
+    """Return the problem and its line."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
     mark = error.problem_mark or error.context_mark
-    words = ", ".join(text for text in (error.context, error.problem) if text)
-    return f"line {mark.line + 1}: {words}" if mark is not None else words
+    text = ", ".join(part for part in (error.context, error.problem) if part)
+    return f"line {mark.line + 1}: {text}" if mark is not None else text

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from datamodules import LitDataModule
 from experiments.options.signatures import is_required, parameters
 from lit_models import LitTask
 
@@ -30,7 +31,7 @@ class FactLinks:
                 return None
             # Kept, not raised: jsonargparse would wrap it in words of its own, and print the data for them.
             try:
-                if hasattr(data, "hashes"):  # ours: finding the files is cheap and must fail before a model is built
+                if isinstance(data, LitDataModule):  # finds the files quickly, and must fail before a model is built
                     data.prepare_data()
                 value = getattr(data, fact, None)
                 self._check(fact, value, data)

@@ -1,46 +1,35 @@
-"""Imports litlab's rooms from beside this package, whatever the working folder holds.
-
-With `python -m experiments` or in a notebook the working folder comes first on the path, and a user's project may well
-have a `callbacks.py` or a folder `configs` of its own.
-"""
+"""Imports of litlab's packages and of the project's modules."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from litlab.packages import claim_names, leave_folder
 
 
-import importlib
-
-HOME = Path(__file__).resolve().parents[2]
-
-
-def import_rooms() -> None:
-    """Make `callbacks`, `datamodules` and `lit_models` mean litlab's from now on; imports torch."""
-    sys.path.insert(0, str(HOME))
-    try:
-        for name in ("callbacks", "datamodules", "lit_models"):
-            importlib.import_module(name)
-    finally:
-        sys.path.remove(str(HOME))
+def import_packages() -> None:
+    """Import `callbacks`, `datamodules` and `lit_models`, and with them torch."""
+    claim_names()
+    for name in ("callbacks", "datamodules", "lit_models"):
+        importlib.import_module(name)
 
 
 @contextmanager
 def working_folder_importable() -> Iterator[None]:
-    """A console script does not have the working folder on sys.path: `class_path: my_models.Net` needs it."""
+    """Make `class_path: my_models.Net` work: a console script does not have the working folder on sys.path."""
     folder = os.getcwd()
-    if folder in sys.path or "" in sys.path:
-        yield
-        return
-    sys.path.insert(0, folder)
+    missing = folder not in sys.path and "" not in sys.path
+    if missing:
+        sys.path.insert(0, folder)
+    claim_names()
     try:
         yield
     finally:
-        if folder in sys.path:
+        if missing:
+            leave_folder(folder)
+        if missing and folder in sys.path:
             sys.path.remove(folder)

@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.messages.errors import UserMistake
+from experiments.messages.errors import UserError
 from experiments.messages.text import did_you_mean, one_line, say
 
-ROOMS = {"models": "lit_models", "data": "datamodules", "callbacks": "callbacks"}
+PACKAGES = {"models": "lit_models", "data": "datamodules", "callbacks": "callbacks"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Entry:
     path: Path
 
 
-def room(package: str) -> Path:
+def package_folder(package: str) -> Path:
     """Folder of one of litlab's top-level packages: beside this one, whatever the working folder holds."""
     return Path(__file__).resolve().parents[2] / package
 
@@ -36,7 +36,7 @@ def _public(folder: Path) -> set[str]:
 
 def classes(kind: str) -> list[Entry]:
     """Public classes of one room: `models`, `data` or `callbacks`."""
-    folder = room(ROOMS[kind])
+    folder = package_folder(PACKAGES[kind])
     public = _public(folder)
     prefix, suffix = {"models": ("Lit", ""), "data": ("", "DataModule"), "callbacks": ("", "")}[kind]
     found: dict[str, Entry] = {}
@@ -57,7 +57,7 @@ def classes(kind: str) -> list[Entry]:
 def configs() -> list[Entry]:
     """Shipped configs; the summary is the first comment of the file."""
     found = []
-    for path in sorted(room("configs").glob("*.yaml")):
+    for path in sorted(package_folder("configs").glob("*.yaml")):
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
         found.append(Entry(path.stem, first.lstrip("# ").strip(), path))
     return found
@@ -78,7 +78,7 @@ def find_config(word: str) -> Path:
         return shipped[word]
     if os.path.isdir(word) and (Path(word) / "config.yaml").is_file():
         return Path(word) / "config.yaml"
-    raise UserMistake(
+    raise UserError(
         f"config: '{one_line(word, 100)}' is neither a file nor a shipped config.{did_you_mean(word, shipped)} "
         "`litlab list configs` shows all."
     )

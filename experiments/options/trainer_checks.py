@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.machine.processes import launched
+from datamodules import LitDataModule
+from experiments.machine.launchers import launched
 
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "log_every_n_steps")
 
@@ -55,7 +56,7 @@ def check_trainer(options: dict[str, Any]) -> None:
 def check_interval(options: dict[str, Any], data: LightningDataModule) -> None:
     """A `val_check_interval` in batches that no epoch reaches."""
     interval = options.get("val_check_interval")
-    if isinstance(interval, bool) or not isinstance(interval, int) or not hasattr(data, "hashes"):
+    if isinstance(interval, bool) or not isinstance(interval, int) or not isinstance(data, LitDataModule):
         return
     loader: Any = data.train_dataloader()
     batches = len(getattr(loader, "batches", loader))  # the loader may give several at once

@@ -1,4 +1,4 @@
-"""Reading checkpoints: only as plain data (`weights_only=True`), and only into the model they belong to."""
+"""Reading checkpoints: as plain data only (`weights_only=True`), and only into the model that they belong to."""
 
 from __future__ import annotations
 
@@ -15,66 +15,69 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.messages.text import count, one_line, shown
-from experiments.runs.folder import RunFolder, sha256
+from experiments.runs.folder import RunFolder, file_version, sha256
 from experiments.version import CHECKPOINT_FORMAT, VERSION
 from lit_models.parts.optimizers import known_optimizer
 
-_KINDS: dict[str, type] = {
+_TYPES: dict[str, type] = {
     "hyper_parameters": Mapping, "loops": Mapping, "callbacks": Mapping, "optimizer_states": list,
     "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str,
 }  # fmt: skip
-STAMP = "litlab"  # the checkpoint's entry that says which litlab wrote it, in which format
-# What Lightning needs to go on with training; a file of weights alone has not all of it.
-_STATE = ("loops", "optimizer_states", "lr_schedulers", "epoch", "global_step", "pytorch-lightning_version")
+STAMP = "litlab"  # checkpoint key of the version and format that wrote the file
+# The keys that Lightning needs to continue training; a file with only the weights lacks some of them.
+_TRAINING_KEYS = ("loops", "optimizer_states", "lr_schedulers", "epoch", "global_step", "pytorch-lightning_version")
+_RUNS = "`litlab list runs` shows all runs"
+_ANOTHER = f"Use another checkpoint; {_RUNS}."
 
 
 def stamp() -> dict[str, Any]:
-    """What every checkpoint says about its writer."""
+    """Return the version and the format that are stored in every checkpoint."""
     return {"version": VERSION, "format": CHECKPOINT_FORMAT}
 
 
-_RUNS = "`litlab list runs` shows what there is"
-_ANOTHER = f"Take another checkpoint; {_RUNS}."
-
-
 @dataclass(frozen=True)
-class Weights:
-    """A checkpoint file, or None for untrained weights, and the run folder it belongs to, if any."""
+class CheckpointFile:
+    """A checkpoint file, or None for untrained weights, and its run folder, if any."""
 
     path: Path | None
     folder: RunFolder | None = None
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What the file holds; raises in words when it cannot be read safely."""
-        self._file  # noqa: B018 - noted before it is read
+        """The content of the file; raises MisconfigurationException if it cannot be read safely."""
+        self._version  # noqa: B018 - must be known before the file is read
         return {} if self.path is None else read(self.path)
 
     @cached_property
-    def _file(self) -> tuple[int, int] | None:
-        return None if self.path is None else _identity(self.path)
+    def _version(self) -> tuple[int, int] | None:
+        return None if self.path is None else file_version(self.path)
 
     def replaced(self) -> bool:
-        """Whether the file is another one by now than the one that was read."""
-        return self.path is not None and _identity(self.path) != self._file
+        """Return True if another file has taken the place of the one that was read."""
+        return self.path is not None and file_version(self.path) != self._version
 
     @property
     def epoch(self) -> int | None:
-        """Number of the epoch that the weights were saved in, counted from 0 as in metrics.csv."""
+        """The epoch in which the checkpoint was saved, counted from 0 as in metrics.csv."""
         return self.content.get("epoch")
 
     @property
     def epochs_done(self) -> int:
-        """Number of epochs that were over when it was saved."""
+        """The number of epochs that were complete when the checkpoint was saved."""
         return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]) if self.content else 0
 
     @property
     def epoch_shown(self) -> str:
-        """The epoch as people count, from 1, like the progress lines."""
+        """The epoch as text, counted from 1 as in the progress lines."""
         return "?" if self.epoch is None else str(self.epoch + 1)
 
-    def facts(self) -> dict[str, Any]:
-        """What results.json says about the weights."""
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """The hyperparameters of the model that was saved."""
+        return dict(self.content.get("hyper_parameters") or {})
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the entries of results.json that identify the checkpoint."""
         if self.path is None:
             return {"checkpoint": None}
         inside = self.folder is not None and self.path.is_relative_to(self.folder.path)
@@ -87,106 +90,103 @@ class Weights:
         }
 
     def check(self, model: LightningModule) -> None:
-        """Refuse weights of another model, naming the first difference."""
-        if self.path is None:
+        """Raise an error that names the first difference if the weights belong to another model."""
+        if self.path is None or not model.strict_loading:
             return
-        theirs, ours = self.content["state_dict"], model.state_dict()
-        missing = [name for name in ours if name not in theirs]
-        extra = [name for name in theirs if name not in ours]
-        reshaped = [name for name in ours if name in theirs and _shape(ours[name]) != _shape(theirs[name])]
-        if not (missing or extra or reshaped) or not model.strict_loading:
-            return
-        if reshaped:
-            name = reshaped[0]
-            difference = f"{name} is {_shape(theirs[name])} there and {_shape(ours[name])} in {type(model).__name__}"
-        else:
-            difference = f"{(missing or extra)[0]} is {'not in it' if missing else 'only in it'}"
-        raise MisconfigurationException(
-            f"checkpoint: {self.path} belongs to another model: {difference}. "
-            "Leave out the --model options, or give the config that the checkpoint was trained with."
-        )
+        if difference := _difference(self.content["state_dict"], model.state_dict(), type(model).__name__):
+            raise MisconfigurationException(
+                f"checkpoint: {self.path} belongs to another model: {difference}. "
+                "Remove the --model options, or pass the config that the checkpoint was trained with."
+            )
 
     def check_trainable(self, model: LightningModule) -> None:
-        """Refuse a checkpoint that holds weights alone, or the state of another optimizer than the model's."""
+        """Raise an error if the checkpoint has only weights, or was trained with another optimizer than the model's."""
         if self.path is None:
             return
-        missing = [name for name in _STATE if name not in self.content]
-        if not missing and "fit_loop" not in self.content["loops"]:
-            missing = ["loops"]
-        if not missing and hasattr(model, "optimizer_spec") and not self.content["optimizer_states"]:
-            missing = ["optimizer_states"]
-        if missing:
+        if missing := self._missing_key(model):
             raise MisconfigurationException(
-                f"checkpoint: {self.path} holds no `{missing[0]}`: it can be scored, but training cannot go on from "
+                f"checkpoint: {self.path} has no `{missing}`: it can be tested, but training cannot continue from "
                 f"it. {_ANOTHER}"
             )
-        optimizers = [known_optimizer(settings.get("optimizer")) for settings in (self.settings, dict(model.hparams))]
+        optimizers = [
+            known_optimizer(values.get("optimizer")) for values in (self.hyper_parameters, dict(model.hparams))
+        ]
         theirs, ours = (type(optimizer).__name__ for optimizer in optimizers)
         if None not in optimizers and theirs != ours:
             raise MisconfigurationException(
-                f"checkpoint: {self.path} holds the state of the optimizer {theirs}, which {ours} cannot go on from. "
-                f"Give --model.optimizer {theirs}, or another checkpoint."
+                f"checkpoint: {self.path} was trained with the optimizer {theirs}, and training cannot continue with "
+                f"{ours}. Set --model.optimizer {theirs}, or use another checkpoint."
             )
 
+    def _missing_key(self, model: LightningModule) -> str:
+        missing = [name for name in _TRAINING_KEYS if name not in self.content]
+        if missing:
+            return missing[0]
+        if "fit_loop" not in self.content["loops"]:
+            return "loops"
+        has_optimizer = self.content["optimizer_states"] or not hasattr(model, "optimizer_spec")
+        return "" if has_optimizer else "optimizer_states"
+
     def check_length(self, epochs: int | None) -> None:
-        """Refuse to begin from a checkpoint that has as many epochs as the run is to have."""
+        """Raise an error if the checkpoint has already completed all epochs of a run that starts from it."""
         if self.path is not None and epochs is not None and 0 <= epochs <= self.epochs_done:
             raise MisconfigurationException(
-                f"checkpoint: {self.path} has {count(self.epochs_done, 'epoch')} already, and they count. "
-                f"--trainer.max_epochs must be more, not {epochs}."
+                f"checkpoint: {self.path} has completed {count(self.epochs_done, 'epoch')} already, and they count. "
+                f"--trainer.max_epochs must be more, got {epochs}."
             )
 
     def check_start(self, model: LightningModule) -> float | None:
-        """For a new run that begins here: another schedule is refused; another learning rate is given back."""
-        then, now = self.settings, dict(model.hparams)
+        """Return the learning rate of a run that starts from the checkpoint if it differs from the checkpoint's.
+
+        Raises an error if the model has another learning rate schedule, or another learning rate and a schedule.
+        """
+        then, now = self.hyper_parameters, dict(model.hparams)
         if self.path is None or "optimizer" not in then or "optimizer" not in now:
             return None
-        schedules = [settings.get("scheduler") for settings in (then, now)]
+        schedules = [values.get("scheduler") for values in (then, now)]
         if schedules[0] != schedules[1]:
             raise MisconfigurationException(
                 f"checkpoint: {self.path} is in the middle of the schedule {schedules[0]}, and model.scheduler is "
-                f"{schedules[1]}. A schedule cannot be exchanged on the way: give the same one."
+                f"{schedules[1]}. A schedule cannot change during training: set the same one."
             )
-        one, other = (known_optimizer(settings["optimizer"]) for settings in (then, now))
-        rates = [float(optimizer.defaults.get("lr", 0)) for optimizer in (one, other) if optimizer is not None]
+        optimizers = (known_optimizer(values["optimizer"]) for values in (then, now))
+        rates = [float(optimizer.defaults.get("lr", 0)) for optimizer in optimizers if optimizer is not None]
         if len(rates) < 2 or rates[0] == rates[1]:
             return None
         if schedules[0] is not None:
             raise MisconfigurationException(
                 f"checkpoint: {self.path} is in the middle of a schedule from the learning rate {rates[0]}, and "
-                f"model.optimizer.lr is {rates[1]}, which the schedule would not heed. Leave it out."
+                f"model.optimizer.lr is {rates[1]}, which the schedule would ignore. Remove --model.optimizer.lr."
             )
         return rates[1]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The model's settings as the checkpoint holds them."""
-        return dict(self.content.get("hyper_parameters") or {})
 
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], model: str) -> str:
+    """Return the first difference between two `state_dict`s as text, or "" if all names and shapes are the same."""
+    for name in ours:
+        if name in theirs and _shape(ours[name]) != _shape(theirs[name]):
+            return f"{name} is {_shape(theirs[name])} there and {_shape(ours[name])} in {model}"
+    for name in ours:
+        if name not in theirs:
+            return f"{name} is missing there"
+    return next((f"{name} is only there" for name in theirs if name not in ours), "")
 
 
 def _shape(value: Any) -> str:
-    """Sizes of a tensor; what is none (the extra state of a module) has no shape to compare."""
-    return "x".join(map(str, value.shape)) or "a number" if isinstance(value, torch.Tensor) else "no tensor"
+    """Return the shape of a tensor as text, such as "8x64"; the extra state of a module has none."""
+    return "x".join(map(str, value.shape)) or "a scalar" if isinstance(value, torch.Tensor) else "not a tensor"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint as plain data, its tensors mapped from the file."""
+    """Return a checkpoint as plain data, with tensors mapped from the file."""
     if path.is_dir():
         raise MisconfigurationException(
-            f"checkpoint: {path} is a folder, but not of a run. Give one, or a file; {_RUNS}."
+            f"checkpoint: {path} is a folder, but not a run folder. Pass a run folder or a file; {_RUNS}."
         )
     if not path.is_file():
-        raise MisconfigurationException(f"checkpoint: {path} is not there. Give a file or a run folder; {_RUNS}.")
+        raise MisconfigurationException(f"checkpoint not found: {path}. Pass a file or a run folder; {_RUNS}.")
     try:
-        # Only the zip format can be mapped; torch wrote another one until 2020.
+        # Only the zip format can be mapped; before 2020, torch used another one.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
         raise MisconfigurationException(
@@ -195,52 +195,53 @@ def read(path: Path) -> dict[str, Any]:
     weights = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(weights, Mapping) or not any(isinstance(value, torch.Tensor) for value in weights.values()):
         raise MisconfigurationException(
-            f"checkpoint: {path} holds no `state_dict` of tensors; it was not written by a fit. {_ANOTHER}"
+            f"checkpoint: {path} has no `state_dict` of tensors, so it is not a Lightning checkpoint. {_ANOTHER}"
         )
-    for name, kind in _KINDS.items():
+    for name, kind in _TYPES.items():
         if name in content and not isinstance(content[name], kind):
             raise MisconfigurationException(
-                f"checkpoint: {path} is damaged: its `{name}` is {one_line(repr(content[name]), 40)}. {_ANOTHER}"
+                f"checkpoint: {path} is corrupted: its `{name}` is {one_line(repr(content[name]), 40)}. {_ANOTHER}"
             )
-    written = content.get(STAMP) or {}
-    if not isinstance(written, dict) or written.get("format", CHECKPOINT_FORMAT) != CHECKPOINT_FORMAT:
-        raise MisconfigurationException(
-            f"checkpoint: {path} was written by litlab {_of(written, 'version')} in format {_of(written, 'format')}, "
-            f"and this is litlab {VERSION}, which reads format {CHECKPOINT_FORMAT}. Use the litlab that wrote it."
-        )
+    _check_format(path, content.get(STAMP) or {})
     found: dict[str, Any] = content
     return found
 
 
-def _of(written: Any, name: str) -> Any:
-    return written.get(name, "?") if isinstance(written, dict) else "?"
+def _check_format(path: Path, written: Any) -> None:
+    known = written if isinstance(written, dict) else {"format": "?"}
+    if known.get("format", CHECKPOINT_FORMAT) != CHECKPOINT_FORMAT:
+        raise MisconfigurationException(
+            f"checkpoint: {path} was written by litlab {known.get('version', '?')} in format {known['format']}, "
+            f"and this is litlab {VERSION}, which reads format {CHECKPOINT_FORMAT}. Use the litlab that wrote it."
+        )
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Why torch did not load the file: it would have to run code, or its bytes are wrong."""
-    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if asked is not None:
-        return f"it asks for {asked[1]}, which is more than plain data, and litlab never runs code from a file"
+    """Return why torch did not load the file: loading would run code, or the content is invalid."""
+    global_name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if global_name is not None:
+        return f"it needs {global_name[1]}, which is not plain data, and litlab never runs code from a file"
     if "TorchScript" in str(error):
-        return "it holds a program, and litlab never runs code from a file"
+        return "it is a TorchScript program, and litlab never runs code from a file"
     with path.open("rb") as file:
-        if file.read(1) == b"\x80":  # as Python's pickles begin
-            return "it is a Python pickle but no whole checkpoint, and litlab never runs code from a file"
-    return "it is damaged or no checkpoint at all"
+        if file.read(1) == b"\x80":  # the first byte of a Python pickle
+            return "it is a Python pickle but not a complete checkpoint, and litlab never runs code from a file"
+    return "it is corrupted or not a checkpoint"
 
 
-def started_from(verb: str, folder: RunFolder, record: Mapping[str, Any]) -> Path | None:
-    """The checkpoint that the run was started from by `fit --ckpt_path`, if any, and only the very same file."""
+def started_from(command: str, folder: RunFolder, record: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint that the run was started from with `fit --ckpt_path`, if any.
+
+    Raises an error if that file is missing or has changed since.
+    """
     start = record.get("started_from")
     if not start:
         return None
-    if not isinstance(start, Mapping) or not {"checkpoint", "sha256"} <= start.keys():
-        raise MisconfigurationException(f"{verb}: `started_from` in {shown(folder.environment)} is damaged. Mend it.")
     path = Path(start["checkpoint"])
     if not path.is_file() or sha256(path) != start["sha256"]:
-        how = "has changed since" if path.is_file() else "is not there"
-        remedy = "Give the file by --ckpt_path." if verb == "rerun" else "Put it back."
+        how = "has changed since" if path.is_file() else "was not found"
+        remedy = "Pass the file with --ckpt_path." if command == "rerun" else "Put it back."
         raise MisconfigurationException(
-            f"{verb}: {shown(folder.path)} was started from {shown(path)}, which {how}. {remedy}"
+            f"{command}: {shown(folder.path)} was started from {shown(path)}, which {how}. {remedy}"
         )
     return path

@@ -1,4 +1,4 @@
-"""Whether two runs have the same numbers."""
+"""Comparison of the results of two runs, bit for bit."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.messages.text import count, one_line, shown
 from experiments.runs.checkpoint import read
-from experiments.runs.environment_diff import KINDS, Differs, circumstances, differs_words, value_text
+from experiments.runs.environment_diff import KINDS, Differs, compare_environments, difference_lines, value_text
 from experiments.runs.folder import RunFolder, read_results
 
-# Words in the name of a metric that make it a time or a rate, which no two runs have in common.
-_CLOCK = {"time", "seconds", "second", "sec", "ms", "duration", "throughput"}
+# A metric with one of these words in its name is a time or a rate, which differs between any two runs.
+_TIMES = {"time", "seconds", "second", "sec", "ms", "duration", "throughput"}
 _FIT = ("epoch", "step", "steps", "split", "n")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure or weight that differs; `apart` is relative to the larger of the two."""
+    """One value or weight that differs; `apart` is relative to the larger of the two."""
 
     place: str
     name: str
@@ -33,8 +33,8 @@ class Difference:
     here: Any
     apart: float | None = None
 
-    def words(self) -> str:
-        """Where it is, both values, how large."""
+    def text(self) -> str:
+        """Return place, both values and relative difference as text."""
         if self.there is None and self.here is None:
             return f"{self.place}: {self.name} by {self.apart:.2g} of its largest weight"
         by = "" if self.apart is None else f" ({self.apart:.2g} of it)"
@@ -43,76 +43,80 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """What came of comparing a run with an earlier one (`there`)."""
+    """Result of comparing a run with an earlier one, `there`.
+
+    `figures` counts the values compared, and `differing` those that differ.
+    """
 
     there: str
     rows: int = 0
     figures: int = 0
     differing: int = 0
     first: Difference | None = None
-    weights: dict[str, Difference | None] = field(default_factory=dict)  # file -> what differs most; None if equal
+    weights: dict[str, Difference | None] = field(default_factory=dict)  # file -> the largest difference; None if equal
     not_compared: list[str] = field(default_factory=list)
     differs: Differs = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
     @property
     def agrees(self) -> bool:
-        """Whether all figures and weights that both have are equal."""
+        """True if all values and weights that both runs have are equal."""
         return self.first is None and not self.nothing
 
     @property
     def nothing(self) -> bool:
-        """Whether there was nothing to compare."""
+        """True if there was nothing to compare."""
         return not self.figures and not self.weights
 
     def content(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the result as plain data."""
         return {"agrees": self.agrees, **asdict(self)}
 
     def words(self) -> list[str]:
-        """What to tell, line by line."""
-        figures = f"{count(self.figures, 'figure')} in {count(self.rows, 'row')}"
+        """Return the result as lines of text."""
+        values = f"{count(self.figures, 'value')} in {count(self.rows, 'row')}"
+        details = [f"        not compared: {what}" for what in self.not_compared] + difference_lines(self.differs)
         if self.nothing:
-            lines = [f"unknown nothing was kept that could be compared with {self.there}"]
-        elif self.agrees:
+            return [f"unknown no results of both runs could be compared with {self.there}", *details]
+        if self.agrees:
             files = " and ".join(self.weights)
             weights = "all weights" if len(self.weights) == 2 else f"the weights of {files}" if files else ""
-            what = f"every one of {figures}{f' and {weights}' if weights else ''}"
-            lines = [f"agree   {what} are equal, bit for bit, to those of {self.there}."]
-        else:
-            assert self.first is not None
-            lines = [
-                f"differ  first in {self.first.words()}",
-                f"        {self.differing:,} of {figures} differ from those of {self.there}",
-                *(
-                    f"weights {f'{worst.words()} at most' if worst else f'{name}: equal, bit for bit'}"
-                    for name, worst in self.weights.items()
-                ),
-            ]
-        lines += [f"        not compared: {what}" for what in self.not_compared]
-        lines += differs_words(self.differs)
-        if self.nothing:
-            return lines
+            what = f"all {values}{f' and {weights}' if weights else ''}"
+            return [f"agree   {what} are equal, bit for bit, to those of {self.there}.", *details]
+        assert self.first is not None
+        return [
+            f"differ  first in {self.first.text()}",
+            f"        {self.differing:,} of {values} differ from those of {self.there}",
+            *(
+                f"weights {f'{worst.text()} at most' if worst else f'{name}: equal, bit for bit'}"
+                for name, worst in self.weights.items()
+            ),
+            *details,
+            *self._causes(),
+        ]
+
+    def _causes(self) -> list[str]:
+        """Return lines that help to find out why the results differ."""
         same = [kind for kind in KINDS if kind not in self.differs and kind not in self.unknown]
-        if not self.agrees:
-            if same:
-                lines.append(f"same    {', '.join(same)}")
-            lines += [f"unknown {', '.join(self.unknown)}: not written down"] * bool(self.unknown)
-        if not self.agrees and not self.differs and self.weights and not any(self.weights.values()):
-            lines.append("The weights are equal, so the figures were written, or changed, by something else.")
-        elif not self.agrees and not self.differs:
+        lines = [f"same    {', '.join(same)}"] * bool(same)
+        lines += [f"unknown {', '.join(self.unknown)}: not recorded"] * bool(self.unknown)
+        if self.differs:
+            return lines
+        if self.weights and not any(self.weights.values()):
+            lines.append("The weights are equal, so other code wrote or changed the values.")
+        else:
             lines.append(
-                "Nothing differs that is written down, so something does not repeat by itself. Try both runs with "
-                "--trainer.deterministic true (GPUs add in any order without it); else look for a random number that "
-                "no seed decides, or a decision by the clock (--trainer.max_time). See docs/repeatability.md."
+                "No recorded difference explains this, so some code does not repeat. Try both runs with "
+                "--trainer.deterministic true (without it, GPUs add in any order). Else look for random numbers "
+                "without a seed, or code that depends on elapsed time (--trainer.max_time): docs/reproducibility.md."
             )
         return lines
 
 
 def compare(there: RunFolder, here: RunFolder) -> Comparison:
-    """All rows of metrics.csv, the results of fit (and of the test that followed it), and both checkpoints."""
+    """Compare all rows of metrics.csv, the results of fit and of the test that followed it, and both checkpoints."""
     found = Comparison(shown(there.path))
-    found.differs, found.unknown = circumstances(there, here)
+    found.differs, found.unknown = compare_environments(there, here)
     old, new = _rows(there.metrics), _rows(here.metrics)
     if missing := [folder for folder in (there, here) if not folder.metrics.is_file()]:
         old = new = {}
@@ -132,17 +136,17 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
 
 
 def check_reference(folder: RunFolder) -> None:
-    """Refuse figures that cannot be compared with, before a run is trained for it."""
+    """Raise an error if the metrics of a run cannot be read, before another run is trained to compare with."""
     if not folder.metrics.is_file():
         return
     try:
         rows = _rows(folder.metrics)
         if not folder.metrics.read_bytes().endswith(b"\n") or not all("step" in row for row in rows.values()):
-            raise ValueError("it is cut short, or has no column `step`")
+            raise ValueError("it is incomplete, or has no column `step`")
     except (OSError, ValueError, csv.Error) as error:
         raise MisconfigurationException(
-            f"rerun --check: {shown(folder.metrics)} is damaged ({one_line(str(error), 100)}). Put it back, or move it "
-            "away to compare results and weights alone."
+            f"rerun --check: {shown(folder.metrics)} is corrupted ({one_line(str(error), 100)}). Put it back, or "
+            "move it away to compare only results and weights."
         ) from error
 
 
@@ -150,9 +154,9 @@ def _missing(name: str, folders: list[RunFolder]) -> str:
     return f"{name}, not in {' and '.join(shown(folder.path) for folder in folders)}"
 
 
-def _is_clock(name: str) -> bool:
-    """Whether a column tells of the machine's speed or load, not of what was learnt."""
-    return name.startswith("DeviceStatsMonitor") or bool(_CLOCK & set(re.split(r"[^a-z]+", name.lower())))
+def _is_time(name: str) -> bool:
+    """Return True if a column measures speed or load of the machine instead of the model."""
+    return name.startswith("DeviceStatsMonitor") or bool(_TIMES & set(re.split(r"[^a-z]+", name.lower())))
 
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:
@@ -167,13 +171,13 @@ def _metrics(
     found: Comparison, old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Difference]:
     columns = [list(dict.fromkeys(name for row in rows.values() for name in row)) for rows in (old, new)]
-    shared = [name for name in columns[0] if name in columns[1] and name != "step" and not _is_clock(name)]
+    shared = [name for name in columns[0] if name in columns[1] and name != "step" and not _is_time(name)]
     alone = [name for names in columns for name in names if (name in columns[0]) != (name in columns[1])]
-    clocks = [name for name in columns[0] if name in columns[1] and _is_clock(name)]
+    times = [name for name in columns[0] if name in columns[1] and _is_time(name)]
     if old and new and alone:
         found.not_compared.append(f"columns that only one run has: {', '.join(alone)}")
-    if clocks:
-        found.not_compared.append(f"times and rates: {', '.join(clocks)}")
+    if times:
+        found.not_compared.append(f"times and rates: {', '.join(times)}")
     for step in sorted(old.keys() | new.keys(), key=lambda text: (len(text), text)):
         if step not in old or step not in new:
             found.figures += 1
@@ -183,7 +187,7 @@ def _metrics(
             was, now = old[step].get(name, ""), new[step].get(name, "")
             found.figures += bool(was or now)
             if was != now:
-                yield from _figure(f"metrics.csv, step {step}", name, _number(was), _number(now))
+                yield from _value(f"metrics.csv, step {step}", name, _number(was), _number(now))
 
 
 def _results(found: Comparison, there: RunFolder, here: RunFolder) -> Iterator[Difference]:
@@ -192,7 +196,7 @@ def _results(found: Comparison, there: RunFolder, here: RunFolder) -> Iterator[D
         if records[0] is None or records[1] is None:
             if verb == "fit" or records != [None, None]:
                 one = here if records[0] is not None else there
-                found.not_compared.append(f"figures of {verb}, which {shown(one.path)} has none of")
+                found.not_compared.append(f"results of {verb}, missing in {shown(one.path)}")
             continue
         files = [(record.get("sha256") or {}).get("test_data") for record in records if record is not None]
         if verb == "test" and files[0] != files[1]:
@@ -202,13 +206,13 @@ def _results(found: Comparison, there: RunFolder, here: RunFolder) -> Iterator[D
             for record in records
             if record is not None
         ]
-        for name in [name for name in flat[0] if not _is_clock(name)]:
+        for name in [name for name in flat[0] if not _is_time(name)]:
             found.figures += 1
-            yield from _figure(f"results.json, {verb}", name, flat[0][name], flat[1].get(name))
+            yield from _value(f"results.json, {verb}", name, flat[0][name], flat[1].get(name))
 
 
 def _result(folder: RunFolder, verb: str) -> dict[str, Any] | None:
-    """The last fit, or the first test of the best weights after it: later ones may have had options of their own."""
+    """Return the last fit, or the first test of the best weights after it; later tests may have had other options."""
     records = read_results(folder)
     last = max((place for place, record in enumerate(records) if record.get("verb") == "fit"), default=None)
     if last is None or verb == "fit":
@@ -218,7 +222,7 @@ def _result(folder: RunFolder, verb: str) -> dict[str, Any] | None:
     return tests[0] if tests else None
 
 
-def _figure(place: str, name: str, was: Any, now: Any) -> Iterator[Difference]:
+def _value(place: str, name: str, was: Any, now: Any) -> Iterator[Difference]:
     numbers = [value for value in (was, now) if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if len(numbers) < 2:
         if was != now:
@@ -230,7 +234,7 @@ def _figure(place: str, name: str, was: Any, now: Any) -> Iterator[Difference]:
 
 
 def _weights(name: str, there: Path, here: Path) -> Difference | None:
-    """The weight that differs most, or None where all are equal bit for bit."""
+    """Return the weight that differs most, or None if all are equal bit for bit."""
     old, new = read(there)["state_dict"], read(here)["state_dict"]
     if alone := sorted(old.keys() ^ new.keys()):
         return Difference(name, alone[0], *_presence(alone[0], old, new))

@@ -1,4 +1,4 @@
-"""What a run's numbers depend on beside its config: code, versions, hardware, seed and data."""
+"""What the results of a run depend on besides its config: code, versions, hardware, seed and data."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
+from datamodules import LitDataModule
 from experiments.machine.choice import Choice
 from experiments.machine.hardware import processor
-from experiments.options.names import ROOMS, room
+from experiments.options.names import PACKAGES as OWN_PACKAGES
+from experiments.options.names import package_folder
+from experiments.runs.folder import RunFolder, read_environment
 from experiments.version import VERSION
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "scikit-learn", "jsonargparse", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of litlab, Python and the libraries that numbers depend on."""
+    """Return the versions of litlab, Python and the libraries that results depend on."""
     found = {"litlab": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    found["torch"] = str(torch.__version__)  # names the build too, such as +cu126
+    found["torch"] = str(torch.__version__)  # with the build, such as +cu126
     return found
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, usable cores, threads of torch, and GPUs by name."""
+    """Return processor, usable cores, threads of torch, and the names of the GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
@@ -53,7 +56,7 @@ def hardware() -> dict[str, Any]:
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any] | None:
-    """Commit of the working folder and how files differ from it; None outside a repository or without git."""
+    """Return commit and changes of the working folder; None outside a repository or without git."""
 
     def git(*words: str) -> bytes:
         return subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=10, check=True).stdout.strip()
@@ -71,9 +74,9 @@ def git_state(folder: Path | None = None) -> dict[str, Any] | None:
 
 
 def sources() -> dict[str, str]:
-    """SHA-256 of litlab's own code, and of each module that was imported from the working folder."""
+    """Return the SHA-256 of litlab's code and of each module that was imported from the working folder."""
     own = hashlib.sha256()
-    rooms = [room(name) for name in ("experiments", *ROOMS.values())]
+    rooms = [package_folder(name) for name in ("experiments", *OWN_PACKAGES.values())]
     for source in sorted(path for folder in rooms for path in folder.rglob("*.py")):
         own.update(source.name.encode() + source.read_bytes())
     found, here = {"litlab": own.hexdigest()}, Path.cwd()
@@ -90,9 +93,8 @@ def sources() -> dict[str, str]:
 
 
 def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
-    """The content of environment.json as known before training; `chosen` is added once the Trainer exists."""
-    hashes = getattr(data, "hashes", None)
-    sizes = getattr(data, "split_sizes", None)
+    """Return the content of environment.json before training; `chosen` is added once the Trainer exists."""
+    found = (data.split_sizes(), data.hashes()) if isinstance(data, LitDataModule) else (None, None)
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -101,12 +103,12 @@ def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
         "sources": sources(),
         "versions": versions(),
         "hardware": hardware(),
-        "data": {"sizes": sizes() if callable(sizes) else None, "sha256": hashes() if callable(hashes) else None},
+        "data": dict(zip(("sizes", "sha256"), found, strict=True)),
     }
 
 
 def chosen(trainer: Trainer, choice: Choice) -> dict[str, Any]:
-    """What was picked for the machine where the config said `auto` or nothing; scoring the run reads it."""
+    """Return the choices for this machine that environment.json stores under `chosen`."""
     return {
         "accelerator": type(trainer.accelerator).__name__,
         "strategy": type(trainer.strategy).__name__,
@@ -114,8 +116,15 @@ def chosen(trainer: Trainer, choice: Choice) -> dict[str, Any]:
         "nodes": trainer.num_nodes,
         "precision": str(trainer.precision),
         "precision_reason": choice.reason,
-        "bf16_speed_up": choice.speed_up,
         "channels_last": choice.channels_last,
         "threads": choice.threads,
         "max_epochs": trainer.max_epochs,
     }
+
+
+def read_chosen(folder: RunFolder) -> dict[str, Any]:
+    """Return `chosen` of the run's environment.json, empty if it is missing or corrupted."""
+    try:
+        return read_environment(folder.environment).get("chosen") or {}
+    except (OSError, ValueError):
+        return {}

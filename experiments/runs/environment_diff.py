@@ -1,71 +1,73 @@
-"""What the numbers of two runs depend on beside chance, and where it differs."""
+"""Comparison of what the results of two runs depend on: code, versions, data, hardware and options."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from experiments.options.config_diff import as_typed, differences
-from experiments.runs.checkpoint import Weights
-from experiments.runs.folder import RunFolder
+from experiments.runs.checkpoint import CheckpointFile
+from experiments.runs.folder import RunFolder, read_environment
 
-Differs = dict[str, dict[str, list[Any]]]  # kind -> name -> [there, here]
+Differs = dict[str, dict[str, list[Any]]]  # kind -> name -> [value there, value here]
 KINDS = ("code", "versions", "data", "hardware", "settings")
-_MACHINE = ("accelerator", "devices", "nodes", "strategy", "threads")
+_DEVICES = ("accelerator", "devices", "nodes", "strategy", "threads")
 _ARITHMETIC = ("precision", "channels_last")
-_ONLY_LONGER = {"trainer.max_epochs", "trainer.max_steps"}
+_LENGTH_ONLY = {"trainer.max_epochs", "trainer.max_steps"}
 
 
-def circumstances(there: RunFolder, here: RunFolder) -> tuple[Differs, list[str]]:
-    """What differs between two runs beside their numbers, and what kinds were not written down."""
-    old, new = _json(there.environment), _json(here.environment)
+def compare_environments(there: RunFolder, here: RunFolder) -> tuple[Differs, list[str]]:
+    """Return the differences between two runs by kind, and the kinds that were not recorded."""
+    old, new = read_environment(there.environment), read_environment(here.environment)
     codes = _code(old), _code(new)
-    hashes = _part(old, "data", "sha256"), _part(new, "data", "sha256")
-    code = _unequal(*codes)
-    hardware = _unequal(_part(old, "hardware"), _part(new, "hardware"), ("system", "processor", "cores", "gpus"))
-    chosen = _part(old, "chosen"), _part(new, "chosen")
-    documents = [_settings(folder) for folder in (there, here)]
-    settings = {as_typed(name): list(values) for name, values in differences(*documents).items()}
-    start = [(record.get("started_from") or {}).get("sha256") for record in (old, new)]
-    if start[0] != start[1]:
-        settings["ckpt_path"] = start
-    versions = _unequal(_part(old, "versions"), _part(new, "versions"))
-    for record in (old, new):
-        for part in record.get("resumed") or []:
-            step = f"from step {part.get('from_step')} on"
-            changed = dict(part.get("changed") or {})
-            if part.get("extend_schedule"):
-                changed["extend_schedule"] = [None, part["extend_schedule"]]
-            if changed.keys() - _ONLY_LONGER:  # a run that was only made longer equals one that was long from the start
-                settings |= {f"{name} ({step})": values for name, values in changed.items()}
-            newer = _unequal(_part(record, "versions"), _part(part, "versions"))
-            versions |= {f"{name} ({step})": values for name, values in newer.items()}
-            code |= {f"{name} ({step})": values for name, values in _unequal(_code(record), _code(part)).items()}
+    hashes = _entry(old, "data", "sha256"), _entry(new, "data", "sha256")
+    chosen = _entry(old, "chosen"), _entry(new, "chosen")
+    hardware = _unequal(_entry(old, "hardware"), _entry(new, "hardware"), ("system", "processor", "cores", "gpus"))
+    configs = [_config(folder) for folder in (there, here)]
+    settings = {as_typed(name): list(values) for name, values in differences(*configs).items()}
+    starts = [_entry(record, "started_from").get("sha256") for record in (old, new)]
+    if starts[0] != starts[1]:
+        settings["ckpt_path"] = starts
     found: Differs = {
-        "code": code,
-        "versions": versions,
+        "code": _unequal(*codes),
+        "versions": _unequal(_entry(old, "versions"), _entry(new, "versions")),
         "data": _unequal(*hashes),
-        "hardware": hardware | _unequal(*chosen, _MACHINE),
+        "hardware": hardware | _unequal(*chosen, _DEVICES),
         "settings": settings | _unequal(*chosen, _ARITHMETIC),
     }
-    sides = {"code": codes, "data": hashes}
-    unknown = [kind for kind, (was, now) in sides.items() if not was.keys() & now.keys()]
+    for record in (old, new):
+        for resumed in record.get("resumed") or []:
+            for kind, names in _changed_on_resume(record, resumed).items():
+                found[kind] |= {f"{name} (from step {resumed.get('from_step')} on)": v for name, v in names.items()}
+    recorded = {"code": codes, "data": hashes}
+    unknown = [kind for kind, (was, now) in recorded.items() if not was.keys() & now.keys()]
     return {kind: names for kind, names in found.items() if names}, unknown
 
 
-def _settings(folder: RunFolder) -> Any:
-    """What the weights were trained with, as their checkpoint says; config.yaml may have been edited since."""
-    kept = Weights(folder.last, folder).content.get("config") if folder.last.is_file() else None
-    return yaml.safe_load(kept if isinstance(kept, str) else folder.config.read_text(encoding="utf-8"))
+def _changed_on_resume(record: Mapping[str, Any], resumed: Mapping[str, Any]) -> Differs:
+    """Return what an entry of `resumed` changed; a run that only became longer equals one that always was as long."""
+    changed = dict(resumed.get("changed") or {})
+    if resumed.get("extend_schedule"):
+        changed["extend_schedule"] = [None, resumed["extend_schedule"]]
+    return {
+        "settings": changed if changed.keys() - _LENGTH_ONLY else {},
+        "versions": _unequal(_entry(record, "versions"), _entry(resumed, "versions")),
+        "code": _unequal(_code(record), _code(resumed)),
+    }
 
 
-def differs_words(differs: Differs) -> list[str]:
-    """A line for each kind of thing that differs."""
+def _config(folder: RunFolder) -> Any:
+    """Return the config in the newest checkpoint, else config.yaml, which may have been edited."""
+    stored = CheckpointFile(folder.last, folder).content.get("config") if folder.last.is_file() else None
+    return yaml.safe_load(stored if isinstance(stored, str) else folder.config.read_text(encoding="utf-8"))
+
+
+def difference_lines(differs: Differs) -> list[str]:
+    """Return one line of text for each kind of difference."""
     lines = []
     for kind, names in differs.items():
         changes = (f"{name} {value_text(was)} -> {value_text(now)}" for name, (was, now) in names.items())
@@ -75,30 +77,25 @@ def differs_words(differs: Differs) -> list[str]:
 
 def _code(record: Mapping[str, Any]) -> dict[str, Any]:
     git = record.get("git") or {}
-    named = {"commit": "git commit", "diff_sha256": "uncommitted changes"}
-    return {words: git[name] for name, words in named.items() if name in git} | (record.get("sources") or {})
+    names = {"commit": "git commit", "diff_sha256": "uncommitted changes"}
+    return {text: git[name] for name, text in names.items() if name in git} | (record.get("sources") or {})
 
 
-def _part(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    found: Any = record
+def _entry(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return a nested entry; empty if it is missing."""
     for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return dict(found) if isinstance(found, Mapping) else {}
+        record = record.get(name) or {}
+    return dict(record)
 
 
 def _unequal(old: Mapping[str, Any], new: Mapping[str, Any], names: tuple[str, ...] = ()) -> dict[str, list[Any]]:
-    """What both sides state, and differently."""
+    """Return the values that both sides have and that differ."""
     both = [name for name in (names or old) if name in old and name in new]
     return {name: [old[name], new[name]] for name in both if old[name] != new[name]}
 
 
-def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
-
-
 def value_text(value: Any) -> str:
-    """A hash is cut short; it is looked at, not typed."""
+    """Return a value as text; hashes are shortened to 12 digits."""
     if isinstance(value, str):
         return f"{value[:12]}…" if re.fullmatch(r"[0-9a-f]{40,}", value) else value
     return "none" if value is None else json.dumps(value)

@@ -1,4 +1,4 @@
-"""TensorBoard events of a run, that cannot end its training."""
+"""A TensorBoard logger whose write errors do not end training."""
 
 from __future__ import annotations
 
@@ -13,92 +13,86 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from experiments.messages.text import say, shown
 from experiments.runs.folder import RunFolder
-from experiments.runs.folder_guard import Owner
+from experiments.runs.folder_guard import FolderGuard
 
 
 class RunTensorBoard(TensorBoardLogger):
-    """TensorBoard events right in the run folder, without the copy of the settings (they stand in config.yaml).
+    """TensorBoard logger that writes to the run folder itself, without a copy of the hyperparameters.
 
-    A run that goes on after `steps` optimizer steps takes back what was logged later, so that its curves have no fold.
-    Where the disk refuses (full, gone), the curves end there, which is said once, and training goes on.
+    A run that resumes after `steps` optimizer steps hides the events that were logged later. If writing fails (disk
+    full or removed), the curves end there; the logger warns once and training continues.
     """
 
     def __init__(self, folder: RunFolder, steps: int | None = None) -> None:
         super().__init__(save_dir=folder.path, name="", version="", default_hp_metric=False, purge_step=steps)
-        self._folder, self._owner = folder, Owner(folder)
-        self._guarded: _Guarded | None = None
+        self._folder, self._guard = folder, FolderGuard(folder)
+        self._writer: _SafeWriter | None = None
 
     @property
     def experiment(self) -> Any:
-        """The SummaryWriter; one that takes everything and writes nothing once the disk has refused."""
-        if self._guarded is None:
-            _leave_writers_to_us()
-            self._guarded = _Guarded(self._tell)
-            self._guarded.writer = self._guarded.attempt(lambda: super(RunTensorBoard, self).experiment)
-        return self._guarded
+        """The SummaryWriter; once writing has failed, one that ignores every call."""
+        if self._writer is None:
+            _hide_writer_tracebacks()
+            self._writer = _SafeWriter(self._warn)
+            self._writer.writer = self._writer.attempt(lambda: super(RunTensorBoard, self).experiment)
+        return self._writer
 
     @rank_zero_only
     def save(self) -> None:
-        """Lightning calls this after every logging; the writer flushes by itself every two minutes and at the end."""
+        """Do nothing after each logged value; the writer flushes every 2 minutes and at the end."""
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the file; where the folder is another run's by now, nothing of this one stays in it."""
+        """Close the file; remove it if the folder now belongs to another run."""
         super().finalize(status)
-        if self._owner.taken():
-            for left in self._folder.path.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
-                left.unlink(missing_ok=True)
+        if self._guard.lost():
+            for events in self._folder.path.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+                events.unlink(missing_ok=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For processes that Lightning starts: each opens its own."""
-        return {**super().__getstate__(), "_guarded": None}
+        """Return the state without the writer; each process that Lightning starts opens its own."""
+        return {**super().__getstate__(), "_writer": None}
 
-    def _tell(self, problem: OSError) -> None:
-        words = problem.strerror or str(problem)
-        say(f"litlab: TensorBoard's events in {shown(self._folder.path)} could not be written ({words}); their curves "
-            "end here. Training goes on.")  # fmt: skip
+    def _warn(self, error: OSError) -> None:
+        if self._guard.lost():
+            return  # the guard ends the run with its own message
+        reason = error.strerror or str(error)
+        say(f"litlab: TensorBoard's events in {shown(self._folder.path)} could not be written ({reason}); their curves "
+            "end here. Training continues.")  # fmt: skip
 
 
 @cache
-def _leave_writers_to_us() -> None:
-    """TensorBoard's writer thread keeps what the disk said for the next call; its traceback would only come on top."""
-    before = threading.excepthook
+def _hide_writer_tracebacks() -> None:
+    """Print no traceback for an OSError in TensorBoard's writer thread: the next call raises the same error."""
+    previous = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
         if not (type(args.thread).__module__.startswith("tensorboard.") and isinstance(args.exc_value, OSError)):
-            before(args)
+            previous(args)
 
     threading.excepthook = hook
 
 
-class _Nothing:
-    """Takes every call and does nothing; what a call gives is the same again."""
+class _SafeWriter:
+    """SummaryWriter that ignores every call after the first OSError."""
 
-    def __getattr__(self, name: str) -> _Nothing:
-        return self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _Nothing:
-        return self
-
-
-class _Guarded:
-    """A SummaryWriter whose calls do nothing from the first one on that the disk refuses."""
-
-    def __init__(self, tell: Callable[[OSError], None]) -> None:
-        self.writer: Any = _Nothing()
-        self._tell = tell
+    def __init__(self, warn: Callable[[OSError], None]) -> None:
+        self.writer: Any = None
+        self._warn = warn
 
     def attempt(self, call: Callable[[], Any]) -> Any:
-        """What the call gives, or nothing where the disk refuses it."""
+        """Return the result of the call; on an OSError, warn and ignore all later calls."""
         try:
             return call()
-        except OSError as problem:
-            self.writer = _Nothing()
-            self._tell(problem)
-            return self.writer
+        except OSError as error:
+            self.writer = None
+            self._warn(error)
 
     def __getattr__(self, name: str) -> Any:
+        if self.writer is None:
+            return self
         found = getattr(self.writer, name)
-        if not callable(found) or isinstance(found, _Nothing):
-            return found
-        return lambda *args, **kwargs: self.attempt(lambda: found(*args, **kwargs))
+        return (lambda *args, **kwargs: self.attempt(lambda: found(*args, **kwargs))) if callable(found) else found
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self

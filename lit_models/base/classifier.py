@@ -1,4 +1,4 @@
-"""The base of every model that predicts a class."""
+"""Base class of models that predict a class."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -14,20 +14,20 @@ from lit_models.parts.specs import Spec
 
 
 def class_indices(target: Tensor) -> Tensor:
-    """Indices (B,) of targets given as indices, one-hot or soft (B, C), or the share of class 1 (B, 1)."""
+    """Return class indices (B,) of targets: indices, one-hot or soft (B, C), or probabilities of class 1 (B, 1)."""
     if target.dim() == 1:
         return target
     return (target[:, 0] > 0.5).long() if target.shape[1] == 1 else target.argmax(dim=1)
 
 
 class LitClassifier(LitTask):
-    """A model that predicts one of `num_classes` classes from logits (B, num_classes), or one logit for two classes.
+    """Model that predicts one of `num_classes` classes from logits (B, num_classes), or (B, 1) for two classes.
 
     Args:
         num_classes: from the data.
         loss: cross_entropy, nll, kl_div, bce_with_logits, bce, or a class path that takes (logits, target).
-        metrics: any of acc, top5, precision, recall, f1, auroc. With more than two classes the mean over the classes,
-            with two the figure of class 1.
+        metrics: any of acc, top5, precision, recall, f1, auroc. With two classes the value for class 1, with more the
+            mean over the classes.
         **kwargs: see `LitTask`.
     """
 
@@ -46,31 +46,31 @@ class LitClassifier(LitTask):
     ) -> None:
         super().__init__(input_shape=input_shape, loss=loss, metrics=metrics, **kwargs)
         if num_classes is None:
-            raise MisconfigurationException(self._not_for_numbers())
+            raise self._no_classes()
         if num_classes < 2:
-            raise MisconfigurationException(f"num_classes: {num_classes} is too few, a classifier needs at least 2.")
+            raise MisconfigurationException(f"num_classes must be at least 2, got {num_classes}.")
         self.num_classes = num_classes
         check_weights(self.loss_fn, num_classes)
         self._prepare_metrics(metrics, num_classes)
 
-    def _not_for_numbers(self) -> str:
+    def _no_classes(self) -> MisconfigurationException:
         name = type(self).__name__
-        return (
-            f"model: {name} predicts classes, the data states none (num_classes); for numbers use {self.counterpart}."
+        return MisconfigurationException(
+            f"model: {name} predicts classes, but the data has no num_classes. For numbers use {self.counterpart}."
         )
 
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
         target = class_indices(target)
         if metrics.labels is not None:
             one = output.shape[1] == 1
-            # Half the time of argmax on a CPU; of equal ones both take the first.
+            # `max` takes half the time of `argmax` on a CPU; for equal values both return the first index.
             metrics.labels.update((output[:, 0] > 0).long() if one else output.max(dim=1).indices, target)
         if metrics.scored is not None:
             probabilities = self.probabilities(output)
             metrics.scored.update(probabilities[:, 1] if self.num_classes == 2 else probabilities, target)
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Probabilities (B, num_classes), float32, of logits."""
+        """Return probabilities (B, num_classes) in float32 for logits."""
         return torch.softmax(two_logits(output).float(), dim=1)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
@@ -80,17 +80,16 @@ class LitClassifier(LitTask):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if type(self).outputs is LitTask.outputs and self.device.type == "cpu":  # else the loss sees other shapes
+        if type(self).outputs is LitTask.outputs and self.device.type == "cpu":  # else the loss gets other shapes
             data = getattr(self.trainer, "datamodule", None)
             check_class_loss(self.loss_fn, self.num_classes, getattr(data, "target_form", None))
 
-    def facts(self) -> dict[str, Any]:
+    def data_properties(self) -> dict[str, Any]:
         return {"input_shape": self.input_shape, "num_classes": self.num_classes}
 
     def check_target(self, data: Any) -> None:
         if getattr(data, "num_classes", None) is None and getattr(data, "num_targets", None) is not None:
-            raise MisconfigurationException(self._not_for_numbers())
-        if getattr(data, "vocab_size", None) is not None and "vocab_size" not in self.facts():
-            raise MisconfigurationException(
-                f"model: {type(self).__name__} predicts one class of a sample, the data gives text; use LitTokenLSTM."
-            )
+            raise self._no_classes()
+        if getattr(data, "vocab_size", None) is not None and "vocab_size" not in self.data_properties():
+            name = type(self).__name__
+            raise MisconfigurationException(f"model: {name} predicts classes, but the data is text. Use LitTokenLSTM.")

@@ -1,4 +1,4 @@
-"""Hyper-parameters as plain data, so that every checkpoint loads with ``weights_only=True``."""
+"""Hyperparameters as plain data, so that every checkpoint loads with ``weights_only=True``."""
 
 import enum
 import os
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_models.parts.specs import brief
+from lit_models.parts.specs import short_form
 
 
 class NotPlainError(TypeError):
-    """A value that has no plain form."""
+    """A value that cannot be converted to plain data."""
 
 
 def plain(value: Any) -> Any:
-    """None, bool, int, float, str, list and dict only; tuples, sets, arrays, paths and enums become these."""
+    """Return the value as None, bool, int, float, str, list or dict; convert tuples, sets, arrays, paths and enums."""
     if value is None or isinstance(value, (bool, enum.Enum)):
         return plain(value.value) if isinstance(value, enum.Enum) else value
     for kind in (int, float, str):
@@ -32,17 +32,19 @@ def plain(value: Any) -> Any:
         return [plain(entry) for entry in sorted(value, key=repr)]
     if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
         return plain(value.tolist())
-    raise NotPlainError(f"{type(value).__qualname__} is no plain data")
+    raise NotPlainError(f"{type(value).__qualname__} is not plain data")
 
 
-def plain_settings(given: Mapping[str, Any], left_out: Collection[str], specs: Collection[str]) -> dict[str, Any]:
-    """Arguments as plain data, those named in `specs` in their brief form; one that has no plain form is warned of."""
+def plain_arguments(given: Mapping[str, Any], omitted: Collection[str], specs: Collection[str]) -> dict[str, Any]:
+    """Return arguments as plain data, those named in `specs` in their short form; warn about values that are not."""
     kept: dict[str, Any] = {}
     for name, value in given.items():
-        if name in left_out:
+        if name in omitted:
             continue
         try:
-            kept[name] = plain(brief(value, name) if name in specs and value is not None else value)
+            kept[name] = plain(short_form(value, name) if name in specs and value is not None else value)
         except NotPlainError as error:
-            rank_zero_warn(f"{name} is not stored with the hyper-parameters ({error}); pass it again when loading.")
+            rank_zero_warn(
+                f"{name} is not stored with the hyperparameters ({error}). Pass it when loading a checkpoint."
+            )
     return kept

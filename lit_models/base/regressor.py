@@ -1,4 +1,4 @@
-"""The base of every model that predicts numbers."""
+"""Base class of models that predict numbers."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from lit_models.parts.specs import Spec
 
 
 class LitRegressor(LitTask):
-    """A model that predicts `num_targets` numbers (B, num_targets).
+    """Model that predicts `num_targets` numbers (B, num_targets).
 
     Args:
         num_targets: from the data.
@@ -38,25 +38,24 @@ class LitRegressor(LitTask):
     ) -> None:
         super().__init__(input_shape=input_shape, loss=loss, metrics=metrics, **kwargs)
         if num_targets is None:
-            raise MisconfigurationException(self._not_for_classes())
+            raise self._no_targets()
         if num_targets < 1:
-            raise MisconfigurationException(f"num_targets: {num_targets} is too few, a regressor needs at least 1.")
+            raise MisconfigurationException(f"num_targets must be at least 1, got {num_targets}.")
         self.num_targets = num_targets
         self._prepare_metrics(metrics, num_targets)
 
-    def _not_for_classes(self) -> str:
+    def _no_targets(self) -> MisconfigurationException:
         name = type(self).__name__
-        return (
-            f"model: {name} predicts numbers, the data states none (num_targets); for classes use {self.counterpart}."
+        return MisconfigurationException(
+            f"model: {name} predicts numbers, but the data has no num_targets. For classes use {self.counterpart}."
         )
 
     def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         output = self(x)
-        if output.shape != y.shape:
-            # A loss would broadcast (B, 1) against (B,) to (B, B) and learn the mean.
+        if output.shape != y.shape:  # a loss would broadcast (B, 1) and (B,) to (B, B), and the model learn the mean
             raise MisconfigurationException(
-                f"{type(self).__name__} predicts shape {tuple(output.shape)}, the target has {tuple(y.shape)}; "
-                f"give targets as (batch, {self.num_targets})."
+                f"targets of {type(self).__name__} must have the shape of its output {tuple(output.shape)}, got "
+                f"{tuple(y.shape)}. Return targets of shape (batch, {self.num_targets}) from the data."
             )
         return output, y
 
@@ -68,9 +67,9 @@ class LitRegressor(LitTask):
         found = {"prediction": output.float()}
         return found if target is None else {"target": target, **found}
 
-    def facts(self) -> dict[str, Any]:
+    def data_properties(self) -> dict[str, Any]:
         return {"input_shape": self.input_shape, "num_targets": self.num_targets}
 
     def check_target(self, data: Any) -> None:
         if getattr(data, "num_targets", None) is None and getattr(data, "num_classes", None) is not None:
-            raise MisconfigurationException(self._not_for_classes())
+            raise self._no_targets()

@@ -24,7 +24,7 @@ ACTIVATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 
 
 def build_activation(spec: Spec) -> nn.Module:
-    """A new activation module; each layer gets its own, so that each can be watched by itself."""
-    target, settings = specs.resolve(spec, ACTIVATIONS, "activation", nn.Module, nn.modules.activation)
-    module: nn.Module = specs.build(target, (), settings, "activation")
+    """Return a new activation module; every layer has its own, so that callbacks can observe each."""
+    target, arguments = specs.resolve(spec, ACTIVATIONS, "activation", nn.Module, nn.modules.activation)
+    module: nn.Module = specs.build(target, (), arguments, "activation")
     return module

@@ -1,4 +1,4 @@
-"""Metrics by name, and the set of them that one stage (train, val, test) keeps on the device until its epoch ends."""
+"""Metrics by name, and the metrics of one stage (train, val, test)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -25,9 +25,9 @@ from lit_models.parts.specs import did_you_mean
 
 
 class Mean(Metric):
-    """Mean of batch values weighted by their number of samples.
+    """Mean over samples.
 
-    torchmetrics' MeanMetric looks for NaN in every batch, which makes a GPU wait and costs twice the time on a CPU.
+    torchmetrics' MeanMetric looks for NaN in every batch, which blocks a GPU and takes twice the time on a CPU.
     """
 
     total: Tensor
@@ -40,7 +40,7 @@ class Mean(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, total: Tensor, samples: int) -> None:
-        """Take the sum over so many samples."""
+        """Add a sum over `samples` samples."""
         self.total += total
         self.count += samples
 
@@ -49,7 +49,7 @@ class Mean(Metric):
 
 
 class Accuracy(Metric):
-    """Share of predicted classes (B,) equal to the true ones; a third of torchmetrics' own cost per batch."""
+    """Fraction of predicted classes (B,) that equal the target; takes a third of the time of torchmetrics' Accuracy."""
 
     correct: Tensor
     count: Tensor
@@ -69,25 +69,25 @@ class Accuracy(Metric):
 
 
 class R2(R2Score):
-    """Coefficient of determination; NaN instead of torchmetrics' exception while there are fewer than two samples."""
+    """Coefficient of determination; NaN for fewer than two samples, where torchmetrics raises an error."""
 
     def compute(self) -> Tensor:
         return super().compute() if self.total >= 2 else torch.full_like(self.residual.sum(), float("nan"))
 
 
-def _multiclass(metric: type[Metric]) -> Callable[[int], Metric]:
-    return lambda classes: metric(num_classes=classes, average="macro", validate_args=False)
-
-
 def _top5(classes: int) -> Metric:
     if classes <= 5:
-        raise MisconfigurationException(f"metrics: 'top5' is always 1 with {classes} classes; leave it out.")
+        raise MisconfigurationException(f"metrics: 'top5' is always 1 with {classes} classes. Remove it.")
     return MulticlassAccuracy(num_classes=classes, top_k=5, average="micro", validate_args=False)
 
 
 def _either(binary: type[Metric], multiclass: type[Metric]) -> Callable[[int], Metric]:
-    """Two classes: the figure of class 1, as in scikit-learn; more: the mean over the classes."""
-    return lambda classes: binary(validate_args=False) if classes == 2 else _multiclass(multiclass)(classes)
+    """For two classes return the metric of class 1, as in scikit-learn; for more, the mean over the classes."""
+    return lambda classes: (
+        binary(validate_args=False)
+        if classes == 2
+        else multiclass(num_classes=classes, average="macro", validate_args=False)
+    )
 
 
 CLASS_METRICS: Mapping[str, Callable[[int], Metric]] = MappingProxyType(
@@ -100,7 +100,7 @@ CLASS_METRICS: Mapping[str, Callable[[int], Metric]] = MappingProxyType(
         "auroc": _either(BinaryAUROC, MulticlassAUROC),
     }
 )
-#: These need probabilities; the others are given the predicted classes, which is cheaper.
+#: Metrics of probabilities; the others take predicted classes, which is cheaper.
 SCORED = frozenset({"top5", "auroc"})
 
 NUMBER_METRICS: Mapping[str, Callable[[int], Metric]] = MappingProxyType(
@@ -113,25 +113,25 @@ NUMBER_METRICS: Mapping[str, Callable[[int], Metric]] = MappingProxyType(
 
 
 def build_metrics(names: Sequence[str], known: Mapping[str, Callable[[int], Metric]], size: int) -> dict[str, Metric]:
-    """New metrics by name for `size` classes or targets; an unknown or repeated name is the user's mistake."""
+    """Return new metrics by name for `size` classes or targets; raise an error for an unknown name."""
     if isinstance(names, str):
-        raise MisconfigurationException(f"metrics: give a list of names, [{names}], not the text {names!r}.")
+        raise MisconfigurationException(f"metrics must be a list of names, got {names!r}. Set [{names}].")
     for name in names:
         if name not in known:
-            raise MisconfigurationException(f"metrics: {name!r} is not known.{did_you_mean(str(name), known)}")
+            raise MisconfigurationException(f"metrics: unknown name {name!r}.{did_you_mean(str(name), known)}")
     return {name: known[name](size) for name in dict.fromkeys(names)}
 
 
-#: Held numbers of outputs and targets after which they are counted: enough to share the cost, and little memory.
-_HELD_NUMBERS = 2**17
+#: Stored numbers of outputs and targets that trigger an update: enough to share its cost, and less than 1 MiB.
+_MAX_STORED_NUMBERS = 2**17
 
 
 class StageMetrics(nn.Module):
-    """What one stage measures: sample-weighted means (the loss, the penalties) and the metrics of the predictions.
+    """Measurements of one stage: means over samples (the loss, the penalties) and the metrics of the predictions.
 
-    A step only lays its loss, output and target aside, on their device, where a metric's update costs more than the
-    Trainer itself. Once enough are held the metrics see them joined, as one batch; the rest at the epoch's end.
-    Nothing is computed before the epoch ends, and no buffer here is part of a checkpoint's weights.
+    A step only stores its loss, output and target on their device, because updating a metric takes longer than the
+    Trainer's own work in a step. The metrics are updated with several batches joined to one, when enough are stored and
+    when the epoch ends. Nothing is computed before that, and no buffer is part of a checkpoint's weights.
     """
 
     def __init__(self, stage: str, metrics: Mapping[str, Metric], means: Sequence[str] = ("loss",)) -> None:
@@ -142,52 +142,51 @@ class StageMetrics(nn.Module):
         scored: dict[str, Any] = {name: metric.clone() for name, metric in metrics.items() if name in SCORED}
         self.labels = MetricCollection(labels) if labels else None
         self.scored = MetricCollection(scored) if scored else None
-        self.held_means: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in means}
-        self.held: list[tuple[Tensor, Tensor]] = []
-        self.room = [_HELD_NUMBERS]  # a list: assigning a module's attribute takes as long as a small addition
-        self.finite_only = False  # leave out batches whose loss, and samples whose output, is NaN or infinite
-        self.example: list[Tensor] = []  # one sample's output and target, once the metrics have seen any
+        self.stored_means: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in means}
+        self.stored: list[tuple[Tensor, Tensor]] = []
+        self.space = [_MAX_STORED_NUMBERS]  # a list, because setting a module's attribute takes 1 µs
+        self.finite_only = False  # skip batches with a loss, and samples with an output, that is NaN or infinite
+        self.example: list[Tensor] = []  # output and target of one sample, once the metrics were updated
 
     def add_mean(self, name: str, value: Tensor, samples: int) -> None:
-        """Count the mean `value` of a batch of `samples`."""
-        self.held_means[name].append((value.detach(), samples))
+        """Store the mean `value` of a batch of `samples`."""
+        self.stored_means[name].append((value.detach(), samples))
 
     def add(self, output: Tensor, target: Tensor) -> bool:
-        """Hold a batch's output and target; whether it is time to `take` what is held."""
-        self.held.append((output, target))
-        self.room[0] -= output.numel() + target.numel()
-        return self.room[0] <= 0
+        """Store a batch's output and target; return True when it is time to `flush`."""
+        self.stored.append((output, target))
+        self.space[0] -= output.numel() + target.numel()
+        return self.space[0] <= 0
 
-    def take(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Outputs and targets that were held, joined where their shapes allow; the means are counted on the way."""
-        for name, held in self.held_means.items():
-            if held:
-                counted = [entry for entry in held if torch.isfinite(entry[0])] if self.finite_only else held
-                if counted:
-                    self.means[name].update(*_sum(counted))  # type: ignore[operator]
-                held.clear()
-        pairs, self.held = self.held, []
-        self.room[0] = _HELD_NUMBERS
-        for _, alike in groupby(pairs, key=_form):
-            outputs, targets = zip(*alike, strict=True)
+    def flush(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Update the means, and return the stored outputs and targets, joined if their shapes allow it."""
+        for name, stored in self.stored_means.items():
+            finite = [entry for entry in stored if torch.isfinite(entry[0])] if self.finite_only else stored
+            if finite:
+                self.means[name].update(*_sum(finite))  # type: ignore[operator]
+            stored.clear()
+        pairs, self.stored = self.stored, []
+        self.space[0] = _MAX_STORED_NUMBERS
+        for _, group in groupby(pairs, key=_form):
+            outputs, targets = zip(*group, strict=True)
             output, target = torch.cat(outputs), torch.cat(targets)
             if self.finite_only:
-                finite = torch.isfinite(output).flatten(1).all(1) if output.dim() > 1 else torch.isfinite(output)
-                output, target = output[finite], target[finite]
+                rows = torch.isfinite(output).flatten(1).all(1) if output.dim() > 1 else torch.isfinite(output)
+                output, target = output[rows], target[rows]
             if len(output):
                 self.example = [output[:1], target[:1]]
                 yield output, target
 
     def mean_loss(self) -> Tensor:
-        """Mean of the losses that were taken, over all devices.
+        """Return the mean of the losses over all devices.
 
-        A method on purpose: torch's tracer reads every property, and on one rank alone this would wait for ever.
+        This is not a property, because torch's tracer reads every property, and on a single rank that would deadlock.
         """
         value: Tensor = self.means["loss"].compute()  # type: ignore[operator]
         return value
 
     def measured(self) -> dict[str, Metric]:
-        """Every metric that saw a batch, under the name it is logged as."""
+        """Return every metric that was updated, by its logged name."""
         found: dict[str, Any] = dict(self.means.items())
         for collection in (self.labels, self.scored):
             if collection is not None:
@@ -195,53 +194,53 @@ class StageMetrics(nn.Module):
         return {f"{self.stage}/{name}": metric for name, metric in found.items() if metric.update_count > 0}
 
     def reset(self) -> None:
-        """Forget everything, before an epoch of this stage begins."""
-        self.held_means = {name: [] for name in self.held_means}
-        self.held, self.room[0], self.example = [], _HELD_NUMBERS, []
+        """Reset everything before an epoch of this stage."""
+        self.stored_means = {name: [] for name in self.stored_means}
+        self.stored, self.space[0], self.example = [], _MAX_STORED_NUMBERS, []
         for metric in self._metrics().values():
             metric.reset()
 
     def state(self) -> dict[str, Any]:
-        """What was counted since the last reset, as plain data: counting on from it gives the same figures."""
+        """Return all measurements since the last reset as plain data; continuing from them gives equal results."""
         return {
-            "held": list(self.held),
-            "held_means": {name: list(held) for name, held in self.held_means.items()},
+            "held": list(self.stored),
+            "held_means": {name: list(stored) for name, stored in self.stored_means.items()},
             "example": list(self.example),
             "metrics": {name: metric.metric_state for name, metric in self._metrics().items() if metric.update_count},
         }
 
     def load_state(self, state: Mapping[str, Any], observe: Callable[[Tensor, Tensor], None]) -> None:
-        """Go back to a `state`, whose tensors are on this device; `observe` shows the metrics outputs and targets."""
+        """Restore a `state` whose tensors are on this device; `observe` updates the metrics with output and target."""
         self.reset()
-        self.held = [(output, target) for output, target in state["held"]]
-        self.room[0] -= sum(output.numel() + target.numel() for output, target in self.held)
-        self.held_means = {name: [(v, n) for v, n in held] for name, held in state["held_means"].items()}
+        for output, target in state["held"]:
+            self.add(output, target)
+        self.stored_means = {name: [(v, n) for v, n in stored] for name, stored in state["held_means"].items()}
         self.example = list(state["example"])
         if self.example:
-            observe(*self.example)  # a metric that has seen nothing refuses to compute
+            observe(*self.example)  # a metric computes nothing before its first update
         for name, metric in self._metrics().items():
-            kept = state["metrics"].get(name, {})
-            if isinstance(metric, Mean) and kept:
-                metric.update(kept["total"], kept["count"])
-            elif kept:
-                for part, value in kept.items():
-                    setattr(metric, part, list(value) if isinstance(value, list) else value.clone())
+            saved = state["metrics"].get(name, {})
+            if isinstance(metric, Mean) and saved:
+                metric.update(saved["total"], saved["count"])
+            else:
+                for key, value in saved.items():
+                    setattr(metric, key, list(value) if isinstance(value, list) else value.clone())
 
     def _metrics(self) -> dict[str, Metric]:
         return {name: metric for name, metric in self.named_modules() if isinstance(metric, Metric)}
 
 
-def _sum(held: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, int]:
-    """Batch means times their samples, and the samples; nothing is sent to a GPU where all batches are alike."""
-    values = torch.stack([value for value, _ in held])
+def _sum(stored: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, int]:
+    """Return the sum over samples and their number; for batches of one size nothing is copied to a GPU."""
+    values = torch.stack([value for value, _ in stored])
     values = values.to(torch.promote_types(values.dtype, torch.float32))
-    samples = [number for _, number in held]
+    samples = [number for _, number in stored]
     if len(set(samples)) == 1:
         return values.sum() * samples[0], sum(samples)
     return (values * torch.tensor(samples, device=values.device)).sum(), sum(samples)
 
 
 def _form(pair: tuple[Tensor, Tensor]) -> tuple[Any, ...]:
-    """What must agree for batches to be joined; index and soft targets may come in turns."""
+    """Return what must be equal for batches to be joined; index and soft targets may alternate."""
     output, target = pair
     return output.shape[1:], output.dtype, target.shape[1:], target.dtype

@@ -1,7 +1,7 @@
 """Muon: orthogonal momentum for filters and hidden matrices (Keller Jordan 2024, kellerjordan.github.io/posts/muon)."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
-    """Nearly the orthogonal factor U V^T of `matrix`: singular values go to about 0.7 to 1.2.
+def orthogonalize(matrix: Tensor, steps: int = 3) -> Tensor:
+    """Return approximately the orthogonal factor U V^T of `matrix`, with singular values of about 0.7 to 1.2.
 
-    Newton-Schulz iteration in bfloat16, whose few digits suffice. Each step makes the smallest ones 3.4 times as large,
-    so that after few steps those below a hundredth of the matrix's length are still short of 1.
+    A Newton-Schulz iteration in bfloat16, whose precision suffices (Jordan 2024). A step multiplies small singular
+    values by 3.4, so that after few steps those below 1% of the matrix's norm are still below 1.
     """
     a, b, c = POLYNOMIAL
     wide = matrix.shape[0] <= matrix.shape[1]
@@ -28,23 +28,23 @@ def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for filters (as matrices of one row each) and hidden matrices, SGD with Nesterov momentum for all else.
+    """Muon for hidden matrices and filters (one row each), SGD with Nesterov momentum for all other parameters.
 
-    The last matrix given is taken for the output layer and left to SGD, as biases and norms are. Three parameter
-    groups, each with a learning rate of its own; schedules by short name keep their ratios. A group added later is
-    trained by SGD unless it says `orthogonal=True`.
+    The last matrix is the output layer and trained by SGD, like biases and normalization. There are up to three
+    parameter groups with a learning rate each; schedules by short name keep the ratios. A group added later is trained
+    by SGD unless it has `orthogonal=True`.
 
     Args:
         params: the parameters, in the order of the layers.
-        lr: of filters and hidden matrices. With `unit_length` it is the relative change of a matrix in one step.
-        head_lr: of the output layer.
-        bias_lr: of biases and norms; None means `head_lr`.
-        momentum: of filters and hidden matrices.
-        sgd_momentum: of all else.
-        weight_decay: L2 penalty on what SGD trains; with `unit_length` the rest needs none.
-        unit_length: rescale each matrix to length sqrt(rows) before its step. For layers with a norm behind them, which
-            do not feel it; switch it off for others.
-        steps: iterations that orthogonalise.
+        lr: learning rate of filters and hidden matrices; with `unit_length` the relative change of a matrix per step.
+        head_lr: learning rate of the output layer.
+        bias_lr: learning rate of biases and normalization; None means `head_lr`.
+        momentum: momentum of filters and hidden matrices.
+        sgd_momentum: momentum of all other parameters.
+        weight_decay: L2 penalty on the parameters that SGD trains; with `unit_length` the others need none.
+        unit_length: rescale each matrix to norm sqrt(rows) before its step. This changes no output if normalization
+            follows the layer; turn it off for other networks.
+        steps: iterations of `orthogonalize`.
     """
 
     def __init__(
@@ -60,15 +60,14 @@ class Muon(torch.optim.Optimizer):
         steps: int = 3,
     ) -> None:
         bias_lr = head_lr if bias_lr is None else bias_lr
-        rates = {"lr": lr, "head_lr": head_lr, "bias_lr": bias_lr, "weight_decay": weight_decay}
-        for name, value in rates.items():
+        for name, value in {"lr": lr, "head_lr": head_lr, "bias_lr": bias_lr, "weight_decay": weight_decay}.items():
             if not value >= 0.0:
-                raise ValueError(f"{name}: {value} must be at least 0.")
+                raise ValueError(f"{name} must be at least 0, got {value}")
         for name, value in {"momentum": momentum, "sgd_momentum": sgd_momentum}.items():
             if not 0.0 <= value < 1.0:
-                raise ValueError(f"{name}: {value} must lie from 0 to 1 (1 excluded).")
+                raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
         if steps < 1:
-            raise ValueError(f"steps: {steps} must be at least 1.")
+            raise ValueError(f"steps must be at least 1, got {steps}")
         given = list(params)
         matrices = [p for p in given if p.dim() >= 2]
         head = next((p for p in reversed(given) if p.dim() == 2), None)
@@ -82,15 +81,9 @@ class Muon(torch.optim.Optimizer):
         defaults = {**sgd, "lr": head_lr, "unit_length": unit_length, "steps": steps}
         super().__init__([group for group in groups if group["params"]], defaults)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step; `closure` computes loss and gradients anew."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one optimizer step; `closure` computes the loss and the gradients again."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -111,11 +104,11 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum: Tensor = state["momentum_buffer"]
         momentum.mul_(group["momentum"]).add_(gradient)
-        update = gradient.add(momentum, alpha=group["momentum"])  # Nesterov: looks one step ahead
+        update = gradient.add(momentum, alpha=group["momentum"])  # Nesterov momentum
         if group["orthogonal"]:
             rows = parameter.shape[0]
-            update = orthogonalised(update.reshape(rows, -1), group["steps"]).reshape(parameter.shape)
+            update = orthogonalize(update.reshape(rows, -1), group["steps"]).reshape(parameter.shape)
             if group["unit_length"]:
-                # The length of an orthogonal matrix with that many rows: lr is then a share of it.
+                # sqrt(rows) is the norm of an orthogonal matrix, so that lr is the relative change.
                 parameter.mul_(rows**0.5 / parameter.norm().clamp(min=1e-12))
         parameter.add_(update, alpha=-group["lr"])

@@ -24,34 +24,33 @@ OPTIMIZERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "adagrad": torch.optim.Adagrad,
         "adadelta": torch.optim.Adadelta,
         "muon": Muon,
-        # Without a line search LBFGS at its learning rate of 1 diverges on anything but a quadratic bowl.
+        # Without a line search LBFGS, with its learning rate of 1, diverges for all but quadratic losses.
         "lbfgs": partial(torch.optim.LBFGS, line_search_fn="strong_wolfe"),
     }
 )
 
-#: Default of every model. Flat, because jsonargparse tries to import a short name that stands alone as a class path.
+#: Default of every model; flat, because jsonargparse tries to import a short name given as class path.
 DEFAULT_OPTIMIZER: dict[str, Any] = {"name": "adam", "lr": 0.001}
 
-
-#: One pass over each weight instead of several; on a CPU torch chooses it for nobody.
+#: Optimizers whose fused implementation reads each weight only once; torch does not use it by default on CPUs.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)
 
 
 def build_optimizer(spec: Spec, parameters: Iterable[nn.Parameter], fused: bool = False) -> torch.optim.Optimizer:
-    """The optimizer that `spec` names, over the parameters that are trained.
+    """Return the optimizer that `spec` names for the parameters.
 
-    `fused` asks for torch's fused implementation where there is one and the spec does not choose another.
+    With `fused` it uses torch's fused implementation, if there is one and the spec does not choose another.
     """
-    target, settings = specs.resolve(spec, OPTIMIZERS, "optimizer", torch.optim.Optimizer, torch.optim, supplied=1)
-    chosen = {"fused", "foreach", "differentiable", "capturable"} & {k for k, v in settings.items() if v is not None}
+    target, arguments = specs.resolve(spec, OPTIMIZERS, "optimizer", torch.optim.Optimizer, torch.optim, supplied=1)
+    chosen = {"fused", "foreach", "differentiable", "capturable"} & {k for k, v in arguments.items() if v is not None}
     if fused and not chosen and getattr(target, "func", target) in _FUSED:
-        settings = {**settings, "fused": True}
-    optimizer: torch.optim.Optimizer = specs.build(target, (list(parameters),), settings, "optimizer")
+        arguments = {**arguments, "fused": True}
+    optimizer: torch.optim.Optimizer = specs.build(target, (list(parameters),), arguments, "optimizer")
     return optimizer
 
 
 def known_optimizer(spec: Any) -> torch.optim.Optimizer | None:
-    """A spare one of what a spec names, if that is litlab's or torch's; what is elsewhere is not imported."""
+    """Return an example of the optimizer if it is one of litlab or torch, else None; import nothing from elsewhere."""
     try:
         name = str(specs.as_spec(spec, "optimizer")["class_path"])
         is_known = name.lower() in OPTIMIZERS or hasattr(torch.optim, name.removeprefix("torch.optim."))
@@ -61,5 +60,5 @@ def known_optimizer(spec: Any) -> torch.optim.Optimizer | None:
 
 
 def check_optimizer(spec: Spec) -> torch.optim.Optimizer:
-    """Find a wrong name or value (a negative learning rate) now, by building the optimizer on one spare weight."""
+    """Return the optimizer for one example weight; raise an error for a wrong name or value."""
     return build_optimizer(spec, [nn.Parameter(torch.zeros(1, 1))])

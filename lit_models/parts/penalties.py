@@ -1,4 +1,4 @@
-"""Penalties on the size of the weights, as terms of their own."""
+"""Penalties on the size of the weights, as separate terms of the objective."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def penalty_terms(weights: Sequence[nn.Parameter], l1: float, l2: float) -> dict[str, Tensor]:
-    """l1 * sum(abs(w)) and l2 / 2 * sum(w ** 2) over the weights, of those that are on."""
+    """Return l1 * sum(abs(w)) and l2 / 2 * sum(w ** 2) over the weights, without terms that are 0."""
     terms: dict[str, Tensor] = {}
     if l1:
         terms["l1"] = l1 * torch.stack([w.abs().sum() for w in weights]).sum()

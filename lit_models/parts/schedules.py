@@ -1,8 +1,9 @@
-"""Learning-rate schedules by name.
+"""Learning rate schedules by name.
 
-Short names take numbers that count epochs (fractions allowed), know the length of the run from the trainer and step
-once per optimizer step; `plateau` alone steps per epoch. A class path, or the bare name of a torch class such as
-`StepLR`, gets its numbers as they are and steps per epoch.
+Short names step once per optimizer step. Their arguments count epochs, also fractions of them; the Trainer gives the
+length of the run. Only `plateau`, torch's ReduceLROnPlateau, steps per epoch; its `patience` counts validations if
+`check_val_every_n_epoch` makes them rarer, and its argument `monitor` is val/loss by default. A class path, or the
+name of a torch class such as `StepLR`, gets its arguments unchanged and steps per epoch.
 """
 
 import math
@@ -23,38 +24,37 @@ from lit_models.parts.specs import Spec
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a run is: `total` optimizer steps, of which `per_epoch` make an epoch."""
+    """Length of a run in optimizer steps."""
 
     total: int
     per_epoch: int
 
-    def steps(self, epochs: float | None, share: float = 1.0) -> int:
-        """Optimizer steps in so many epochs; None means this share of the whole run. At least 1."""
-        count = self.total * share if epochs is None else epochs * self.per_epoch
+    def steps(self, epochs: float | None, fraction: float = 1.0) -> int:
+        """Return the optimizer steps in these epochs, or for None in this fraction of the run; at least 1."""
+        count = self.total * fraction if epochs is None else epochs * self.per_epoch
         return max(1, round(count))
 
 
 def run_length(trainer: pl.Trainer) -> RunLength:
-    """The length of the trainer's run, in optimizer steps over accumulated batches and all devices."""
+    """Return the length of the Trainer's run; a step includes all accumulated batches and all devices."""
     total = trainer.estimated_stepping_batches
     if not math.isfinite(total):
         raise MisconfigurationException(
-            "scheduler: the run has no end (max_epochs=-1), so its schedule has no length; "
-            "set --trainer.max_epochs or --trainer.max_steps."
+            "scheduler: the schedule needs the length of the run, got max_epochs=-1. "
+            "Set --trainer.max_epochs or --trainer.max_steps."
         )
-    batches = trainer.num_training_batches
-    if getattr(trainer.lightning_module, "steps_per_call", 1) > 1 and math.isfinite(batches):
-        batches = batches_per_epoch(trainer)  # the trainer counts calls
-        steps = [trainer.max_steps] if trainer.max_steps != -1 else []
-        epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
-        return RunLength(min([batches * max(epochs, 1)] * (epochs != -1) + steps), batches)
-    if math.isfinite(batches):
-        return RunLength(int(total), max(1, math.ceil(batches / trainer.accumulate_grad_batches)))
-    return RunLength(int(total), int(total))  # a stream of unknown length, ended by max_steps: one long epoch
+    batches = batches_per_epoch(trainer)
+    if not math.isfinite(batches):  # a stream of unknown length that max_steps ends: one long epoch
+        return RunLength(int(total), int(total))
+    per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+    if batches != trainer.num_training_batches:  # with steps_per_call the Trainer counts calls
+        total = math.inf if trainer.max_epochs in (None, -1) else per_epoch * max(trainer.max_epochs or 1, 1)
+        total = total if trainer.max_steps == -1 else min(total, trainer.max_steps)
+    return RunLength(int(total), per_epoch)
 
 
 def _momentum(optimizer: Optimizer) -> bool:
-    """Whether the optimizer has a momentum that is in use; SGD without momentum must not get one from its schedule."""
+    """Return True if the optimizer uses momentum; a schedule must not add it to plain SGD."""
     return bool(optimizer.defaults.get("momentum")) or "betas" in optimizer.defaults
 
 
@@ -63,25 +63,25 @@ def _lr(optimizer: Optimizer) -> float:
 
 
 def step(optimizer: Optimizer, run: RunLength, step_size: float | None = None, gamma: float = 0.1) -> LRScheduler:
-    """Times gamma every `step_size` epochs (default: a third of the run)."""
+    """Multiply by gamma every `step_size` epochs (default: a third of the run)."""
     return lr_scheduler.StepLR(optimizer, run.steps(step_size, 1 / 3), gamma)
 
 
 def multistep(
     optimizer: Optimizer, run: RunLength, milestones: Sequence[float] | None = None, gamma: float = 0.1
 ) -> LRScheduler:
-    """Times gamma at each of the epochs `milestones` (default: half and three quarters of the run)."""
+    """Multiply by gamma at the epochs `milestones` (default: 50% and 75% of the run)."""
     at = [run.steps(None, 0.5), run.steps(None, 0.75)] if milestones is None else [run.steps(m) for m in milestones]
     return lr_scheduler.MultiStepLR(optimizer, at, gamma)
 
 
 def exponential(optimizer: Optimizer, run: RunLength, gamma: float = 0.95) -> LRScheduler:
-    """Times gamma per epoch, smoothly."""
+    """Multiply by gamma per epoch, in equal factors per step."""
     return lr_scheduler.ExponentialLR(optimizer, gamma ** (1 / run.per_epoch))
 
 
 def cosine(optimizer: Optimizer, run: RunLength, T_max: float | None = None, eta_min: float = 0.0) -> LRScheduler:  # noqa: N803
-    """Half a cosine down to eta_min over `T_max` epochs (default: the run)."""
+    """Decrease to eta_min over `T_max` epochs (default: the run) along half a cosine (arXiv:1608.03983)."""
     return lr_scheduler.CosineAnnealingLR(optimizer, run.steps(T_max), eta_min)
 
 
@@ -92,12 +92,12 @@ def cosine_restarts(
     T_mult: int = 1,  # noqa: N803
     eta_min: float = 0.0,
 ) -> LRScheduler:
-    """Cosine that starts anew after `T_0` epochs (default: a quarter of the run), each period T_mult times the last."""
+    """Restart a cosine after `T_0` epochs (default: 25% of the run), then T_mult times as many (arXiv:1608.03983)."""
     return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, run.steps(T_0, 0.25), T_mult, eta_min)
 
 
 def _per_group(optimizer: Optimizer, value: float) -> list[float]:
-    """A rate for each parameter group: `value` for the first, the others in the ratio that the optimizer gave them."""
+    """Return `value` for the first parameter group, and for the others in the ratio of their learning rates."""
     first = _lr(optimizer)
     return [value * (float(group["lr"]) / first if first else 1.0) for group in optimizer.param_groups]
 
@@ -113,9 +113,9 @@ def cyclic(
     gamma: float = 1.0,
     cycle_momentum: bool | None = None,
 ) -> LRScheduler:
-    """Up and down between base_lr (default: a tenth of max_lr) and max_lr (default: the optimizer's learning rate).
+    """Cycle between base_lr (default: max_lr / 10) and max_lr (default: the optimizer's lr) (arXiv:1506.01186).
 
-    `step_size_up` and `step_size_down` count epochs; by default the run holds four cycles. `gamma` counts per step.
+    `step_size_up` and `step_size_down` count epochs; by default the run has four cycles. `gamma` applies per step.
     """
     top = _lr(optimizer) if max_lr is None else max_lr
     up = run.steps(step_size_up, 1 / 8)
@@ -142,7 +142,7 @@ def onecycle(
     three_phase: bool = False,
     cycle_momentum: bool | None = None,
 ) -> LRScheduler:
-    """One rise to max_lr (default: the optimizer's learning rate) and one long fall over the run (arXiv:1708.07120)."""
+    """Increase once to max_lr (default: the optimizer's lr), then decrease to the end of the run (arXiv:1708.07120)."""
     return lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=_per_group(optimizer, _lr(optimizer) if max_lr is None else max_lr),
@@ -159,10 +159,10 @@ def onecycle(
 def warmup_cosine(
     optimizer: Optimizer, run: RunLength, warmup: float | None = None, eta_min: float = 0.0
 ) -> LRScheduler:
-    """Linear rise over `warmup` epochs (default: a twentieth of the run), then half a cosine down to eta_min."""
+    """Increase linearly over `warmup` epochs (default: 5% of the run), then decrease to eta_min along half a cosine."""
     rise = run.steps(warmup, 0.05) if warmup is None or warmup > 0 else 0
     if rise >= run.total > 1:
-        raise ValueError(f"a warm-up of {rise} steps leaves nothing of a run of {run.total}")
+        raise ValueError(f"warmup must be shorter than the run of {run.total} steps, got {rise} steps")
     floor = eta_min / _lr(optimizer) if _lr(optimizer) > 0 else 0.0
 
     def factor(index: int) -> float:
@@ -175,34 +175,8 @@ def warmup_cosine(
 
 
 def polynomial(optimizer: Optimizer, run: RunLength, power: float = 0.9, total: float | None = None) -> LRScheduler:
-    """To zero as (1 - t) ** power over `total` epochs (default: the run)."""
+    """Decrease to 0 as (1 - t) ** power over `total` epochs (default: the run)."""
     return lr_scheduler.PolynomialLR(optimizer, run.steps(total), power)
-
-
-def plateau(
-    optimizer: Optimizer,
-    mode: str = "min",
-    factor: float = 0.1,
-    patience: int = 10,
-    threshold: float = 1e-4,
-    threshold_mode: str = "rel",
-    cooldown: int = 0,
-    min_lr: float = 0.0,
-) -> lr_scheduler.ReduceLROnPlateau:
-    """Times `factor` once `monitor` (a setting too, default val/loss) is no better for more than `patience` epochs.
-
-    Where `check_val_every_n_epoch` makes validation rarer, `patience` counts validations.
-    """
-    return lr_scheduler.ReduceLROnPlateau(
-        optimizer,
-        mode=mode,  # type: ignore[arg-type]
-        factor=factor,
-        patience=patience,
-        threshold=threshold,
-        threshold_mode=threshold_mode,  # type: ignore[arg-type]
-        cooldown=cooldown,
-        min_lr=min_lr,
-    )
 
 
 SCHEDULES: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -211,7 +185,7 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "multistep": multistep,
         "exponential": exponential,
         "cosine": cosine,
-        "plateau": plateau,
+        "plateau": lr_scheduler.ReduceLROnPlateau,
         "cosine_restarts": cosine_restarts,
         "cyclic": cyclic,
         "onecycle": onecycle,
@@ -222,26 +196,25 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = MappingProxyType(
 
 
 def _resolve(spec: Spec) -> tuple[Callable[..., Any], dict[str, Any], str]:
-    """What the spec names, its settings, and the metric that a plateau schedule watches."""
+    """Return the schedule that the spec names, its arguments, and the metric that a plateau schedule monitors."""
     plain = specs.as_spec(spec, "scheduler")
     name = plain["class_path"].lower()
     by_steps = name in SCHEDULES and name != "plateau"
     monitor = "" if by_steps else plain["init_args"].pop("monitor", "val/loss")
-    target, settings = specs.resolve(
-        plain, SCHEDULES, "scheduler", LRScheduler, lr_scheduler, supplied=2 if by_steps else 1
-    )
-    return target, settings, monitor
+    supplied = 2 if by_steps else 1
+    target, arguments = specs.resolve(plain, SCHEDULES, "scheduler", LRScheduler, lr_scheduler, supplied)
+    return target, arguments, monitor
 
 
 def check_schedule(spec: Spec, optimizer: Optimizer) -> None:
-    """Find a wrong name or value now, by building the schedule on a spare optimizer, for a run longer than any."""
-    target, settings, monitor = _resolve(spec)
-    arguments = (optimizer,) if monitor else (optimizer, RunLength(10**9, 1000))
-    specs.build(target, arguments, settings, "scheduler")
+    """Raise an error for a wrong name or argument, by building the schedule for an example optimizer and a long run."""
+    target, arguments, monitor = _resolve(spec)
+    supplied = (optimizer,) if monitor else (optimizer, RunLength(10**9, 1000))
+    specs.build(target, supplied, arguments, "scheduler")
 
 
-def ends_with_run(spec: Spec | None) -> bool:
-    """Whether a schedule is planned over the run's length, so that a longer run would need another one."""
+def depends_on_run_length(spec: Spec | None) -> bool:
+    """Return True if a longer run would need another schedule."""
     if spec is None:
         return False
     plain = specs.as_spec(spec, "scheduler")
@@ -250,8 +223,8 @@ def ends_with_run(spec: Spec | None) -> bool:
     return name in SCHEDULES and name not in ("plateau", "exponential") and given.get(own.get(name, "")) is None
 
 
-def plan_anew(module: pl.LightningModule, trainer: pl.Trainer) -> None:
-    """Replace the schedule that a checkpoint brought by one for the trainer's present length, at the present step."""
+def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
+    """Replace the schedule from a checkpoint by one for the Trainer's new length, at the current step."""
     (optimizer,) = trainer.optimizers
     configured: Any = module.configure_optimizers()
     fresh: Optimizer = configured["optimizer"]
@@ -265,15 +238,13 @@ def plan_anew(module: pl.LightningModule, trainer: pl.Trainer) -> None:
 
 
 def build_schedule(spec: Spec, optimizer: Optimizer, trainer: pl.Trainer) -> dict[str, Any]:
-    """Lightning's scheduler entry for `spec`, with interval and monitor set."""
-    target, settings, monitor = _resolve(spec)
-    if not monitor:
-        built = specs.build(target, (optimizer, run_length(trainer)), settings, "scheduler")
-        return {"scheduler": built, "interval": "step", "frequency": 1}
-    built = specs.build(target, (optimizer,), settings, "scheduler")
-    entry: dict[str, Any] = {"scheduler": built, "interval": "epoch", "frequency": 1}
-    if not isinstance(built, lr_scheduler.ReduceLROnPlateau):
-        return entry
-    # A validation metric exists in the epochs that validate.
-    rarely = trainer.check_val_every_n_epoch or 1 if monitor.startswith("val") else 1
-    return {**entry, "monitor": monitor, "frequency": rarely}
+    """Return Lightning's configuration of the schedule that `spec` names, with interval and monitor."""
+    target, arguments, monitor = _resolve(spec)
+    supplied = (optimizer,) if monitor else (optimizer, run_length(trainer))
+    schedule = specs.build(target, supplied, arguments, "scheduler")
+    entry = {"scheduler": schedule, "interval": "epoch" if monitor else "step", "frequency": 1}
+    if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
+        entry["monitor"] = monitor
+        if monitor.startswith("val"):  # a validation metric exists only in epochs that validate
+            entry["frequency"] = trainer.check_val_every_n_epoch or 1
+    return entry

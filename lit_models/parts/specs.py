@@ -1,8 +1,8 @@
-"""Specs: how a model is told, in plain data, which optimizer, schedule, loss, initialisation or activation to use.
+"""Specs: plain data that names an optimizer, schedule, loss, initialization or activation.
 
-A spec is a short name (``"cosine"``), a class path (``"torch.optim.SGD"``), or a dictionary with settings, either flat,
+A spec is a short name (``"cosine"``), a class path (``"torch.optim.SGD"``) or a dictionary with arguments, either flat,
 ``{"name": "sgd", "lr": 0.1}``, or in jsonargparse's form, ``{"class_path": "sgd", "init_args": {"lr": 0.1}}``.
-Settings beside ``init_args`` win over those inside: this is what ``--model.optimizer.lr 0.1`` adds on the command line.
+Arguments next to ``init_args`` override those inside: ``--model.optimizer.lr 0.1`` adds them there.
 """
 
 import difflib
@@ -20,35 +20,39 @@ Spec = str | dict[str, Any]
 
 
 def as_spec(value: Any, what: str = "spec") -> dict[str, Any]:
-    """Any accepted form of a spec as ``{"class_path": str, "init_args": dict}``; `what` names the argument in errors.
+    """Return a spec as ``{"class_path": str, "init_args": dict}``; `what` names the argument in errors.
 
-    Python callers may also pass a class or a `functools.partial` of a class with keywords.
+    In Python a spec may also be a class, or a `functools.partial` of a class with keyword arguments.
+
+    >>> as_spec({"name": "sgd", "lr": 0.1})
+    {'class_path': 'sgd', 'init_args': {'lr': 0.1}}
     """
     if isinstance(value, str) and value.strip():
         return {"class_path": value.strip(), "init_args": {}}
     if isinstance(value, Mapping):
         return _from_mapping(dict(value), what)
     if inspect.isclass(value):
-        return {"class_path": _public_path(value), "init_args": {}}
+        return {"class_path": public_path(value), "init_args": {}}
     if isinstance(value, functools.partial) and inspect.isclass(value.func):
         if value.args:
-            raise MisconfigurationException(f"{what}: a partial may hold keywords only; name its settings.")
+            raise MisconfigurationException(f"{what}: pass the arguments of a partial by name, got {value.args}.")
         return {**as_spec(value.func, what), "init_args": dict(value.keywords)}
     if callable(value):
         raise MisconfigurationException(
-            f"{what}: a function cannot be stored in a checkpoint; give a name, a class or a partial of a class."
+            f"{what} must be a name, a class or a partial of a class, got a function, which no checkpoint can store."
         )
     raise MisconfigurationException(
-        f"{what}: {value!r} is neither a name nor a dictionary such as {{name: ..., setting: ...}}."
+        f"{what} must be a name or a dictionary such as {{name: ..., argument: ...}}, got {value!r}."
     )
 
 
-def _public_path(found: type) -> str:
-    """The shortest import path of a class: torch.optim.SGD, not torch.optim.sgd.SGD."""
+def public_path(found: type) -> str:
+    """Return the shortest import path of a class: torch.optim.SGD, not torch.optim.sgd.SGD."""
     parts = found.__module__.split(".")
     for length in range(1, len(parts)):
         package = ".".join(parts[:length])
-        if getattr(sys.modules.get(package), found.__qualname__, None) is found:
+        names = getattr(sys.modules.get(package), "__dict__", {})  # getattr of the class could run a project's __init__
+        if names.get(found.__qualname__) is found:
             return f"{package}.{found.__qualname__}"
     return f"{found.__module__}.{found.__qualname__}"
 
@@ -57,41 +61,41 @@ def _from_mapping(value: dict[str, Any], what: str) -> dict[str, Any]:
     name = value.pop("class_path", None)
     short = value.pop("name", None)
     if name is not None and short is not None:
-        raise MisconfigurationException(f"{what}: both name={short!r} and class_path={name!r} are given; keep one.")
+        raise MisconfigurationException(f"{what}: got both name={short!r} and class_path={name!r}. Remove one.")
     name = name if name is not None else short
     init_args = value.pop("init_args", None) or {}
     if not isinstance(init_args, Mapping):
-        raise MisconfigurationException(f"{what}: init_args must be a dictionary, not {init_args!r}.")
-    settings = {**init_args, **value}
+        raise MisconfigurationException(f"{what}: init_args must be a dictionary, got {init_args!r}.")
+    arguments = {**init_args, **value}
     if name is None:
-        given = ", ".join(f"{key}={setting!r}" for key, setting in settings.items()) or "nothing"
+        given = ", ".join(f"{key}={argument!r}" for key, argument in arguments.items()) or "nothing"
         raise MisconfigurationException(
-            f"{what}: {given} is given without a name; write {{name: NAME, ...}}, "
-            f"on the command line --model.{what}.name NAME before its settings."
+            f"{what}: got {given} without a name. Set {{name: NAME, ...}}, "
+            f"on the command line --model.{what}.name NAME before its arguments."
         )
-    return {**as_spec(name, what), "init_args": settings}
+    return {**as_spec(name, what), "init_args": arguments}
 
 
-def brief(value: Any, what: str = "spec") -> Spec:
-    """The plain form that hyper-parameters keep and a config can hold: a bare name where there are no settings.
+def short_form(value: Any, what: str = "spec") -> Spec:
+    """Return the form for hyperparameters and configs: the name alone if there are no arguments.
 
-    A short name never stands under ``class_path``: jsonargparse would try to import it.
+    A short name is never put under ``class_path``, because jsonargparse would try to import it.
     """
     spec = as_spec(value, what)
-    name, settings = str(spec["class_path"]), spec["init_args"]
-    if not settings:
+    name, arguments = str(spec["class_path"]), spec["init_args"]
+    if not arguments:
         return name
-    return spec if "." in name else {"name": name, **settings}
+    return spec if "." in name else {"name": name, **arguments}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """' Did you mean x?' for the nearest known name, else the list of all of them."""
+    """Return ' Did you mean x?' for the most similar known name, or the list of known names if none is similar."""
     names = list(dict.fromkeys(known))
     lowered: dict[str, str] = {}
     for candidate in names:
         lowered.setdefault(candidate.lower(), candidate)  # short names come first
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
-    return f" Did you mean {lowered[near[0]]}?" if near else f" Known are: {', '.join(names)}."
+    return f" Did you mean {lowered[near[0]]}?" if near else f" Known names: {', '.join(names)}."
 
 
 def resolve(
@@ -102,19 +106,24 @@ def resolve(
     namespace: Any = None,
     supplied: int = 0,
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """What a spec stands for, as (class or function, keyword settings), with the names of the settings checked.
+    """Return the class or function that a spec names, and its keyword arguments with their names checked.
 
-    `short_names` values may be partials, whose keywords are defaults. A class of the module `namespace` is found by its
-    bare name; `base` is what every class must derive from; `supplied` counts the leading arguments the caller provides.
+    Args:
+        value: the spec.
+        short_names: class or function by short name; the keywords of a partial are defaults.
+        what: name of the argument, for errors.
+        base: class from which the named class must derive.
+        namespace: module whose classes may be named without their import path.
+        supplied: number of leading arguments that the caller of the class or function passes.
     """
     spec = as_spec(value, what)
     target = _find(str(spec["class_path"]), short_names, what, base, namespace)
-    settings: dict[str, Any] = dict(spec["init_args"])
+    arguments: dict[str, Any] = dict(spec["init_args"])
     if isinstance(target, functools.partial):
-        settings = {**target.keywords, **settings}
+        arguments = {**target.keywords, **arguments}
         target = target.func
-    check_settings(target, settings, what, str(spec["class_path"]), supplied)
-    return target, settings
+    _check_arguments(target, arguments, what, str(spec["class_path"]), supplied)
+    return target, arguments
 
 
 def _find(
@@ -133,18 +142,18 @@ def _find(
         if key.lower() == name.lower():
             return found
     hint = did_you_mean(name, [*short_names, *classes])
-    raise MisconfigurationException(f"{what}: {name!r} is not known.{hint}")
+    raise MisconfigurationException(f"{what}: unknown name {name!r}.{hint}")
 
 
 def import_class(path: str, what: str, base: type | None = None) -> type:
-    """The class at a dotted import path, checked to be a `base`."""
+    """Return the class at an import path; raise an error if it does not derive from `base`."""
     module_name, _, attribute = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise MisconfigurationException(f"{what}: {path!r} cannot be imported ({error}).") from error
     found = getattr(module, attribute, None)
-    if not inspect.isclass(found):  # torch.optim.sgd is a module beside the class torch.optim.SGD
+    if not inspect.isclass(found):  # torch.optim.sgd is a module next to the class torch.optim.SGD
         same = (entry for key, entry in vars(module).items() if key.lower() == attribute.lower())
         found = next((entry for entry in same if inspect.isclass(entry)), found)
     if found is None:
@@ -154,51 +163,49 @@ def import_class(path: str, what: str, base: type | None = None) -> type:
         )
     if not inspect.isclass(found) or (base is not None and not issubclass(found, base)):
         needed = "class" if base is None else f"subclass of {base.__module__}.{base.__qualname__}"
-        raise MisconfigurationException(f"{what}: {path} is no {needed}.")
+        raise MisconfigurationException(f"{what} must be a {needed}, got {path}.")
     return found
 
 
-def check_settings(
-    target: Callable[..., Any], settings: Mapping[str, Any], what: str, name: str, supplied: int = 0
+def _check_arguments(
+    target: Callable[..., Any], arguments: Mapping[str, Any], what: str, name: str, supplied: int
 ) -> None:
-    """Refuse settings that the target does not take and name those that it needs and did not get."""
+    """Raise an error for unknown and for missing arguments of the target."""
     parameters = list(inspect.signature(target).parameters.values())[supplied:]
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
     names = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_POSITIONAL]
-    for key in settings:
+    for key, value in arguments.items():
         if key not in names:
-            hint = did_you_mean(key, names) if names else " It takes no settings."
-            raise MisconfigurationException(f"{what}: {name} has no setting {key!r}.{hint}")
-        _check_value(next(p for p in parameters if p.name == key), settings[key], f"{what}: {name}")
-    missing = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.name not in settings]
-    missing = [key for key in missing if key in names]
+            hint = did_you_mean(key, names) if names else " It takes no arguments."
+            raise MisconfigurationException(f"{what}: {name} has no argument {key!r}.{hint}")
+        _check_value(next(p for p in parameters if p.name == key), value, f"{what}: {name}")
+    required = {p.name for p in parameters if p.default is inspect.Parameter.empty}
+    missing = [key for key in names if key in required and key not in arguments]
     if missing:
         raise MisconfigurationException(f"{what}: {name} needs {' and '.join(missing)}.")
 
 
 def _check_value(parameter: inspect.Parameter, value: Any, what: str) -> None:
-    """Refuse text where a number or a truth value belongs, and NaN; torch takes some of these until training fails."""
-    default, annotation = parameter.default, str(parameter.annotation)
-    truth = isinstance(default, bool)
+    """Raise an error for a string in place of a number or a bool, and for NaN; some fail only during training."""
+    default, annotation, name = parameter.default, str(parameter.annotation), parameter.name
+    boolean = isinstance(default, bool)
     number = isinstance(default, (int, float)) or ("str" not in annotation and "float" in annotation)
-    if isinstance(value, str) and (truth or number):
-        kind = "true or false" if truth else "a number"
-        raise MisconfigurationException(f"{what}: {parameter.name}={value!r} must be {kind}.")
-    if isinstance(value, float) and math.isnan(value):
-        raise MisconfigurationException(f"{what}: {parameter.name} is NaN; give a number.")
-    if parameter.name == "lr" and isinstance(value, float) and math.isinf(value):
-        raise MisconfigurationException(f"{what}: lr is infinite; give a number such as 0.001.")
+    if isinstance(value, str) and (boolean or number):
+        kind = "true or false" if boolean else "a number"
+        raise MisconfigurationException(f"{what}: {name} must be {kind}, got {name}={value!r}.")
+    if isinstance(value, float) and (math.isnan(value) or (name == "lr" and math.isinf(value))):
+        raise MisconfigurationException(f"{what}: {name} must be a finite number, got {value}. Set one such as 0.001.")
 
 
-def build(target: Callable[..., Any], arguments: tuple[Any, ...], settings: Mapping[str, Any], what: str) -> Any:
-    """Call the target; a value it refuses is reported as the user's mistake, under the argument's name."""
+def build(target: Callable[..., Any], supplied: tuple[Any, ...], arguments: Mapping[str, Any], what: str) -> Any:
+    """Call the target; raise its error as a user error that names the argument `what`."""
     try:
-        return target(*arguments, **settings)
+        return target(*supplied, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         name = getattr(target, "__name__", str(target))
         reason = str(error).strip().rstrip(".")
         raise MisconfigurationException(
-            f"{what}: {name}({given}) is refused: {reason}. Change the setting, or leave it out."
+            f"{what}: {name}({given}) failed: {reason}. Change or remove the argument."
         ) from error

@@ -1,4 +1,4 @@
-"""The crash benchmark on its smallest size."""
+"""The crash benchmark at its smallest size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks import crash
 
 
 @pytest.mark.slow
-def test_two_kills_are_survived(
+def test_runs_survive_two_kills(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

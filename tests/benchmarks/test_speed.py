@@ -1,4 +1,4 @@
-"""The benchmark's file, table and command line; nothing here looks at a clock."""
+"""The results file, table and command line of the speed benchmark; no test asserts a time."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from benchmarks.attempts import __main__ as attempts
 from benchmarks.measure import Options, Record, Spread, Store, at_least, at_most
 
 
-def record(figure: float, row: str = "C3", what: str = "CNN") -> Record:
-    return Record(row, what, Spread.of([figure]), at_most(1.03), arms={"raw": Spread.of([1.0])}, reached={"raw": 0.91})
+def record(value: float, row: str = "C3", what: str = "CNN") -> Record:
+    return Record(row, what, Spread.of([value]), at_most(1.03), arms={"raw": Spread.of([1.0])}, reached={"raw": 0.91})
 
 
-def test_ratios_are_of_pairs() -> None:
+def test_ratios_are_computed_per_pair() -> None:
     found = measure.ratios([2.0, 30.0, 4.0], [1.0, 10.0, 4.0])
     assert (found.median, found.low, found.high) == (2.0, 1.0, 3.0)
 
 
-def test_a_target_may_be_reached_exactly() -> None:
+def test_a_value_equal_to_the_target_meets_it() -> None:
     assert at_most(1.03).met(1.03)
     assert not at_most(1.03).met(1.031)
     assert at_least(15).met(15)
     assert not at_least(15).met(14.9)
 
 
-def test_a_newer_figure_takes_the_place_of_the_older_one(tmp_path: Path) -> None:
+def test_a_newer_value_replaces_the_older_one(tmp_path: Path) -> None:
     store = Store(tmp_path / "results" / "speed.json")
-    store.keep(record(1.5), Options())
-    store.keep(record(1.2, what="LSTM"), Options())
-    store.keep(record(1.0), Options())
-    store.keep(record(1.1), Options(threads=2))
-    assert sorted(kept["figure"]["median"] for kept in store.load().values()) == [1.0, 1.1, 1.2]
+    store.add(record(1.5), Options())
+    store.add(record(1.2, what="LSTM"), Options())
+    store.add(record(1.0), Options())
+    store.add(record(1.1), Options(threads=2))
+    assert sorted(stored["figure"]["median"] for stored in store.load().values()) == [1.0, 1.1, 1.2]
 
 
-def test_the_page_tells_met_from_missed_and_from_not_measured(tmp_path: Path) -> None:
+def test_the_page_shows_met_missed_and_not_measured(tmp_path: Path) -> None:
     store, page = Store(tmp_path / "speed.json"), tmp_path / "benchmarks.md"
     page.write_text(f"# Speed\n{table.BEGIN}\nold\n{table.END}\nNotes by hand.\n")
-    store.keep(record(1.0), Options())
-    store.keep(record(1.2, what="LSTM"), Options())
+    store.add(record(1.0), Options())
+    store.add(record(1.2, what="LSTM"), Options())
     for _ in range(2):
         table.write(page, store.load())
     lines = page.read_text().splitlines()
@@ -61,17 +61,17 @@ def test_the_page_tells_met_from_missed_and_from_not_measured(tmp_path: Path) ->
 
 def run(tmp_path: Path, rows: str) -> dict[str, dict[str, object]]:
     results = tmp_path / "speed.json"
-    words = ["--quick", "--pairs=1", "--threads=1", f"--rows={rows}"]
+    arguments = ["--quick", "--pairs=1", "--threads=1", f"--rows={rows}"]
     before = torch.get_num_threads()
-    code = speed.main([*words, f"--results={results}", f"--page={tmp_path / 'page.md'}"])
+    code = speed.main([*arguments, f"--results={results}", f"--page={tmp_path / 'page.md'}"])
     torch.set_num_threads(before)
     assert code == 0
-    kept: dict[str, dict[str, object]] = json.loads(results.read_text())
-    return kept
+    stored: dict[str, dict[str, object]] = json.loads(results.read_text())
+    return stored
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LITLAB_DATA_DIR", "LITLAB_RUNS_DIR", "LITLAB_RUN_FOLDER", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1" if name == "OMP_NUM_THREADS" else str(tmp_path / name))
     monkeypatch.setenv("LITLAB_CACHE_DIR", str(tmp_path / "cache"))
@@ -79,8 +79,8 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_loader_and_loop_rows_measure_both_arms(tmp_path: Path) -> None:
-    kept = run(tmp_path, "C1,C5")
-    assert {(entry["row"], tuple(entry["arms"])) for entry in kept.values()} == {  # type: ignore[call-overload]
+    stored = run(tmp_path, "C1,C5")
+    assert {(entry["row"], tuple(entry["arms"])) for entry in stored.values()} == {  # type: ignore[call-overload]
         ("C1", ("raw", "litlab")),
         ("C5", ("raw", "bare", "litlab")),
         ("C5", ("raw", "litlab")),
@@ -88,11 +88,11 @@ def test_loader_and_loop_rows_measure_both_arms(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_gpu_rows_run_on_the_cpu_for_their_logic(tmp_path: Path) -> None:
-    kept = run(tmp_path, "G1,G4,G7")
-    assert [entry["row"] for entry in kept.values()] == ["G1", "G4", "G4", "G4", "G7", "G7"]
-    assert all(set(entry["arms"]) == {"as it is", "deterministic"} for entry in kept.values() if entry["row"] == "G7")  # type: ignore[call-overload]
-    assert all(set(entry["reached"]) == {"raw", "litlab"} for entry in kept.values() if entry["row"] == "G4")  # type: ignore[call-overload]
+def test_gpu_rows_run_on_the_cpu(tmp_path: Path) -> None:
+    stored = run(tmp_path, "G1,G4,G7")
+    assert [entry["row"] for entry in stored.values()] == ["G1", "G4", "G4", "G4", "G7", "G7"]
+    assert all(set(entry["arms"]) == {"default", "deterministic"} for entry in stored.values() if entry["row"] == "G7")  # type: ignore[call-overload]
+    assert all(set(entry["reached"]) == {"raw", "litlab"} for entry in stored.values() if entry["row"] == "G4")  # type: ignore[call-overload]
 
 
 def test_without_cuda_the_page_says_not_measured(
@@ -112,14 +112,14 @@ def test_an_unknown_row_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_attempts_print_a_row_for_each_arm(capsys: pytest.CaptureFixture[str]) -> None:
+def test_attempts_print_one_row_per_arm(capsys: pytest.CaptureFixture[str]) -> None:
     before = torch.get_num_threads()
     assert attempts.main(["--quick", "--rounds=1", "--threads=1"]) == 0
     assert torch.get_num_threads() == before
     printed = capsys.readouterr().out
     for name in attempts.NAMES:
         assert f"\n{name}: " in printed
-    arms = ("bf16, channels-last", "a bare Trainer", "16 steps in a call", "side by side", "60% of the images")
+    arms = ("bf16, channels-last", "a bare Trainer", "16 steps per call", "side by side", "60% of the images")
     assert [arm for arm in arms if arm not in printed] == []
 
 

@@ -1,4 +1,4 @@
-"""A small module, small data and a quiet trainer for the callbacks' tests; nothing of the other rooms."""
+"""Small module, data and trainer for the tests of callbacks, independent of the other packages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-# Remarks of third parties on a run that is small on purpose.
+# Warnings of third-party packages about small runs.
 _THIRD_PARTY = (
     r"ignore:.*does not have many workers.*",
     r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning",
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Blobs(LightningDataModule):
-    """Three separable clouds in the plane: 48 samples to train on, 24 to validate and to test on."""
+    """Three separable clusters in two dimensions: 48 train samples, 24 for validation and test."""
 
     class_names = ("red", "green", "blue")
 
@@ -57,7 +57,7 @@ class Blobs(LightningDataModule):
 
 
 class Small(LightningModule):
-    """A classifier with dropout; `scores`, one a validation, replace val/loss; `poison` ruins losses from a step on."""
+    """Classifier with dropout; `scores` replace val/loss, one per validation; losses are NaN from step `poison` on."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ def blobs() -> type[Blobs]:
 
 @pytest.fixture
 def small() -> Callable[..., Small]:
-    """Builds a `Small` from a fixed seed."""
+    """Return a function that builds a `Small` with a fixed seed."""
 
     def build(**arguments: Any) -> Small:
         seed_everything(0, verbose=False)
@@ -137,7 +137,7 @@ def small() -> Callable[..., Small]:
 
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
-    """A trainer whose run folder is `<tmp_path>/<folder>`; nothing but the given callbacks."""
+    """Return a function that builds a trainer with the given callbacks and the run folder `<tmp_path>/<folder>`."""
 
     def make(callbacks: list[Any], folder: str = "run", tensorboard: bool = False, **arguments: Any) -> Trainer:
         root = tmp_path / folder

@@ -1,4 +1,4 @@
-"""No callback changes what is learnt: the weights are equal, bit for bit, with and without it."""
+"""Tests that callbacks do not change training: weights are bitwise equal with and without them."""
 
 import random
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import callbacks
-from callbacks.forward import undisturbed
+from callbacks.forward import isolated_forward
 
 _ALL = {
     "Activations": callbacks.Activations,
@@ -41,7 +41,7 @@ def _weights(make_trainer, small, data, chosen, **arguments):
 
     def generate(*prompt_and_rest, generator):
         random.random(), np.random.rand(), torch.rand(1)
-        model(torch.rand(4, 2))  # dropout would draw here in training mode
+        model(torch.rand(4, 2))  # in training mode, dropout would use random numbers here
         return torch.randint(9, (len(prompt_and_rest),), generator=generator)
 
     model.generate = generate
@@ -51,22 +51,22 @@ def _weights(make_trainer, small, data, chosen, **arguments):
     return model.state_dict()
 
 
-def test_every_public_callback_is_here() -> None:
+def test_every_public_callback_is_tested() -> None:
     public = {name for name in callbacks.__all__ if hasattr(getattr(callbacks, name), "on_fit_start")}
-    # Averages are there to change the weights that are kept; views need images (test_averaging.py).
-    assert public - {"AveragedWeights", "AveragedViews", "EndFigures"} == set(_ALL)
+    # AveragedWeights changes the weights; AveragedViews needs images (both in test_averaging.py).
+    assert public - {"AveragedWeights", "AveragedViews", "EndFigures", "Observer"} == set(_ALL)
 
 
-@pytest.mark.filterwarnings("ignore:RegressionFigures")  # these are classes
+@pytest.mark.filterwarnings("ignore:RegressionFigures")  # the targets are classes
 @pytest.mark.parametrize("name", [*_ALL, "all"])
-def test_weights_are_the_same(make_trainer, small, blobs, name) -> None:
+def test_weights_are_equal_with_and_without_the_callback(make_trainer, small, blobs, name) -> None:
     chosen = [name] if name != "all" else [each for each in _ALL if each != "TerminalProgress"]
     plain = _weights(make_trainer, small, blobs(), [], folder="plain")
     watched = _weights(make_trainer, small, blobs(), [_ALL[each]() for each in chosen], folder="w", tensorboard=True)
     assert all(torch.equal(plain[key], watched[key]) for key in plain)
 
 
-def test_undisturbed_puts_everything_back_after_an_error(small) -> None:
+def test_isolated_forward_restores_states_after_an_error(small) -> None:
     model = small()
     model.net[2].eval()
     modes = [module.training for module in model.modules()]
@@ -77,7 +77,7 @@ def test_undisturbed_puts_everything_back_after_an_error(small) -> None:
         random.random(), np.random.rand(), torch.rand(1)
         raise KeyError("inside")
 
-    with pytest.raises(KeyError), undisturbed(model):
+    with pytest.raises(KeyError), isolated_forward(model):
         fail()
     assert [module.training for module in model.modules()] == modes
     assert random.getstate() == states[0]

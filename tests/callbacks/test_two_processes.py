@@ -1,4 +1,4 @@
-"""Under two processes everything is written once, and the run ends as it should."""
+"""Test that two processes write every file once."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from callbacks import (
 
 
 @pytest.mark.slow
-def test_two_processes(make_trainer, small, blobs, tmp_path, capfd) -> None:
+def test_two_processes_write_once(make_trainer, small, blobs, tmp_path, capfd) -> None:
     chosen = [
         *(FiniteLoss(), ModelTable(), PlainProgress(), RunSettings("a: 1"), ModelGraph(), HyperParameters()),
         *(BestCheckpoint("val/loss"), LastCheckpoint()),

@@ -1,4 +1,4 @@
-"""Tiny learnable datasets in the true on-disk formats, the same bytes at every call."""
+"""Tiny learnable datasets in the real file formats, with the same bytes at every call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 
 
 def pattern_images(count: int, shape: tuple[int, int, int], seed: int) -> tuple[Pixels, Pixels]:
-    """Images (N, C, H, W) and labels 0..9: noise, and a bright cell of a 2 x 5 grid where the class says."""
+    """Return images (N, C, H, W) and labels 0..9: noise, and a bright cell of a 2 x 5 grid at the class index."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % 10).astype(np.uint8)
     images = rng.integers(0, 60, size=(count, *shape), dtype=np.uint8)
@@ -30,12 +30,12 @@ def pattern_images(count: int, shape: tuple[int, int, int], seed: int) -> tuple[
 
 
 def idx_bytes(array: Pixels) -> bytes:
-    """An array of unsigned bytes in the idx format of MNIST."""
+    """Return an array of unsigned bytes in MNIST's idx format."""
     return struct.pack(f">{array.ndim + 1}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
 
 
 def idx_files(train: int, test: int) -> dict[str, bytes]:
-    """The four files of MNIST's layout by name."""
+    """Return the contents of MNIST's four files by name."""
     files = {}
     for prefix, count, seed in (("train", train, 0), ("t10k", test, 1)):
         images, labels = pattern_images(count, (1, 28, 28), seed)
@@ -45,7 +45,7 @@ def idx_files(train: int, test: int) -> dict[str, bytes]:
 
 
 def make_mnist(root: Path | str, train: int = 200, test: int = 50, name: str = "MNIST") -> Path:
-    """Write root/MNIST/raw; returns that folder."""
+    """Write root/MNIST/raw and return that folder."""
     folder = Path(root, name, "raw")
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in idx_files(train, test).items():
@@ -54,12 +54,12 @@ def make_mnist(root: Path | str, train: int = 200, test: int = 50, name: str = "
 
 
 def make_fashion_mnist(root: Path | str, train: int = 200, test: int = 50) -> Path:
-    """Write root/FashionMNIST/raw; returns that folder."""
+    """Write root/FashionMNIST/raw and return that folder."""
     return make_mnist(root, train, test, name="FashionMNIST")
 
 
 def make_gzipped_idx(folder: Path | str, train: int = 200, test: int = 50) -> Path:
-    """Write the four files gzipped, as the Debian package and the download sites have them."""
+    """Write the four files gzipped, like the Debian package and the download sites."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in idx_files(train, test).items():
@@ -68,7 +68,7 @@ def make_gzipped_idx(folder: Path | str, train: int = 200, test: int = 50) -> Pa
 
 
 def cifar10_files(per_batch: int = 40, test: int = 50) -> dict[str, bytes]:
-    """The seven files of CIFAR-10's Python version by name: five training batches, one test batch, the names."""
+    """Return CIFAR-10's seven files by name: five training batches, one test batch, and the class names."""
     files = {}
     names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
     for seed, name in enumerate(names):
@@ -86,7 +86,7 @@ def cifar10_files(per_batch: int = 40, test: int = 50) -> dict[str, bytes]:
 
 
 def make_cifar10(root: Path | str) -> Path:
-    """Write root/cifar-10-batches-py; returns that folder. Read it by `tiny_cifar10.TinyCIFAR10`."""
+    """Write root/cifar-10-batches-py and return that folder, for `tiny_cifar10.TinyCIFAR10`."""
     folder = Path(root, CIFAR_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in cifar10_files().items():
@@ -97,7 +97,7 @@ def make_cifar10(root: Path | str) -> Path:
 def make_image_folder(
     root: Path | str, train: int = 200, test: int = 50, val: int = 0, size: int = 32, ending: str = "jpg"
 ) -> Path:
-    """Write root/train/<class>/0000.jpg and so on, with CIFAR's class names; returns the root."""
+    """Write root/train/<class>/0000.jpg etc., with CIFAR's class names, and return the root."""
     for seed, (part, count) in enumerate((("train", train), ("test", test), ("val", val))):
         images, labels = pattern_images(count, (3, size, size), seed)
         numbers = dict.fromkeys(range(10), 0)

@@ -1,4 +1,4 @@
-"""CIFAR-10 in miniature: torchvision's reader, with the checksums of `makers.make_cifar10`."""
+"""Tiny CIFAR-10: torchvision's reader with the checksums of `makers.make_cifar10`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MD5 = {name: hashlib.md5(content, usedforsecurity=False).hexdigest() for name, c
 
 
 class TinyCIFAR10(CIFAR10):
-    """CIFAR10 whose public checksum lists are those of the tiny files."""
+    """CIFAR10 with the checksums of the tiny files."""
 
     train_list: ClassVar[list[Any]] = [[f"data_batch_{i}", MD5[f"data_batch_{i}"]] for i in range(1, 6)]
     test_list: ClassVar[list[Any]] = [["test_batch", MD5["test_batch"]]]
@@ -22,6 +22,6 @@ class TinyCIFAR10(CIFAR10):
 
 
 class TinyCIFAR10DataModule(CIFAR10DataModule):
-    """CIFAR10DataModule on the tiny files: 200 training and 50 test images."""
+    """CIFAR10DataModule of the tiny files: 200 training and 50 test images."""
 
     dataset_class = TinyCIFAR10

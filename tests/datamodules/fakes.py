@@ -1,4 +1,4 @@
-"""Small preparations whose result shows what they were given, and a model that takes any batch."""
+"""Preparations whose output shows their input, and a model that accepts any batch."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.serving.batches import Batch, Batches, Chosen, PickedRows, Preparation
+from datamodules.serving.batches import Batch, Batches, Preparation, RowPreparation, Selection
 from datamodules.synthetic import LineDataModule
 
 
-class Jitter(PickedRows):
-    """Adds each sample's uniform numbers and the epoch to it."""
+class Jitter(RowPreparation):
+    """A preparation that adds each sample's random numbers and the epoch."""
 
-    columns = 2
+    num_uniforms = 2
 
-    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
-        x, y = super().__call__(inputs, targets, chosen)
-        assert chosen.uniforms is not None
-        assert chosen.uniforms.shape == (len(x), self.columns)
-        return x + chosen.uniforms.sum(1, keepdim=True) + chosen.epoch, y
+    def __call__(self, inputs: Tensor, targets: Tensor, selection: Selection) -> Batch:
+        x, y = super().__call__(inputs, targets, selection)
+        assert selection.uniforms is not None
+        assert selection.uniforms.shape == (len(x), self.num_uniforms)
+        return x + selection.uniforms.sum(1, keepdim=True) + selection.epoch, y
 
 
 class Mixed(Jitter):
-    """Mixes each sample with its neighbour in the batch and adds noise drawn from the batch's seed."""
+    """A preparation that mixes neighboring samples and adds noise from the batch's seed."""
 
-    whole_batch = True
+    full_batch = True
 
-    def __call__(self, inputs: Tensor, targets: Tensor, chosen: Chosen) -> Batch:
-        x, y = super().__call__(inputs, targets, chosen)
-        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(chosen.seed))
+    def __call__(self, inputs: Tensor, targets: Tensor, selection: Selection) -> Batch:
+        x, y = super().__call__(inputs, targets, selection)
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(selection.seed))
         return x + x.roll(1, 0) + noise, y
 
 
 class JitteredLine(LineDataModule):
-    """A line whose training inputs are jittered."""
+    """A line with jittered training inputs."""
 
     def preparation(self, train: bool) -> Preparation:
         return Jitter() if train else super().preparation(train)
 
 
 class Follower(LightningModule):
-    """Learns a line; keeps the inputs of its training batches and may save within an epoch."""
+    """A model that learns a line, records its training inputs and may save within an epoch."""
 
     def __init__(self, save_at: int | None = None, path: str = "", asks_length: bool = False) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class Follower(LightningModule):
         pass
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        if self.asks_length:  # as schedules do; Lightning then makes the loaders before it restores the loops
+        if self.asks_length:  # like schedules; Lightning then creates the loaders before it restores the loops
             assert self.trainer.estimated_stepping_batches > 0
         return torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9)
 
 
 def train(model: LightningModule, data: LineDataModule, ckpt_path: str | None = None, **options: Any) -> None:
-    """One quiet fit, two epochs unless told otherwise."""
+    """Train without output, for two epochs by default."""
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     trainer = Trainer(accelerator="cpu", **{**quiet, "max_epochs": 2, "num_sanity_val_steps": 0, **options})
     with warnings.catch_warnings():
@@ -82,5 +82,5 @@ def train(model: LightningModule, data: LineDataModule, ckpt_path: str | None = 
 
 
 def line_batches(n: int, batch_size: int, **options: Any) -> Batches:
-    """Samples whose target is their number."""
+    """Return batches of samples whose input and target are their number."""
     return Batches(torch.arange(n, dtype=torch.float32).unsqueeze(1), torch.arange(n), batch_size, **options)

@@ -1,4 +1,4 @@
-"""The embedded digits."""
+"""The digits included in scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datamodules import DigitsDataModule
 from datamodules.digits import digits_test_indices
 
 
-def test_the_test_set_is_fixed_whatever_the_seeds() -> None:
+def test_the_test_split_does_not_depend_on_seeds() -> None:
     tests = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -20,7 +20,7 @@ def test_the_test_set_is_fixed_whatever_the_seeds() -> None:
     assert tests[0] == tests[1]
 
 
-def test_the_test_set_is_stratified_and_apart_from_the_rest() -> None:
+def test_the_test_split_is_stratified_and_disjoint() -> None:
     data = DigitsDataModule()
     (train_x, train_y), (test_x, test_y) = data.load_part("train"), data.load_part("test")
     assert len(train_y) + len(test_y) == 1797
@@ -30,15 +30,15 @@ def test_the_test_set_is_stratified_and_apart_from_the_rest() -> None:
     assert not [image for image in test_x.numpy() if bytes(image) in rows]
 
 
-def test_the_test_indices_are_a_plain_rule() -> None:
+def test_the_test_indices_are_deterministic_and_stratified() -> None:
     labels = torch.arange(10).repeat(180)
-    chosen = digits_test_indices(labels)
-    assert len(chosen) == 360
-    assert chosen.unique().equal(chosen)
-    assert labels[chosen].bincount().tolist() == [36] * 10
+    indices = digits_test_indices(labels)
+    assert len(indices) == 360
+    assert indices.unique().equal(indices)
+    assert labels[indices].bincount().tolist() == [36] * 10
 
 
-def test_batches_are_normalised_images() -> None:
+def test_batches_are_normalized_images() -> None:
     data = DigitsDataModule(batch_size=2000, val_split=0)
     x, y = next(iter(data.train_dataloader()))
     assert x.shape == (1437, *DigitsDataModule.input_shape)

@@ -1,4 +1,4 @@
-"""Image folders: what stands in the files arrives as it should, and facts are known before a file is decoded."""
+"""Image folders: pixels, labels, data properties and options."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.data.makers import CIFAR_CLASSES, make_image_folder
 
 
 def folder(**options: Any) -> ImageFolderDataModule:
-    """On the folder that LITLAB_DATA_DIR names."""
+    """Return a datamodule of the folder named by LITLAB_DATA_DIR."""
     module = ImageFolderDataModule(**options)
     module.prepare_data()
     return module
 
 
-def test_images_arrive_by_class_and_name_normalised_by_the_training_images(data: Path) -> None:
+def test_images_are_sorted_by_class_and_name_and_normalized_by_the_training_images(data: Path) -> None:
     make_image_folder(data, ending="png")
     module = folder(batch_size=32)
     module.setup("fit")
@@ -45,7 +45,7 @@ def test_images_arrive_by_class_and_name_normalised_by_the_training_images(data:
     assert module.split_sizes() == {"train": 160, "val": 40}
 
 
-def test_a_test_is_normalised_like_the_training(data: Path) -> None:
+def test_test_images_are_normalized_like_training_images(data: Path) -> None:
     make_image_folder(data)
     trained, tested = folder(), folder()
     trained.setup("fit")
@@ -57,7 +57,7 @@ def test_a_test_is_normalised_like_the_training(data: Path) -> None:
     assert (given.mean, given.std) == ((0.5,) * 3, (0.2,) * 3)
 
 
-def test_the_hash_is_that_of_the_tensors_however_they_were_loaded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hash_is_that_of_the_tensors(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_image_folder(data)
     first, again = folder(), folder()
     for module in (first, again):
@@ -68,7 +68,7 @@ def test_the_hash_is_that_of_the_tensors_however_they_were_loaded(data: Path, mo
     assert first.hashes()["test_data"] == hash_tensors(*first.load_part("test"))
 
 
-def test_facts_are_known_before_anything_is_decoded(data: Path, tmp_path: Path) -> None:
+def test_data_properties_are_known_before_decoding(data: Path, tmp_path: Path) -> None:
     make_image_folder(data, size=24)
     assert folder().input_shape == (3, 24, 24)
     assert folder(channels=1).input_shape == (1, 24, 24)
@@ -79,7 +79,7 @@ def test_facts_are_known_before_anything_is_decoded(data: Path, tmp_path: Path) 
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_validation_folder_is_the_validation_part(data: Path) -> None:
+def test_a_val_folder_is_the_validation_split(data: Path) -> None:
     make_image_folder(data, val=30)
     module = folder()
     module.setup("fit")
@@ -95,7 +95,7 @@ def test_a_validation_folder_is_the_validation_part(data: Path) -> None:
     assert without.split_sizes() == {"train": 200, "val": 0}
 
 
-def test_hidden_and_other_files_are_left_out(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hidden_and_other_files_are_skipped(data: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_image_folder(data)
     (data / "train" / ".ipynb_checkpoints").mkdir()
     (data / "train" / "cat" / ".hidden.jpg").write_bytes(b"no image")
@@ -107,7 +107,7 @@ def test_hidden_and_other_files_are_left_out(data: Path, caplog: pytest.LogCaptu
     with caplog.at_level("INFO"):
         assert len(module.load_part("train")[0]) == 200
     assert module.num_classes == 10
-    assert "left out are 1 .db" in caplog.text
+    assert "skipping 1 .db" in caplog.text
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "bmp", "webp", "gif", "tif"])
@@ -120,28 +120,28 @@ def test_every_format_is_read(data: Path, ending: str) -> None:
 
 
 def read(path: Path, image: Image.Image, channels: int = 3, size: tuple[int, int] | None = None, **options: Any) -> Any:
-    """Saved and read again."""
+    """Save the image and read it."""
     image.save(path, **options)
     return read_image(str(path), channels, size)
 
 
-def test_every_kind_of_pixel_is_brought_to_eight_bits(tmp_path: Path) -> None:
+def test_every_pixel_format_is_converted_to_8_bits(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 12 * 16).astype(np.uint8).reshape(12, 16)
-    grey = Image.fromarray(ramp)
-    colour = Image.fromarray(np.stack([ramp, ramp[::-1], 255 - ramp], 2))
-    expected = np.array(colour).transpose(2, 0, 1)
+    gray = Image.fromarray(ramp)
+    color = Image.fromarray(np.stack([ramp, ramp[::-1], 255 - ramp], 2))
+    expected = np.array(color).transpose(2, 0, 1)
 
     assert (read(tmp_path / "16.png", Image.fromarray(ramp.astype(np.uint16) * 257), 1) == ramp).all()
     assert (read(tmp_path / "16.tif", Image.fromarray(ramp.astype(np.int32) * 257), 1) == ramp).all()
-    assert (read(tmp_path / "grey.png", grey) == np.stack([ramp] * 3)).all()
-    assert read(tmp_path / "grey.jpg", grey).shape == (3, 12, 16)
-    assert (read(tmp_path / "colour.png", colour) == expected).all()
-    palette = colour.convert("P", palette=Image.Palette.ADAPTIVE)
+    assert (read(tmp_path / "gray.png", gray) == np.stack([ramp] * 3)).all()
+    assert read(tmp_path / "gray.jpg", gray).shape == (3, 12, 16)
+    assert (read(tmp_path / "color.png", color) == expected).all()
+    palette = color.convert("P", palette=Image.Palette.ADAPTIVE)
     assert (read(tmp_path / "p.png", palette) == np.array(palette.convert("RGB")).transpose(2, 0, 1)).all()
     assert read(tmp_path / "p2.png", palette, transparency=b"\x00\x80").shape == (3, 12, 16)
-    cmyk = read(tmp_path / "cmyk.jpg", colour.convert("CMYK"), quality=100)
+    cmyk = read(tmp_path / "cmyk.jpg", color.convert("CMYK"), quality=100)
     assert np.abs(cmyk.astype(int) - expected).mean() < 5
-    clear = colour.convert("RGBA")
+    clear = color.convert("RGBA")
     clear.putalpha(0)
     assert read(tmp_path / "clear.png", clear).min() == 255  # on white
     with pytest.raises(ValueError, match="floating-point pixels"):
@@ -149,7 +149,7 @@ def test_every_kind_of_pixel_is_brought_to_eight_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_a_photo_is_turned_upright(tmp_path: Path, ending: str) -> None:
+def test_a_photo_is_rotated_upright(tmp_path: Path, ending: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = np.zeros((10, 20, 3), np.uint8)
@@ -160,16 +160,16 @@ def test_a_photo_is_turned_upright(tmp_path: Path, ending: str) -> None:
     assert image[:, 12:].max() < 50
 
 
-def test_a_png_that_is_called_jpg_is_read(tmp_path: Path) -> None:
+def test_a_png_file_named_jpg_is_read(tmp_path: Path) -> None:
     assert read(tmp_path / "a.jpg", Image.new("RGB", (5, 4), "red"), format="PNG")[:, 0, 0].tolist() == [255, 0, 0]
 
 
-def test_a_format_that_would_start_a_program_is_not_opened(tmp_path: Path) -> None:
+def test_a_format_that_starts_a_program_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(UnidentifiedImageError):
         read(tmp_path / "a.jpg", Image.new("RGB", (5, 4), "red"), format="EPS")
 
 
-def test_other_sizes_are_cut_at_the_centre_and_resized_without_squashing(tmp_path: Path) -> None:
+def test_other_sizes_are_center_cropped_and_resized(tmp_path: Path) -> None:
     pixels = np.zeros((40, 100, 3), np.uint8)
     pixels[:, 30:70] = 200
     wide = Image.fromarray(pixels)
@@ -182,13 +182,13 @@ def test_other_sizes_are_cut_at_the_centre_and_resized_without_squashing(tmp_pat
     assert read(tmp_path / "a.png", wide.crop((0, 0, 1, 40)), size=(7, 9)).shape == (3, 7, 9)
 
 
-def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(tmp_path: Path) -> None:
+def test_a_large_jpeg_decoded_at_a_smaller_size_looks_the_same(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 800)[None, :, None] * np.ones((600, 1, 3))
     small = read(tmp_path / "a.jpg", Image.fromarray(ramp.astype(np.uint8)), size=(30, 40))
     assert np.abs(small[0, 15].astype(float) - np.linspace(3, 252, 40)).max() < 4
 
 
-def test_images_of_different_size_ask_for_a_size(data: Path) -> None:
+def test_images_of_different_sizes_need_image_size(data: Path) -> None:
     make_image_folder(data)
     Image.new("RGB", (40, 48)).save(data / "train" / "dog" / "0003.jpg")
     with pytest.raises(MisconfigurationException) as caught:
@@ -209,15 +209,15 @@ def test_images_of_different_size_ask_for_a_size(data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"image_size": 0}, "image_size: 0 is not possible"),
+        ({"image_size": 0}, "got 0. Set --data.image_size"),
         ({"image_size": [1, 2, 3]}, "image_size"),
-        ({"channels": 2}, "channels: 2 is not possible"),
-        ({"mean": [0.5] * 3}, "give both"),
+        ({"channels": 2}, "channels must be 3 .color. or 1 .gray., got 2"),
+        ({"mean": [0.5] * 3}, "must be set together"),
         ({"mean": [0.5], "std": [0.5]}, "for each of the 3 channels"),
-        ({"mean": [0.5] * 3, "std": [0.0] * 3}, "std above 0"),
+        ({"mean": [0.5] * 3, "std": [0.0] * 3}, "std must be above 0"),
     ],
 )
-def test_impossible_arguments_are_refused(options: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_raise_an_error(options: dict[str, Any], words: str) -> None:
     with pytest.raises(MisconfigurationException, match=words):
         ImageFolderDataModule(**options)
 
@@ -227,7 +227,7 @@ REAL = os.environ.get("LITLAB_IMAGE_FOLDER")
 
 @pytest.mark.data
 @pytest.mark.skipif(not REAL, reason="LITLAB_IMAGE_FOLDER is not set")
-def test_the_unpacked_jpegs_of_cifar10_are_all_there() -> None:
+def test_all_unpacked_jpegs_of_cifar10_are_found() -> None:
     module = folder(data_dir=REAL)
     module.setup("fit")
     module.setup("test")

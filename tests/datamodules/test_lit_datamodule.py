@@ -1,4 +1,4 @@
-"""What all datamodules share, seen through Lightning's Trainer."""
+"""Behavior of all datamodules in Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from datamodules import DigitsDataModule, LineDataModule, LitDataModule, Thresho
 
 
 class Recorder(LightningModule):
-    """Writes down the targets of the batches it is given, by stage and epoch."""
+    """A model that records the targets of its batches by stage."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen: dict[str, list[list[float]]] = {"train": [], "val": [], "test": [], "predict": []}
 
-    def write(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def record(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         self.seen[stage].append(batch[1].flatten().tolist())
         return self.weight * 0.0
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.write("train", batch)
+        return self.record("train", batch)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.write("val", batch)
+        self.record("val", batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self.write("test", batch)
+        self.record("test", batch)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.write("predict", batch)
+        return self.record("predict", batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -49,20 +49,20 @@ def trainer(**options: Any) -> Trainer:
 
 
 def flat(batches: list[list[float]]) -> list[float]:
-    """The samples of all batches in order."""
+    """Return the samples of all batches in order."""
     return list(chain.from_iterable(batches))
 
 
-def run(data: LitDataModule, verb: str = "fit", **options: Any) -> dict[str, list[list[float]]]:
-    """One verb of the Trainer; what came."""
+def run(data: LitDataModule, method: str = "fit", **options: Any) -> dict[str, list[list[float]]]:
+    """Call one method of the Trainer; return the recorded targets."""
     model = Recorder()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        getattr(trainer(**options), verb)(model, datamodule=data)
+        getattr(trainer(**options), method)(model, datamodule=data)
     return model.seen
 
 
-def test_an_epoch_trains_on_all_samples_once_and_epochs_differ_in_order() -> None:
+def test_an_epoch_uses_every_sample_once_in_a_new_order() -> None:
     data = LineDataModule(num_samples=50, batch_size=16)
     seen = run(data, max_epochs=2)["train"]
     first, second = flat(seen[:3]), flat(seen[3:])
@@ -72,7 +72,7 @@ def test_an_epoch_trains_on_all_samples_once_and_epochs_differ_in_order() -> Non
     assert first != second
 
 
-def test_the_order_follows_the_seed_of_the_run() -> None:
+def test_the_order_depends_on_the_seed_of_the_run() -> None:
     orders = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -85,22 +85,22 @@ def test_batch_size_counts_the_samples_of_an_optimizer_step() -> None:
     assert [len(batch) for batch in seen] == [5] * 8
 
 
-def test_a_batch_size_that_accumulation_does_not_divide_is_refused() -> None:
-    with pytest.raises(MisconfigurationException, match="Give a multiple of 3"):
+def test_a_batch_size_that_accumulation_does_not_divide_raises_an_error() -> None:
+    with pytest.raises(MisconfigurationException, match="Use a multiple of 3"):
         run(LineDataModule(batch_size=20), accumulate_grad_batches=3)
 
 
-def test_no_validation_part_means_no_validation_and_no_warning() -> None:
+def test_without_a_validation_split_there_is_no_validation_and_no_warning() -> None:
     data = LineDataModule(num_samples=20, val_split=0)
     assert run(data)["val"] == []
     assert data.val_dataloader() == []
     assert not data.has_validation
     assert data.split_sizes() == {"train": 20, "val": 0}
-    with pytest.raises(MisconfigurationException, match="val_split: 0 makes no validation part"):
+    with pytest.raises(MisconfigurationException, match="val_split: 0 leaves no validation samples"):
         run(data, "validate")
 
 
-def test_validation_and_test_come_in_file_order() -> None:
+def test_validation_and_test_are_in_file_order() -> None:
     data = DigitsDataModule(batch_size=100)
     val = run(data, "validate")["val"]
     assert [len(batch) for batch in val] == [100, 100, 87]
@@ -121,7 +121,7 @@ def test_fit_never_loads_the_test_set() -> None:
     assert set(data.hashes()) == {"train_data", "split"}
 
 
-def test_hashes_are_those_of_data_and_split() -> None:
+def test_hashes_depend_on_data_and_split() -> None:
     def hashes(**options: Any) -> dict[str, str]:
         data = LineDataModule(**options)
         data.setup("fit")
@@ -140,13 +140,13 @@ def test_hashes_are_those_of_data_and_split() -> None:
     assert other_data["split"] == first["split"]
 
 
-def test_a_batch_larger_than_the_data_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_size_above_the_number_of_samples_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     data = ThresholdDataModule(val_split=0)
     with caplog.at_level("INFO"):
         batches = list(data.train_dataloader())
     assert [len(y) for _, y in batches] == [4]
     assert [r.getMessage() for r in caplog.records] == [
-        "batch_size 128 is more than the 4 training samples: all in one."
+        "batch_size 128 exceeds the 4 training samples: using one batch."
     ]
 
 
@@ -160,12 +160,12 @@ def test_one_hot_targets_are_float_rows() -> None:
     assert torch.equal(rows.sum(1), torch.ones(8))
 
 
-def test_overfitting_on_one_batch_sees_the_same_one_in_every_epoch() -> None:
+def test_overfit_batches_uses_the_same_batch_in_every_epoch() -> None:
     seen = run(LineDataModule(batch_size=16), max_epochs=3, overfit_batches=1)["train"]
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_a_single_sample_left_over_does_not_train_alone() -> None:
+def test_a_last_batch_of_one_sample_joins_the_previous_batch() -> None:
     """BatchNorm cannot train on one sample."""
     data = LineDataModule(num_samples=17, val_split=0, batch_size=8)
     assert [len(y) for _, y in data.train_dataloader()] == [8, 9]
@@ -183,13 +183,13 @@ def test_hyperparameters_are_plain_data() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "words"),
     [
-        (torch.zeros(5, 1), torch.zeros(4).long(), r"Own's train tensors hold 5 samples but 4 labels\."),
-        (torch.zeros(3, 1), torch.tensor([0, 1, 2]), r"hold the label 2, expected 0 to 1\."),
-        (torch.zeros(3, 1), torch.tensor([0, -1, 1]), r"hold the label -1, expected 0 to 1\."),
-        (torch.zeros(0, 1), torch.zeros(0).long(), r"hold no samples\."),
+        (torch.zeros(5, 1), torch.zeros(4).long(), r"Own's train tensors contain 5 samples but 4 labels\."),
+        (torch.zeros(3, 1), torch.tensor([0, 1, 2]), r"contain the label 2, expected 0 to 1\."),
+        (torch.zeros(3, 1), torch.tensor([0, -1, 1]), r"contain the label -1, expected 0 to 1\."),
+        (torch.zeros(0, 1), torch.zeros(0).long(), r"contain no samples\."),
     ],
 )
-def test_data_that_contradicts_itself_is_refused(x: Tensor, y: Tensor, words: str) -> None:
+def test_inconsistent_data_raises_an_error(x: Tensor, y: Tensor, words: str) -> None:
     class Own(LitDataModule):
         input_shape = (1,)
         num_classes = 2
@@ -204,6 +204,8 @@ def test_data_that_contradicts_itself_is_refused(x: Tensor, y: Tensor, words: st
 
 
 @pytest.mark.parametrize("steps", [0, -2])
-def test_accumulation_over_no_batches_is_refused(steps: int) -> None:
-    with pytest.raises(MisconfigurationException, match=rf"accumulate_grad_batches: {steps} is not possible"):
+def test_accumulation_over_no_batches_raises_an_error(steps: int) -> None:
+    with pytest.raises(
+        MisconfigurationException, match=rf"accumulate_grad_batches must be a positive integer, got {steps}"
+    ):
         run(LineDataModule(), accumulate_grad_batches=steps)

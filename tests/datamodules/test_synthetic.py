@@ -1,4 +1,4 @@
-"""The problems whose answer is known."""
+"""Synthetic problems with a known solution."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ all_kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 @all_kinds
-def test_facts_and_batches_agree(kind: Any) -> None:
+def test_data_properties_and_batches_agree(kind: Any) -> None:
     data = kind()
     data.setup("fit")
     data.setup("test")
@@ -54,19 +54,19 @@ def test_facts_and_batches_agree(kind: Any) -> None:
 
 
 @all_kinds
-def test_the_data_seed_alone_draws_the_samples(kind: Any) -> None:
+def test_samples_depend_only_on_the_data_seed(kind: Any) -> None:
     torch.manual_seed(1)
     first = kind(data_seed=0, num_samples=50)
     torch.manual_seed(2)
     again, other = kind(data_seed=0, num_samples=50, split_seed=7), kind(data_seed=1, num_samples=50)
     for part in ("train", "test"):
         assert torch.equal(first.load_part(part)[0], again.load_part(part)[0])
-        if (kind, part) != (ThresholdDataModule, "train"):  # evenly spaced: nothing is drawn
+        if (kind, part) != (ThresholdDataModule, "train"):  # evenly spaced, not random
             assert not torch.equal(first.load_part(part)[0], other.load_part(part)[0])
 
 
 @all_kinds
-def test_the_test_set_is_drawn_apart(kind: Any) -> None:
+def test_the_test_split_is_generated_separately(kind: Any) -> None:
     small, large = kind(num_samples=60, test_samples=10), kind(num_samples=60, test_samples=60)
     assert torch.equal(small.load_part("train")[0], large.load_part("train")[0])
     train, test = large.load_part("train")[0], large.load_part("test")[0]
@@ -74,7 +74,7 @@ def test_the_test_set_is_drawn_apart(kind: Any) -> None:
     assert not {tuple(row) for row in train.tolist()} & {tuple(row) for row in test.tolist()}
 
 
-def test_the_reference_lines() -> None:
+def test_a_line_without_noise_is_exact() -> None:
     x, y = LineDataModule(noise=0.0, num_samples=20, spacing="even").load_part("train")
     assert x.squeeze(1).tolist() == pytest.approx(np.linspace(0, 10, 20).tolist())
     assert torch.allclose(y, 3 * x + 2)
@@ -84,7 +84,7 @@ def test_the_reference_lines() -> None:
     assert torch.cat([x, y], 1).tolist() == [[1, 3], [2, 5], [3, 7], [4, 9]]
 
 
-def test_noise_has_the_stated_deviation() -> None:
+def test_noise_has_the_stated_standard_deviation() -> None:
     x, y = LineDataModule(num_samples=20_000).load_part("train")
     residual = y - 3 * x - 2
     assert float(residual.std()) == pytest.approx(1.5, rel=0.03)
@@ -119,7 +119,7 @@ def test_noisy_regression_is_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("features", [1, 2, 10])
-def test_one_plane_separates_both_parts_with_the_margin(features: int) -> None:
+def test_one_plane_separates_both_splits_with_the_margin(features: int) -> None:
     data = PlanesDataModule(num_features=features, margin=0.5)
     x, y = data.load_part("train")
     model = LogisticRegression(C=1e4, max_iter=5000).fit(x.numpy(), y.numpy())
@@ -132,7 +132,7 @@ def test_one_plane_separates_both_parts_with_the_margin(features: int) -> None:
     assert distance >= 1.0 - 1e-4
 
 
-def test_pure_noise_teaches_nothing() -> None:
+def test_pure_noise_cannot_be_learned() -> None:
     data = PureNoiseDataModule(num_classes=3, num_samples=300, test_samples=3000)
     (x, y), (test_x, test_y) = data.load_part("train"), data.load_part("test")
     score = LogisticRegression().fit(x.numpy(), y.numpy()).score(test_x.numpy(), test_y.numpy())
@@ -143,20 +143,20 @@ def test_pure_noise_teaches_nothing() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        (LineDataModule, {"num_samples": 0}, "num_samples: 0"),
-        (LineDataModule, {"test_samples": -1}, "test_samples: -1"),
-        (LineDataModule, {"noise": -1.0}, "noise: -1.0 is negative"),
-        (LineDataModule, {"low": 3.0, "high": 3.0}, "low: 3.0 is not below high: 3.0"),
-        (SineDataModule, {"spacing": "evenly"}, "spacing: 'evenly'"),
-        (MoonsDataModule, {"noise": -0.1}, "noise: -0.1"),
-        (MoonsDataModule, {"data_seed": -1}, "data_seed: -1"),
-        (ThresholdDataModule, {"boundary": 9.0}, "boundary: 9.0 does not lie between"),
-        (PlanesDataModule, {"margin": -1.0}, "margin: -1.0"),
-        (PlanesDataModule, {"num_features": 0}, "num_features: 0"),
-        (PureNoiseDataModule, {"num_classes": 1}, "num_classes: 1"),
-        (NoisyRegressionDataModule, {"num_features": 0}, "num_features: 0"),
+        (LineDataModule, {"num_samples": 0}, "num_samples must be a positive integer, got 0"),
+        (LineDataModule, {"test_samples": -1}, "test_samples must be a positive integer, got -1"),
+        (LineDataModule, {"noise": -1.0}, "noise must be at least 0, got -1.0"),
+        (LineDataModule, {"low": 3.0, "high": 3.0}, "low must be below high, got 3.0 and 3.0"),
+        (SineDataModule, {"spacing": "evenly"}, "spacing must be random or even, got 'evenly'"),
+        (MoonsDataModule, {"noise": -0.1}, "noise must be at least 0, got -0.1"),
+        (MoonsDataModule, {"data_seed": -1}, "data_seed must be .* got -1"),
+        (ThresholdDataModule, {"boundary": 9.0}, "boundary must be at least low and below high, got 9.0"),
+        (PlanesDataModule, {"margin": -1.0}, "margin must be at least 0, got -1.0"),
+        (PlanesDataModule, {"num_features": 0}, "num_features must be a positive integer, got 0"),
+        (PureNoiseDataModule, {"num_classes": 1}, "num_classes must be an integer of at least 2, got 1"),
+        (NoisyRegressionDataModule, {"num_features": 0}, "num_features must be a positive integer, got 0"),
     ],
 )
-def test_impossible_arguments_are_refused(kind: Any, options: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_raise_an_error(kind: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(MisconfigurationException, match=words):
         kind(**options)

@@ -32,7 +32,7 @@ def test_targets_are_the_inputs_shifted_by_one(story: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-def test_the_parts_follow_each_other_in_the_text(story: str, level: Any) -> None:
+def test_splits_are_consecutive_in_the_text(story: str, level: Any) -> None:
     data = TextDataModule(story, level=level, sequence_length=16, batch_size=10_000)
     data.setup("fit")
     data.setup("test")
@@ -47,7 +47,7 @@ def test_the_parts_follow_each_other_in_the_text(story: str, level: Any) -> None
     assert data.split_sizes()["val"] == round(0.2 * len(train_x))
 
 
-def test_the_vocabulary_is_that_of_the_training_part(tmp_path: Path) -> None:
+def test_the_vocabulary_is_that_of_the_training_split(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("ab" * 400 + "abX" * 40 + "abY" * 40)
     data = TextDataModule(str(path), sequence_length=10)
@@ -57,14 +57,14 @@ def test_the_vocabulary_is_that_of_the_training_part(tmp_path: Path) -> None:
     assert (data.load_part("test")[0] == 0).any()
 
 
-def test_encode_and_decode_are_inverse_on_known_text(story: str) -> None:
+def test_decode_inverts_encode_on_known_text(story: str) -> None:
     data = TextDataModule(story)
     assert data.decode(data.encode("the cat sat on the mat.\n")) == "the cat sat on the mat.\n"
     words = TextDataModule(story, level="word", sequence_length=8)
     assert words.decode(words.encode("the  cat sat, again.")) == "the cat sat , again ."
 
 
-def test_a_limited_vocabulary_keeps_the_frequent_tokens(story: str) -> None:
+def test_a_limited_vocabulary_keeps_the_most_frequent_tokens(story: str) -> None:
     data = TextDataModule(story, level="word", sequence_length=8, max_vocab=2)
     assert data.vocab_size == 3
     assert "the" in data.class_names
@@ -83,7 +83,7 @@ def test_the_default_text_is_long_english() -> None:
     assert " the " in data.decode(x[:50])
 
 
-def test_no_validation_part_widens_the_vocabulary_to_all_training_text(tmp_path: Path) -> None:
+def test_without_validation_the_vocabulary_covers_all_training_text(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("a" * 850 + "z" * 50 + "a" * 100)
     assert TextDataModule(str(path), sequence_length=10).class_names == ("<unk>", "a")
@@ -93,19 +93,23 @@ def test_no_validation_part_widens_the_vocabulary_to_all_training_text(tmp_path:
 @pytest.mark.parametrize(
     ("content", "options", "words"),
     [
-        (None, {}, "there is no file"),
-        (b"caf\xe9 " * 500, {}, r"is no text in UTF-8 \(byte 3"),
+        (None, {}, "file not found"),
+        (b"caf\xe9 " * 500, {}, r"is not text in UTF-8 \(invalid byte 3"),
         (b"short", {}, "sequence_length: 64 is too long"),
         (b"", {}, "sequence_length: 64 is too long"),
-        (b"text " * 500, {"sequence_length": 0}, "sequence_length: 0"),
-        (b"text " * 500, {"level": "byte"}, "level: 'byte'"),
-        (b"text " * 500, {"max_vocab": 0}, "max_vocab: 0"),
-        (b"text " * 500, {"stratify": True}, "stratify: TextDataModule has tokens"),
+        (b"text " * 500, {"sequence_length": 0}, "sequence_length must be a positive integer, got 0"),
+        (b"text " * 500, {"level": "byte"}, "level must be char or word, got 'byte'"),
+        (b"text " * 500, {"max_vocab": 0}, "max_vocab must be a positive integer, got 0"),
+        (
+            b"text " * 500,
+            {"stratify": True},
+            "stratify: true needs classes, but the targets of TextDataModule are tokens",
+        ),
         (b"text " * 500, {"target_form": "one_hot"}, "target_form: one_hot needs classes"),
-        (b"text " * 500, {"val_split": 1000}, "leaves nothing to train on"),
+        (b"text " * 500, {"val_split": 1000}, "leaves no training samples"),
     ],
 )
-def test_mistakes_are_said_in_one_sentence(
+def test_user_errors_are_reported_in_one_sentence(
     tmp_path: Path, content: bytes | None, options: dict[str, Any], words: str
 ) -> None:
     path = tmp_path / "text.txt"

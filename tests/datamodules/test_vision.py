@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and CIFAR-10: tiny files in the true formats, by torchvision's readers."""
+"""MNIST, Fashion-MNIST and CIFAR-10, with tiny files in the real formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ all_kinds = pytest.mark.parametrize("kind", MAKERS)
 
 
 def ready(kind: type[ImageDataModule], data: Path, **options: Any) -> ImageDataModule:
-    """A datamodule whose tiny files are there."""
+    """Return a datamodule after creating its tiny files."""
     MAKERS[kind](data)
     module = kind(download=False, **options)
     module.prepare_data()
@@ -36,7 +36,7 @@ def ready(kind: type[ImageDataModule], data: Path, **options: Any) -> ImageDataM
 
 
 @all_kinds
-def test_the_files_arrive_as_normalised_float_images(kind: type[ImageDataModule], data: Path) -> None:
+def test_batches_are_normalized_float_images(kind: type[ImageDataModule], data: Path) -> None:
     module = ready(kind, data, batch_size=32)
     module.setup("fit")
     x, y = next(iter(module.train_dataloader()))
@@ -53,7 +53,7 @@ def test_the_files_arrive_as_normalised_float_images(kind: type[ImageDataModule]
 
 
 @all_kinds
-def test_it_holds_what_torchvision_reads(kind: type[ImageDataModule], data: Path) -> None:
+def test_the_data_equals_torchvisions(kind: type[ImageDataModule], data: Path) -> None:
     module = ready(kind, data)
     for part in ("train", "test"):
         reference: Any = module.dataset_class(str(data), train=part == "train")
@@ -106,8 +106,8 @@ def test_a_softmax_regression_learns_the_tiny_images(data: Path) -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def damage(kind: type[ImageDataModule], data: Path, file: str, content: bytes) -> LitDataModule:
-    """A datamodule one file of which was overwritten."""
+def corrupt(kind: type[ImageDataModule], data: Path, file: str, content: bytes) -> LitDataModule:
+    """Return a datamodule after overwriting one of its files."""
     folder = MAKERS[kind](data)
     (folder / file).write_bytes(content)
     return kind(download=False)
@@ -120,21 +120,21 @@ IMAGES_3D = struct.pack(">4I", 2051, 200, 28, 28) + IMAGES[20:]
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("train-images-idx3-ubyte", IMAGES_3D[:5000], r"train-images-idx3-ubyte has 5000 bytes where its header prom"),
-        ("train-images-idx3-ubyte", b"", r"train-images-idx3-ubyte is cut short after 0 bytes"),
+        ("train-images-idx3-ubyte", IMAGES_3D[:5000], r"train-images-idx3-ubyte has 5000 bytes, but its header desc"),
+        ("train-images-idx3-ubyte", b"", r"train-images-idx3-ubyte is truncated after 0 bytes"),
         (
             "train-images-idx3-ubyte",
             b"\x1f\x8b" + IMAGES_3D[2:],
-            r"train-images-idx3-ubyte is no idx file of the right",
+            r"train-images-idx3-ubyte is not an idx file of the right",
         ),
         (
             "train-images-idx3-ubyte",
             LABELS,
-            r"train-images-idx3-ubyte is no idx file .*begins with 2049, expected 2051",
+            r"train-images-idx3-ubyte is not an idx file .*begins with 2049, expected 2051",
         ),
         ("train-labels-idx1-ubyte", LABELS + b"x", r"train-labels-idx1-ubyte has 209 bytes"),
-        ("train-labels-idx1-ubyte", LABELS[:-1] + b"\x0b", r"hold the label 11, expected 0 to 9"),
-        ("train-labels-idx1-ubyte", struct.pack(">2I", 2049, 7) + bytes(7), r"hold 200 samples but 7 labels"),
+        ("train-labels-idx1-ubyte", LABELS[:-1] + b"\x0b", r"contain the label 11, expected 0 to 9"),
+        ("train-labels-idx1-ubyte", struct.pack(">2I", 2049, 7) + bytes(7), r"contain 200 samples but 7 labels"),
         (
             "train-images-idx3-ubyte",
             struct.pack(">4I", 2051, 200, 2, 2) + bytes(800),
@@ -142,8 +142,8 @@ IMAGES_3D = struct.pack(">4I", 2051, 200, 28, 28) + IMAGES[20:]
         ),
     ],
 )
-def test_a_damaged_idx_file_is_named(data: Path, file: str, content: bytes, words: str) -> None:
-    module = damage(MNISTDataModule, data, file, content)
+def test_a_corrupted_idx_file_is_named(data: Path, file: str, content: bytes, words: str) -> None:
+    module = corrupt(MNISTDataModule, data, file, content)
     module.prepare_data()
     with pytest.raises(MisconfigurationException, match=words) as caught:
         module.setup("fit")
@@ -151,31 +151,31 @@ def test_a_damaged_idx_file_is_named(data: Path, file: str, content: bytes, word
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_test_files_do_not_stop_a_fit_but_a_test(data: Path) -> None:
-    module = damage(MNISTDataModule, data, "t10k-images-idx3-ubyte", b"no images")
+def test_corrupted_test_files_stop_only_a_test(data: Path) -> None:
+    module = corrupt(MNISTDataModule, data, "t10k-images-idx3-ubyte", b"no images")
     module.setup("fit")
     with pytest.raises(MisconfigurationException, match="t10k-images-idx3-ubyte"):
         module.setup("test")
 
 
 @pytest.mark.parametrize("cut", [0, 1000])
-def test_a_damaged_cifar_batch_is_named(data: Path, cut: int) -> None:
-    whole = (make_cifar10(data) / "data_batch_3").read_bytes()
-    module = damage(TinyCIFAR10DataModule, data, "data_batch_3", whole[:cut])
+def test_a_truncated_cifar_batch_is_named(data: Path, cut: int) -> None:
+    full = (make_cifar10(data) / "data_batch_3").read_bytes()
+    module = corrupt(TinyCIFAR10DataModule, data, "data_batch_3", full[:cut])
     with pytest.raises(MisconfigurationException, match=rf"data_batch_3 \({cut} bytes\) has the checksum"):
         module.setup("fit")
 
 
-def test_a_cifar_batch_of_the_right_length_and_other_content_is_named(data: Path) -> None:
+def test_a_cifar_batch_with_changed_content_is_named(data: Path) -> None:
     content = bytearray((make_cifar10(data) / "data_batch_2").read_bytes())
     content[1000] ^= 1
-    module = damage(TinyCIFAR10DataModule, data, "data_batch_2", bytes(content))
+    module = corrupt(TinyCIFAR10DataModule, data, "data_batch_2", bytes(content))
     with pytest.raises(MisconfigurationException, match=rf"data_batch_2 \({len(content)} bytes\) has the checksum"):
         module.setup("fit")
     assert sorted(path.name for path in data.iterdir()) == ["cifar-10-batches-py"]
 
 
-def test_a_cifar_label_out_of_range_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cifar_label_out_of_range_raises_an_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_cifar10(data)
     batch = pickle.loads((folder / "test_batch").read_bytes())
     batch["labels"][3] = 10
@@ -183,12 +183,12 @@ def test_a_cifar_label_out_of_range_is_refused(data: Path, monkeypatch: pytest.M
     (folder / "test_batch").write_bytes(content)
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     monkeypatch.setattr(TinyCIFAR10, "test_list", [["test_batch", md5]])
-    with pytest.raises(MisconfigurationException, match="hold the label 10, expected 0 to 9"):
+    with pytest.raises(MisconfigurationException, match="contain the label 10, expected 0 to 9"):
         TinyCIFAR10DataModule().setup("test")
 
 
 class Evil:
-    """Makes a file when unpickled."""
+    """An object that creates a file when unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch ran",)
@@ -203,13 +203,13 @@ def test_a_cifar_file_that_would_run_code_is_not_unpickled(data: Path, name: str
     assert not Path("ran").exists()
 
 
-def test_torchvision_knows_a_checksum_of_every_cifar_file() -> None:
+def test_torchvision_has_a_checksum_of_every_cifar_file() -> None:
     files = [*torchvision.datasets.CIFAR10.train_list, *torchvision.datasets.CIFAR10.test_list]
     assert all(len(md5) == 32 for _, md5 in files)
     assert len(torchvision.datasets.CIFAR10.meta["md5"]) == 32
 
 
-def test_data_in_a_folder_that_cannot_be_written_to_is_read(data: Path) -> None:
+def test_data_in_a_read_only_folder_is_read(data: Path) -> None:
     folder = make_mnist(data)
     for path in (folder, folder.parent, data):
         path.chmod(0o555)
@@ -230,7 +230,7 @@ REAL = os.environ.get("LITLAB_DATA_DIR")
 @pytest.mark.data
 @pytest.mark.skipif(not REAL, reason="LITLAB_DATA_DIR is not set")
 @pytest.mark.parametrize("kind", [MNISTDataModule, FashionMNISTDataModule])
-def test_the_real_files_have_the_stated_mean_and_deviation(kind: type[ImageDataModule]) -> None:
+def test_the_real_files_have_the_stated_mean_and_standard_deviation(kind: type[ImageDataModule]) -> None:
     module = kind(data_dir=REAL, download=False, val_split=5000, stratify=True)
     module.setup("fit")
     module.setup("test")

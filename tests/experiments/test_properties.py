@@ -1,124 +1,28 @@
-"""What holds for any words, any config file and any metrics.csv: properties instead of examples."""
+"""Properties of any config file and any metrics.csv, instead of examples."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import string
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 import yaml
-from hypothesis import given, reject, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonargparse import ArgumentParser
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.command_line.word_order import SPECS, arrange, class_path, option, read_config
-from experiments.options.overrides import as_words
+from experiments.command_line.read_request import read_request
+from experiments.command_line.trainer import LitlabTrainer
+from experiments.messages.errors import UserError
+from experiments.options.command_table import COMMANDS
+from experiments.options.config_files import read_config
+from experiments.options.merge import merge
 from experiments.runs.metrics_csv import MetricsCSV, cut_back
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-
-names = st.sampled_from(
-    ["--model", "--model.width", "--data.batch_size", "--trainer.max_epochs", "--seed_everything", "--monitor"]
-    + [f"--model.{spec}" for spec in SPECS]
-    + [f"--model.{spec}.lr" for spec in SPECS]
-)
-plain_values = st.text(string.ascii_letters + string.digits + " ._,[]{}:=é漢", min_size=1, max_size=8)
-values = plain_values.filter(lambda text: not text.startswith("-"))
-other_names = names.filter(lambda name: name != "--model")  # a model of another: specs are litlab's own
-option_of = st.one_of(
-    st.tuples(other_names, values, st.booleans()), st.tuples(st.just("--model"), st.just("mine.Net"), st.booleans())
-)
-options = st.lists(option_of, max_size=6)
-
-
-def words_of(given_options: list[tuple[str, str, bool]]) -> list[str]:
-    """Each as `--a b` or as `--a=b`."""
-    return [
-        word for name, value, joined in given_options for word in ([f"{name}={value}"] if joined else [name, value])
-    ]
-
-
-def pairs(words: list[str]) -> list[tuple[str, str]]:
-    """(name, value) of arranged words, whichever form they have."""
-    found, rest = [], iter(words)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        found.append((name, value if equals else next(rest)))
-    return found
-
-
-def arranged_of(words: list[str]) -> tuple[list[str], list[Path]]:
-    """`arrange`, but for words that it refuses: an option before its model, say."""
-    try:
-        return arrange(words)
-    except MisconfigurationException:
-        reject()
-
-
-@quick
-@given(options)
-def test_no_word_is_lost_invented_or_reordered(given_options: list[tuple[str, str, bool]]) -> None:
-    words = words_of(given_options)
-    arranged, configs = arranged_of(list(words))
-    assert configs == []
-    assert pairs(arranged) == pairs(words)
-
-
-@quick
-@given(st.data(), options)
-def test_configs_stand_first_in_their_order_and_the_rest_keeps_its_own(
-    data: st.DataObject, given_options: list[tuple[str, str, bool]]
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, f"{number}.yaml") for number in range(data.draw(st.integers(0, 3)))]
-        for file in files:
-            file.write_text("seed_everything: 1\n")
-        blocks = [words_of([one]) for one in given_options]
-        places = sorted(data.draw(st.integers(0, len(blocks))) for _ in files)
-        for file, place in reversed(list(zip(files, places, strict=True))):
-            blocks.insert(place, [f"--config={file}"])
-        arranged, configs = arranged_of([word for block in blocks for word in block])
-        assert configs == files
-        assert arranged[: len(files)] == [f"--config={file}" for file in files]
-        assert pairs(arranged[len(files) :]) == pairs(words_of(given_options))
-
-
-@quick
-@given(options)
-def test_of_litlabs_own_models_a_spec_is_one_mapping_and_both_forms_say_the_same(
-    given_options: list[tuple[str, str, bool]],
-) -> None:
-    model = [("--model", "LitMLP", False), *(one for one in given_options if one[0] != "--model")]
-    joined = arrange(words_of([(name, value, True) for name, value, _ in model]))[0]
-    apart = arrange(words_of([(name, value, False) for name, value, _ in model]))[0]
-    assert pairs(joined) == pairs(apart)
-    for name, _, _ in model:
-        last = option(words_of(model), name)
-        kept = option(joined, name)
-        if name.rpartition(".")[2] not in SPECS:
-            assert kept == last
-    others = [one[:2] for one in model if not one[0].startswith(tuple(f"--model.{spec}" for spec in SPECS))]
-    assert pairs(joined)[: len(others)] == others, "what is no spec keeps its order"
-
-
-@quick
-@given(options)
-def test_the_last_of_several_values_counts_in_either_form(given_options: list[tuple[str, str, bool]]) -> None:
-    words = words_of(given_options)
-    for name, _, _ in given_options:
-        assert option(words, name) == [value for other, value, _ in given_options if other == name][-1]
-    assert class_path([{"model": "A"}, {"model": {"class_path": "B"}}], words, "model") == (
-        option(words, "--model") or "B"
-    )
-
 
 # PyYAML itself writes these as line breaks or marks and reads them as something else.
 texts = st.text(st.characters(exclude_characters="\x85\u2028\u2029\ufeff", exclude_categories=["Cs"]), max_size=12)
@@ -155,11 +59,11 @@ def read_anything(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "any.yaml")
         path.write_bytes(content)
-        for read in (read_config, lambda path: arrange([f"--config={path}", f"--config={path}"])):
+        for read in (read_config, lambda path: merge(read_request(COMMANDS["fit"], [str(path)] * 2), LitlabTrainer)):
             try:
-                assert isinstance(read(path), (dict, tuple))
-            except MisconfigurationException as mistake:
-                assert str(path) in str(mistake)  # noqa: PT017
+                assert isinstance(read(path), dict)
+            except UserError as error:
+                assert str(path) in str(error) or "is missing. Name one by" in str(error)  # noqa: PT017
 
 
 @settings(quick, max_examples=300)
@@ -174,44 +78,11 @@ def test_any_yaml_is_settings_or_a_mistake_that_names_the_file(text: str) -> Non
     read_anything(text.encode())
 
 
-def test_a_config_that_names_itself_is_refused(tmp_path: Path) -> None:
+def test_a_config_that_includes_itself_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model: b.yaml\n")
     (tmp_path / "b.yaml").write_text("data: a.yaml\n")
-    with pytest.raises(MisconfigurationException, match=r"includes itself"):
+    with pytest.raises(UserError, match=r"includes itself"):
         read_config(tmp_path / "a.yaml")
-
-
-letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | letters,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(letters, inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@quick
-@given(
-    st.tuples(st.just(str), st.text(max_size=12))
-    | st.tuples(st.just(float), st.floats(allow_nan=False))
-    | st.tuples(st.just(int), st.integers())
-    | st.tuples(st.just(bool), st.booleans())
-    | st.tuples(st.just(int | None), st.none() | st.integers())
-    | st.tuples(st.just(list[Any]), st.lists(json_values, max_size=3))
-    | st.tuples(st.just(dict[str, Any]), st.dictionaries(letters, json_values, max_size=3))
-)
-def test_values_from_python_reach_the_parser_as_they_are(typed: tuple[Any, Any]) -> None:
-    kind, value = typed
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--x", type=kind)
-    found = parser.parse_args(as_words({"x": value})).x
-    assert (found, type(found)) == (value, type(value))
-
-
-def test_paths_and_numbers_of_libraries_are_written_plainly_and_the_rest_is_refused() -> None:
-    values = {"a": Path("x y"), "b": [np.int64(3), np.float64(0.5), torch.tensor(2)], "c": [Path("z")]}
-    assert as_words(values) == ["--a=x y", "--b=[3, 0.5, 2]", '--c=["z"]']
-    with pytest.raises(MisconfigurationException, match=r"fit: model.hidden is no plain data \(a object\)"):
-        as_words({"model.hidden": [object()]})
 
 
 metric = st.sampled_from(["epoch", "train/loss", "val/loss", "lr-Adam", 'odd, "name"', "line\nbreak"])

@@ -1,4 +1,4 @@
-"""The README's own parts do what it says, copied from it."""
+"""Code copied from the README works, and the links of all pages exist."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.experiments.conftest import ROOT, Command
 
 
 def blocks(language: str) -> list[str]:
-    """Code blocks of one language, in order."""
+    """Return the code blocks of one language in the README, in order."""
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
 
 
-def test_model_data_and_config_of_ten_lines_each(litlab: Command, workshop: Path) -> None:
+def test_custom_model_data_and_config(litlab: Command, workshop: Path) -> None:
     model, data, script = blocks("python")
     (config,) = blocks("yaml")
     (workshop / "my_models.py").write_text(model)
@@ -29,7 +29,7 @@ def test_model_data_and_config_of_ten_lines_each(litlab: Command, workshop: Path
     assert (workshop / "runs" / "mlp_digits" / "0" / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_every_shipped_config_stands_in_the_table() -> None:
+def test_the_table_lists_every_shipped_config() -> None:
     from experiments.options import names as catalogue
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,7 +38,12 @@ def test_every_shipped_config_stands_in_the_table() -> None:
             assert f"| `{entry.name}` |" in text
 
 
-def test_links_and_pictures_exist() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+def test_the_readme_links_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"](docs/{page.name})" not in text] == []
+
+
+def test_links_and_images_exist() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,4 +1,4 @@
-"""Small data, a quiet trainer, and the warnings of third parties that these tests silence."""
+"""Small data, a quiet Trainer, and filters for warnings of other libraries."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 _THIRD_PARTY = (
-    # A test's few batches in memory need no worker processes.
+    # A few batches in memory need no worker processes.
     r"ignore:The '\w+' does not have many workers",
     r"ignore:The number of training batches \(\d+\) is smaller than the logging interval",
     r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated",
-    # A test that gives validation data to some fits only.
+    # A test may fit the same model with and without validation data.
     r"ignore:You defined a `validation_step` but have no `val_dataloader`",
     r"ignore:GPU available but not used",
     r"ignore:LightningCLI's args parameter is intended to run from within Python",
     r"ignore:`?add_instantiator",
     r"ignore:[\s\S]*JsonargparseDeprecationWarning",
-    # Lightning 2.6 hands its scheduler's step an epoch for what torch calls a deprecated use.
+    # Lightning 2.6 passes an epoch to `scheduler.step`, which torch deprecates.
     r"ignore:The epoch parameter in `scheduler.step\(\)` was not necessary",
 )
 
@@ -47,7 +47,7 @@ def _small_and_seeded() -> Iterator[None]:
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> Callable[..., pl.Trainer]:
-    """A trainer that writes nothing; keywords replace its settings."""
+    """Return a function that makes a Trainer without output files; keywords replace its arguments."""
 
     def make(**settings: Any) -> pl.Trainer:
         quiet: dict[str, Any] = {
@@ -66,7 +66,7 @@ def trainer(tmp_path: Path) -> Callable[..., pl.Trainer]:
 
 @pytest.fixture
 def loader() -> Loader:
-    """Batches in order over tensors of equal length."""
+    """Return a function that makes a loader of batches in order over tensors of equal length."""
 
     def make(*tensors: Tensor, batch_size: int = 1000) -> DataLoader[tuple[Tensor, ...]]:
         return DataLoader(TensorDataset(*tensors), batch_size=batch_size)
@@ -76,7 +76,7 @@ def loader() -> Loader:
 
 @pytest.fixture
 def blobs() -> tuple[Tensor, Tensor]:
-    """90 points of three classes in four dimensions that an MLP separates well, not perfectly."""
+    """Return 90 points of 3 classes in 4 dimensions, which an MLP separates well but not perfectly."""
     generator = torch.Generator().manual_seed(1)
     y = torch.arange(90) % 3
     centres = 2 * torch.eye(3, 4)

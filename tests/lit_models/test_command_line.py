@@ -1,4 +1,4 @@
-"""What LightningCLI makes of the models' signatures: every argument is reachable, specs take their several forms."""
+"""Arguments of the models as options of LightningCLI, and the forms of specs."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def test_arguments_of_all_bases_are_options_of_a_child() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in lit_models.__all__ if name.startswith("Lit")])
-def test_every_model_shows_the_shared_options(name: str, capsys: Any) -> None:
+def test_help_of_every_model_has_the_shared_options(name: str, capsys: Any) -> None:
     if name in ("LitTask", "LitClassifier", "LitRegressor"):
         return
     with pytest.raises(SystemExit):
@@ -87,12 +87,12 @@ def _config(folder: Path, name: str, optimizer: str) -> str:
 @pytest.mark.parametrize(
     "form", ["{name: sgd, lr: 0.5, momentum: 0.9}", "{class_path: sgd, init_args: {lr: 0.5, momentum: 0.9}}"]
 )
-def test_a_flag_beats_one_setting_of_a_file(tmp_path: Path, form: str) -> None:
+def test_an_option_overrides_one_argument_of_a_config(tmp_path: Path, form: str) -> None:
     model = _parse(_config(tmp_path, "a", form), "--model.optimizer.lr=0.1", model=None)
     assert _optimizer(model) == {"class_path": "sgd", "init_args": {"lr": 0.1, "momentum": 0.9}}
 
 
-def test_a_later_file_replaces_the_optimizer_as_a_whole(tmp_path: Path) -> None:
+def test_a_later_config_replaces_the_entire_optimizer(tmp_path: Path) -> None:
     first = _config(tmp_path, "a", "{class_path: torch.optim.SGD, init_args: {lr: 0.5, momentum: 0.9}}")
     for form in ("{name: adamw, lr: 0.2}", "{class_path: adamw, lr: 0.2}"):
         model = _parse(first, _config(tmp_path, "b", form), model=None)

@@ -1,4 +1,4 @@
-"""Every network: shapes, gradients that reach every weight, learning, and images it cannot take."""
+"""Shapes, gradients and learning of every network, and errors for wrong images and arguments."""
 
 from typing import Any
 
@@ -18,23 +18,23 @@ from lit_models import (
     LitTokenLSTM,
     ResNet,
 )
-from lit_models.cnn import PLANS
+from lit_models.cnn import VARIANTS
 
-GREY, COLOUR = (1, 28, 28), (3, 32, 32)
+GRAY, COLOR = (1, 28, 28), (3, 32, 32)
 MODELS = {
     "linear": lambda: LitLinearRegression((3,), 2),
     "linear on images": lambda: LitLinearRegression((1, 4, 4), 1),
-    "logistic": lambda: LitLogisticRegression(GREY, 10),
+    "logistic": lambda: LitLogisticRegression(GRAY, 10),
     "one logit": lambda: LitLogisticRegression((3,), 2),
-    "mlp": lambda: LitMLP(GREY, 10, hidden=(16, 8), batch_norm=True, dropout=0.2, activation="gelu"),
+    "mlp": lambda: LitMLP(GRAY, 10, hidden=(16, 8), batch_norm=True, dropout=0.2, activation="gelu"),
     "mlp regressor": lambda: LitMLPRegressor((10,), 1, activation="tanh"),
-    **{f"{name} grey": (lambda name=name: LitCNN(GREY, 10, variant=name)) for name in PLANS},
-    **{f"{name} colour": (lambda name=name: LitCNN(COLOUR, 10, variant=name)) for name in PLANS},
+    **{f"{name} gray": (lambda name=name: LitCNN(GRAY, 10, variant=name)) for name in VARIANTS},
+    **{f"{name} color": (lambda name=name: LitCNN(COLOR, 10, variant=name)) for name in VARIANTS},
     "alexnet 64": lambda: LitCNN((3, 64, 64), 7, variant="alexnet", hidden=(32,)),
-    "resnet": lambda: LitResNet(GREY, 10),
+    "resnet": lambda: LitResNet(GRAY, 10),
     "resnet large stem": lambda: LitResNet((3, 80, 80), 4, preset="resnet14"),
-    "resnet18": lambda: LitResNet(COLOUR, 10, preset="resnet18"),
-    "lstm": lambda: LitLSTM(GREY, 10),
+    "resnet18": lambda: LitResNet(COLOR, 10, preset="resnet18"),
+    "lstm": lambda: LitLSTM(GRAY, 10),
     "lstm on sequences": lambda: LitLSTM((12, 5), 3, layers=2, dropout=0.2),
     "token lstm": lambda: LitTokenLSTM(30, (16,), embedding=8, hidden=12),
     "token lstm, last step": lambda: LitTokenLSTM(30, (16,), embedding=8, hidden=12, every_step=False),
@@ -80,13 +80,13 @@ def test_shapes_gradients_and_predictions(name: str) -> None:
 @pytest.mark.parametrize(
     ("build", "low", "high"),
     [
-        (lambda: LitMLP(GREY, 10, hidden=(128,)), 101_770, 101_770),
-        (lambda: LitMLP(GREY, 10), 669_706, 669_706),
-        (lambda: LitCNN(GREY, 10), 20_490, 20_490),
-        (lambda: LitCNN(GREY, 10, variant="lenet5"), 61_706, 61_706),
-        (lambda: LitResNet(GREY, 10), 200_000, 499_999),
-        (lambda: LitResNet(COLOUR, 10, preset="resnet18"), 11_173_962, 11_173_962),
-        (lambda: LitLSTM(GREY, 10), 82_186, 82_186),
+        (lambda: LitMLP(GRAY, 10, hidden=(128,)), 101_770, 101_770),
+        (lambda: LitMLP(GRAY, 10), 669_706, 669_706),
+        (lambda: LitCNN(GRAY, 10), 20_490, 20_490),
+        (lambda: LitCNN(GRAY, 10, variant="lenet5"), 61_706, 61_706),
+        (lambda: LitResNet(GRAY, 10), 200_000, 499_999),
+        (lambda: LitResNet(COLOR, 10, preset="resnet18"), 11_173_962, 11_173_962),
+        (lambda: LitLSTM(GRAY, 10), 82_186, 82_186),
     ],
 )
 def test_reference_sizes(build: Any, low: int, high: int) -> None:
@@ -108,16 +108,16 @@ def test_lstm_reads_an_image_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "sigmoid", "tanh", "gelu", {"name": "ELU", "alpha": 0.5}])
-def test_activation_is_an_option_of_every_feed_forward_net(activation: Any) -> None:
-    for model in (LitMLP((4,), 3, activation=activation), LitCNN(GREY, 3, activation=activation)):
+def test_activation_is_an_argument_of_every_feedforward_network(activation: Any) -> None:
+    for model in (LitMLP((4,), 3, activation=activation), LitCNN(GRAY, 3, activation=activation)):
         assert not any(isinstance(m, nn.ReLU) for m in model.modules()) or activation == "relu"
-    found = LitResNet(GREY, 3, activation=activation)
+    found = LitResNet(GRAY, 3, activation=activation)
     assert not any(isinstance(m, nn.ReLU) for m in found.modules()) or activation == "relu"
 
 
 @pytest.mark.parametrize("name", ["two_conv", "resnet", "lstm"])
 def test_image_models_learn_bright_stripes(trainer: Any, loader: Any, name: str) -> None:
-    """Three classes of 12-pixel images, each with a bright stripe at a height of its own."""
+    """Train on three classes of 12x12 images, each with a bright stripe at a different height."""
     y = torch.arange(60) % 3
     x = 0.3 * torch.randn(60, 1, 12, 12)
     for index, label in enumerate(y):
@@ -146,18 +146,18 @@ def test_mlp_regressor_learns_a_sine(trainer: Any, loader: Any) -> None:
     [
         (
             lambda: LitCNN((1,), 2),
-            r"^model: LitCNN needs images \(channels, .*, the data gives \(1,\)\. Take",
+            r"^model: LitCNN needs images \(channels, .*, got samples of shape \(1,\)\. Use",
         ),
-        (lambda: LitResNet((4, 4), 2), r"^model: LitResNet needs images .* the data gives \(4, 4\)\. Take"),
-        (lambda: LitLSTM((7,), 2), r"^LitLSTM needs images .* or sequences .*gives \(7,\)\.$"),
-        (lambda: LitCNN((1, 8, 8), 2, variant="batchnorm"), r"'batchnorm': images of 8x8 are too small"),
-        (lambda: LitCNN(GREY, 2, variant="vgg"), r"variant: 'vgg' is not known; known are two_conv"),  # type: ignore[arg-type]
-        (lambda: LitCNN(GREY, 2, widths=(3, -1)), r"widths: \(3, -1\)"),
-        (lambda: LitResNet(GREY, 2, blocks=(1, 1)), r"blocks: \[1, 1\] must give a number for each"),
-        (lambda: LitResNet(GREY, 2, preset="tiny"), r"preset: 'tiny' is not known"),  # type: ignore[arg-type]
-        (lambda: LitLSTM(GREY, 2, dropout=0.5), r"dropout: 0.5 acts between layers and layers is 1"),
+        (lambda: LitResNet((4, 4), 2), r"^model: LitResNet needs images .* got samples of shape \(4, 4\)\. Use"),
+        (lambda: LitLSTM((7,), 2), r"^model: LitLSTM needs images .* or sequences .* shape \(7,\)\.$"),
+        (lambda: LitCNN((1, 8, 8), 2, variant="batchnorm"), r"'batchnorm': images of 8x8 pixels are too small"),
+        (lambda: LitCNN(GRAY, 2, variant="vgg"), r"variant must be one of two_conv.*, got 'vgg'"),  # type: ignore[arg-type]
+        (lambda: LitCNN(GRAY, 2, widths=(3, -1)), r"widths must be .* positive integers, got \(3, -1\)"),
+        (lambda: LitResNet(GRAY, 2, blocks=(1, 1)), r"blocks must have one number per stage .*, got \[1, 1\]"),
+        (lambda: LitResNet(GRAY, 2, preset="tiny"), r"preset must be one of small.*, got 'tiny'"),  # type: ignore[arg-type]
+        (lambda: LitLSTM(GRAY, 2, dropout=0.5), r"dropout must be 0 with 1 layer, got 0.5"),
     ],
 )
-def test_what_a_network_cannot_take_is_refused_in_words(build: Any, message: str) -> None:
+def test_wrong_images_and_arguments_raise_an_error(build: Any, message: str) -> None:
     with pytest.raises(MisconfigurationException, match=message):
         build()

@@ -1,4 +1,4 @@
-"""Linear and logistic regression find the coefficients that scikit-learn finds, where these are unique."""
+"""Linear and logistic regression find the coefficients of scikit-learn."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_two_classes_as_one_logit_or_as_softmax(trainer: Any, loader: Any) -> No
     assert torch.allclose(ours, theirs, atol=1e-2)
 
 
-def test_weight_decay_and_l2_are_the_same_step_on_weights(trainer: Any, loader: Any) -> None:
+def test_weight_decay_and_l2_change_weights_equally(trainer: Any, loader: Any) -> None:
     x, y = _classes(4)
     weights = []
     for settings in ({"l2": 0.1}, {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.1}}):

@@ -1,4 +1,4 @@
-"""The network for short trainings: its whitening, its start, its limits."""
+"""Whitening, initialization and argument errors of the network for short runs."""
 
 import pytest
 import torch
@@ -10,13 +10,13 @@ from lit_models.speed_net import whitening_filters
 
 
 def _images(count: int = 400) -> torch.Tensor:
-    """Smooth images: neighbouring pixels and colours go together, as in photographs."""
+    """Return smooth images, with correlated neighboring pixels and colors as in photographs."""
     rough = torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.interpolate(rough, size=(16, 16), mode="bilinear", align_corners=False)
     return smooth + smooth.mean(1, keepdim=True)
 
 
-def test_whitened_patches_are_uncorrelated_and_of_equal_spread() -> None:
+def test_whitened_patches_are_uncorrelated_with_equal_variance() -> None:
     images = _images()
     filters = whitening_filters(images, kernel=2, eps=0.0)
     assert filters.shape == (24, 3, 2, 2)
@@ -26,12 +26,12 @@ def test_whitened_patches_are_uncorrelated_and_of_equal_spread() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 17, 40)])
-def test_any_image_from_eight_pixels_on(shape) -> None:
+def test_images_of_any_size_from_8_pixels(shape) -> None:
     net = SpeedNet(shape[0], 5, widths=(8, 16, 16))
     assert net(torch.randn(2, *shape)).shape == (2, 5)
 
 
-def test_the_first_layer_is_set_from_the_data_once_training_begins(trainer, loader) -> None:
+def test_the_first_layer_is_computed_from_the_data_before_training(trainer, loader) -> None:
     images = _images(64)
 
     class Data(LightningDataModule):
@@ -47,7 +47,7 @@ def test_the_first_layer_is_set_from_the_data_once_training_begins(trainer, load
     assert not torch.equal(model.net.whitening.bias, torch.zeros(24))  # the bias is trained
 
 
-def test_bad_settings_are_named() -> None:
+def test_wrong_arguments_are_named_in_errors() -> None:
     for settings, word in (
         ({"widths": []}, "widths"),
         ({"whitening_kernel": 16}, "whitening_kernel"),

@@ -1,4 +1,4 @@
-"""The language model learns a text by heart, writes it, and predicts the next token."""
+"""The language model learns, generates and predicts a text."""
 
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ def _model(**settings: Any) -> LitTokenLSTM:
 
 
 @pytest.mark.parametrize("every_step", [True, False])
-def test_it_learns_a_cycle_and_writes_it_on(trainer: Any, loader: Any, tmp_path: Path, every_step: bool) -> None:
+def test_it_learns_and_continues_a_cycle(trainer: Any, loader: Any, tmp_path: Path, every_step: bool) -> None:
     x, y = _windows()
     model = _model(every_step=every_step)
     run = trainer(max_epochs=10)
     run.fit(model, loader(x, y, batch_size=40), loader(x, y))
     assert run.callback_metrics["val/acc"] > 0.99
-    # Trained on the last step of a window alone, it knows windows of that length and no further.
+    # If it learned only from the last step of a window, it can continue only windows of that length.
     prompt, length = (torch.tensor([3, 4, 5]), 20) if every_step else (x[3], 1)
     found = model.generate(prompt, length, temperature=0)
     assert found[: len(prompt)].equal(prompt)
@@ -42,7 +42,7 @@ def test_it_learns_a_cycle_and_writes_it_on(trainer: Any, loader: Any, tmp_path:
     assert "num_classes" not in again.hparams
 
 
-def test_generation_with_a_state_equals_reading_everything_again() -> None:
+def test_generation_with_a_state_equals_rereading_the_text() -> None:
     model = _model(layers=2, dropout=0.2).eval()
     text = model.generate(torch.tensor([1, 2]), 6, temperature=0)
     with torch.no_grad():
@@ -50,21 +50,21 @@ def test_generation_with_a_state_equals_reading_everything_again() -> None:
             assert model(text[None, :end])[0, -1].argmax() == text[end]
 
 
-def test_drawing_is_seeded_and_bolder_when_hot() -> None:
+def test_sampling_uses_the_seed_and_the_temperature() -> None:
     model = _model()
 
-    def draw(seed: int, temperature: float = 1.0) -> Tensor:
+    def sample(seed: int, temperature: float = 1.0) -> Tensor:
         return model.generate(torch.tensor([[0], [1]]), 40, temperature, torch.Generator().manual_seed(seed))
 
-    assert draw(1).shape == (2, 41)
-    assert torch.equal(draw(1), draw(1))
-    assert not torch.equal(draw(1), draw(2))
-    assert torch.equal(draw(1, 1e-4), draw(2, 1e-4))
-    with pytest.raises(MisconfigurationException, match="generate: length 3 and temperature -1"):
+    assert sample(1).shape == (2, 41)
+    assert torch.equal(sample(1), sample(1))
+    assert not torch.equal(sample(1), sample(2))
+    assert torch.equal(sample(1, 1e-4), sample(2, 1e-4))
+    with pytest.raises(MisconfigurationException, match=r"generate: .* got length 3, temperature -1 "):
         model.generate(torch.tensor([0]), 3, -1)
 
 
-def test_the_state_goes_in_and_out() -> None:
+def test_the_state_can_be_passed_on() -> None:
     network = TokenLSTM(7, 8, 16, 2, 0.0)
     tokens = CYCLE[None, :10]
     whole, _ = network(tokens)

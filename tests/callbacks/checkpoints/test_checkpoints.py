@@ -1,4 +1,4 @@
-"""best.ckpt is the best epoch and last.ckpt the last one, whatever the validation does."""
+"""Tests of best.ckpt and last.ckpt under all kinds of validation."""
 
 import lightning.pytorch as pl
 import pytest
@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks import BestCheckpoint, LastCheckpoint, unknown_monitor
+from callbacks import BestCheckpoint, HyperParameters, LastCheckpoint, unknown_monitor
 
 
 def _epochs(folder) -> dict[str, int]:
@@ -24,21 +24,23 @@ def _fit(make_trainer, model, data, monitor="val/loss", mode="min", extra=(), **
     [
         ([0.5, 0.3, 0.4, 0.6], "min", 1),
         ([0.5, 0.3, 0.4, 0.6], "max", 3),
-        ([0.3, 0.5, 0.3, 0.3], "min", 0),  # ties keep the earlier epoch
+        ([0.3, 0.5, 0.3, 0.3], "min", 0),  # of equal epochs the first is the best
         ([0.4, 0.4, 0.1, 0.1], "min", 2),
     ],
 )
-def test_best_is_the_best_epoch_and_last_the_last(make_trainer, small, blobs, tmp_path, scores, mode, best) -> None:
+def test_best_is_the_best_epoch_and_last_the_final_one(
+    make_trainer, small, blobs, tmp_path, scores, mode, best
+) -> None:
     _fit(make_trainer, small(scores=scores), blobs(), mode=mode, max_epochs=4)
     assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": best, "last.ckpt": 3}
 
 
-def test_last_goes_on_where_validation_is_rare(make_trainer, small, blobs, tmp_path) -> None:
+def test_last_is_saved_in_epochs_without_validation(make_trainer, small, blobs, tmp_path) -> None:
     _fit(make_trainer, small(scores=[0.3, 0.5]), blobs(), max_epochs=5, check_val_every_n_epoch=2)
     assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": 1, "last.ckpt": 4}
 
 
-def test_the_best_of_several_validations_in_one_epoch(make_trainer, small, blobs, tmp_path) -> None:
+def test_best_with_several_validations_per_epoch(make_trainer, small, blobs, tmp_path) -> None:
     _fit(make_trainer, small(scores=[0.5, 0.2, 0.3, 0.4]), blobs(), max_epochs=2, val_check_interval=0.5)
     assert torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["global_step"] == 6
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 12
@@ -47,7 +49,7 @@ def test_the_best_of_several_validations_in_one_epoch(make_trainer, small, blobs
 def test_without_validation_best_is_last(make_trainer, small, blobs, tmp_path, capsys) -> None:
     _fit(make_trainer, small(), blobs(validation=False), max_epochs=3)
     assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": 2, "last.ckpt": 2}
-    assert "No validation part: best.ckpt is the newest epoch" in capsys.readouterr().out
+    assert "No validation split: best.ckpt is the newest epoch" in capsys.readouterr().out
 
 
 def test_without_a_monitor_best_is_the_newest(make_trainer, small, blobs, tmp_path) -> None:
@@ -55,7 +57,7 @@ def test_without_a_monitor_best_is_the_newest(make_trainer, small, blobs, tmp_pa
     assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": 2, "last.ckpt": 2}
 
 
-def test_a_train_metric_is_that_of_its_own_epoch(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_train_metric_is_compared_in_its_own_epoch(make_trainer, small, blobs, tmp_path) -> None:
     trainer = _fit(make_trainer, small(lr=0.05), blobs(), monitor="train/loss", max_epochs=3, check_val_every_n_epoch=2)
     score = trainer.checkpoint_callback.best_model_score
     assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": 2, "last.ckpt": 2}
@@ -82,7 +84,7 @@ def test_stopped_before_the_first_validation_best_is_last(
     assert "weights_only" not in caplog.text
 
 
-def test_without_a_last_checkpoint_there_is_still_a_best(make_trainer, small, blobs, tmp_path) -> None:
+def test_best_is_saved_without_a_last_checkpoint(make_trainer, small, blobs, tmp_path) -> None:
     make_trainer([BestCheckpoint("val/loss")], max_steps=3, max_epochs=-1).fit(small(), blobs())
     assert list(_epochs(tmp_path / "run/checkpoints")) == ["best.ckpt"]
 
@@ -94,12 +96,40 @@ def test_resuming_keeps_an_earlier_best(make_trainer, small, blobs, tmp_path) ->
     assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": 0, "last.ckpt": 3}
 
 
+def test_resuming_knows_the_best_metrics_of_an_older_checkpoint(make_trainer, small, blobs, tmp_path) -> None:
+    _fit(make_trainer, small(scores=[0.2, 0.4]), blobs(), extra=[HyperParameters()], max_epochs=2)
+    path = tmp_path / "run/checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    (key,) = (key for key in content["callbacks"] if key.startswith("BestCheckpoint"))
+    best = content["callbacks"][key].pop("best")
+    content["callbacks"]["HyperParameters"] = {name: best[name] for name in ("monitor", "score", "metrics")}
+    torch.save(content, path)
+    checkpoint = BestCheckpoint("val/loss")
+    trainer = make_trainer([HyperParameters(), checkpoint, LastCheckpoint()], max_epochs=4)
+    trainer.fit(small(scores=[0.3, 0.25]), blobs(), ckpt_path=path, weights_only=True)
+    assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": 0, "last.ckpt": 3}
+    assert checkpoint.best.metrics == best["metrics"]
+
+
+def test_rare_validation_without_a_sanity_check_is_known(make_trainer, small, blobs, tmp_path, capsys) -> None:
+    rare = {"check_val_every_n_epoch": 2, "num_sanity_val_steps": 0}
+    _fit(make_trainer, small(scores=[0.2]), blobs(), max_epochs=3, **rare)
+    checkpoint = BestCheckpoint("val/loss")
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    make_trainer([HyperParameters(), checkpoint, LastCheckpoint()], max_epochs=5, **rare).fit(
+        small(scores=[0.3]), blobs(), ckpt_path=last, weights_only=True
+    )
+    assert _epochs(tmp_path / "run/checkpoints") == {"best.ckpt": 1, "last.ckpt": 4}
+    assert checkpoint.best.metrics["val/loss"] == pytest.approx(0.2)
+    assert "No validation split" not in capsys.readouterr().out
+
+
 def test_fast_dev_run_writes_nothing(make_trainer, small, blobs, tmp_path) -> None:
     _fit(make_trainer, small(), blobs(), fast_dev_run=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_monitor_is_named_before_training(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_wrong_monitor_raises_before_training(make_trainer, small, blobs, tmp_path) -> None:
     model = small()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(MisconfigurationException, match=r"'val/ac' is not logged\. Did you mean 'val/acc'\?"):
@@ -108,25 +138,25 @@ def test_a_wrong_monitor_is_named_before_training(make_trainer, small, blobs, tm
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
-def test_a_wrong_train_metric_is_named_after_the_first_epoch(make_trainer, small, blobs) -> None:
+def test_a_wrong_train_metric_raises_after_the_first_epoch(make_trainer, small, blobs) -> None:
     with pytest.raises(MisconfigurationException, match=r"'train/los' .* Did you mean 'train/loss'\?"):
         _fit(make_trainer, small(), blobs(), monitor="train/los")
 
 
-def test_without_a_sanity_check_the_first_validation_finds_it(make_trainer, small, blobs) -> None:
+def test_a_wrong_monitor_raises_in_the_first_validation_without_a_sanity_check(make_trainer, small, blobs) -> None:
     with pytest.raises(MisconfigurationException, match=r"Logged are: .*val/acc.*val/loss"):
         _fit(make_trainer, small(), blobs(), monitor="val/f1", num_sanity_val_steps=0)
 
 
-def test_early_stopping_is_asked_too(make_trainer, small, blobs) -> None:
+def test_the_monitor_of_early_stopping_is_checked(make_trainer, small, blobs) -> None:
     with pytest.raises(MisconfigurationException, match=r"EarlyStopping.monitor: the metric 'val/lss'"):
         _fit(make_trainer, small(), blobs(), extra=[EarlyStopping("val/lss")])
-    with pytest.raises(MisconfigurationException, match=r"needs a validation part"):
+    with pytest.raises(MisconfigurationException, match=r"needs a validation split"):
         _fit(make_trainer, small(), blobs(validation=False), extra=[EarlyStopping("val/loss")])
 
 
 class _Plateau(pl.LightningModule):
-    """`Small` under a schedule that goes by a metric."""
+    """`Small` with a learning rate schedule that monitors a metric."""
 
     def __init__(self, inner, monitor) -> None:
         super().__init__()
@@ -144,17 +174,19 @@ class _Plateau(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": self.watched}}
 
 
-def test_a_scheduler_is_asked_too(make_trainer, small, blobs) -> None:
+def test_the_monitor_of_a_scheduler_is_checked(make_trainer, small, blobs) -> None:
     with pytest.raises(MisconfigurationException, match=r"scheduler\.monitor: the metric 'val/los' .* Did you mean"):
         _fit(make_trainer, _Plateau(small(), "val/los"), blobs())
     with pytest.raises(MisconfigurationException, match=r"scheduler\.monitor: the metric 'error' is not logged"):
         _fit(make_trainer, _Plateau(small(), "error"), blobs())
-    with pytest.raises(MisconfigurationException, match=r"scheduler\.monitor: .*needs a validation part .* scheduler"):
+    with pytest.raises(
+        MisconfigurationException, match=r"scheduler\.monitor: .*needs a validation split\. .* scheduler"
+    ):
         _fit(make_trainer, _Plateau(small(), "val/loss"), blobs(validation=False))
     _fit(make_trainer, _Plateau(small(), "val/loss"), blobs(), max_steps=3)
 
 
-def test_mode_and_sentence() -> None:
-    with pytest.raises(MisconfigurationException, match=r"mode: 'most' is not known"):
+def test_wrong_mode_and_error_without_metrics() -> None:
+    with pytest.raises(MisconfigurationException, match=r"mode must be 'min' .* got 'most'"):
         BestCheckpoint("val/acc", "most")
     assert str(unknown_monitor("x", [])) == "monitor: the metric 'x' is not logged. Logged are: none."

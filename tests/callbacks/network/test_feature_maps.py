@@ -1,4 +1,4 @@
-"""Feature maps: right for kernels that are known, hooks always gone, words where there is nothing to show."""
+"""Tests of feature maps for known kernels, and of their warnings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks import FeatureMaps
 from callbacks.figures.mosaic import GAP, LINE, TILE
-from callbacks.network.layers import captured, chosen_layers, named_layers
+from callbacks.network.layers import capture_outputs, named_layers, select_layers
 
 SIDE = 12
 
 
 class Known(nn.Module):
-    """An identity and a horizontal-edge kernel, then a head; works in place as careless networks do."""
+    """An identity and a horizontal-edge kernel, an in-place ReLU and a linear head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def fit(make_trainer, net: nn.Module, maps: FeatureMaps, channels: int = 1, **ar
 
 
 def tile(tmp_path, layer: str, channel: int, epoch: int = 1) -> np.ndarray:
-    """The drawn map of one channel, a pixel an element."""
+    """Return the plotted map of one channel, with one pixel per element."""
     sheet = np.asarray(Image.open(tmp_path / "run" / "figures" / "feature_maps" / layer / f"epoch_{epoch:04d}.png"))
     times = TILE // SIDE
     left = GAP + SIDE * times + 3 * GAP + channel * (SIDE * times + GAP)
@@ -76,19 +76,19 @@ def tile(tmp_path, layer: str, channel: int, epoch: int = 1) -> np.ndarray:
     return sheet[top : top + SIDE * times : times, left : left + SIDE * times : times, 0].astype(float)
 
 
-def test_the_drawn_maps_are_the_known_ones(make_trainer, tmp_path) -> None:
+def test_feature_maps_of_known_kernels(make_trainer, tmp_path) -> None:
     fit(make_trainer, Known(), FeatureMaps())
     x = images().dataset.tensors[0][0, 0]
     edge = torch.zeros(SIDE, SIDE)
     edge[SIDE // 2 - 1 : SIDE // 2 + 1] = 1.0
     edge[-1] = -1.0  # the padding below is dark
-    low, high = -1.0, 1.0  # of both maps together: the scale of the grid
+    low, high = -1.0, 1.0  # the shared scale of both maps
     for channel, expected in ((0, x), (1, edge)):
         drawn = tile(tmp_path, "conv", channel) / 255 * (high - low) + low
         assert np.abs(drawn - expected.numpy()).max() < 0.01
 
 
-def test_every_layer_has_one_tag_with_a_step_an_epoch(make_trainer, tmp_path) -> None:
+def test_every_layer_has_one_tag_with_one_step_per_epoch(make_trainer, tmp_path) -> None:
     fit(make_trainer, Known(), FeatureMaps(gradients=True, images=(0, 2)), tensorboard=True, max_epochs=3)
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
     events.Reload()
@@ -96,18 +96,18 @@ def test_every_layer_has_one_tag_with_a_step_an_epoch(make_trainer, tmp_path) ->
     assert [event.step for event in events.Images("feature_maps/conv")] == [1, 2, 3]
 
 
-def test_no_hook_is_left_also_after_an_error() -> None:
+def test_hooks_are_removed_also_after_an_error() -> None:
     net = Known()
-    with pytest.raises(ValueError, match="wrong"), captured({"conv": net.conv}):
+    with pytest.raises(ValueError, match="wrong"), capture_outputs({"conv": net.conv}):
         raise ValueError("wrong")
     assert not net.conv._forward_hooks
-    with captured({"conv": net.conv}) as found:
+    with capture_outputs({"conv": net.conv}) as found:
         net(torch.ones(1, 1, SIDE, SIDE) * -1.0)
-    assert float(found["conv"].detach().min()) < 0, "what was captured is from before the ReLU that works in place"
+    assert float(found["conv"].detach().min()) < 0, "the captured output is from before the in-place ReLU"
     assert not net.conv._forward_hooks
 
 
-def test_gradient_maps_are_the_slopes_of_the_true_class(make_trainer, tmp_path) -> None:
+def test_gradient_maps_are_the_gradients_of_the_true_class(make_trainer, tmp_path) -> None:
     net = Known()
     seen: dict[str, Tensor] = {}
 
@@ -155,7 +155,7 @@ class Dense(nn.Module):
     ("net", "channels", "layers"),
     [(Shortcut, 3, {"inner"}), (Rows, 1, {"lstm"}), (Dense, 1, {"first", "second"})],
 )
-def test_other_networks_show_what_is_sensible(make_trainer, tmp_path, net, channels, layers) -> None:
+def test_default_layers_of_other_networks(make_trainer, tmp_path, net, channels, layers) -> None:
     fit(make_trainer, net(), FeatureMaps(gradients=True), channels)
     found = {path.name for path in (tmp_path / "run/figures/feature_maps").iterdir()}
     assert found == layers
@@ -163,16 +163,16 @@ def test_other_networks_show_what_is_sensible(make_trainer, tmp_path, net, chann
 
 
 @pytest.mark.filterwarnings("ignore:.*no layer.*")
-def test_a_wrong_name_is_told_and_training_goes_on(make_trainer, tmp_path) -> None:
+def test_a_wrong_layer_name_gives_a_warning(make_trainer, tmp_path) -> None:
     module = Module(Known())
-    with pytest.warns(UserWarning, match=r"no layer 'cnv'; it is left out\. Did you mean conv\?"):
-        assert list(chosen_layers("FeatureMaps", module, ["cnv", "net.relu"], ())) == ["relu"]
+    with pytest.warns(UserWarning, match=r"no layer 'cnv'; skipping it\. Did you mean conv\?"):
+        assert list(select_layers("FeatureMaps", module, ["cnv", "net.relu"], ())) == ["relu"]
     trainer = fit(make_trainer, Known(), FeatureMaps(layers=["nothing"]))
     assert trainer.current_epoch == 2
     assert not (tmp_path / "run/figures").exists()
 
 
-def test_nothing_but_parameters_has_no_layer(make_trainer) -> None:
+def test_a_network_without_layers_gives_a_warning(make_trainer) -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -181,23 +181,23 @@ def test_nothing_but_parameters_has_no_layer(make_trainer) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1) @ self.weight
 
-    with pytest.warns(UserWarning, match="no layer of the kinds"):
+    with pytest.warns(UserWarning, match="no layer of the default kinds"):
         assert fit(make_trainer, Bare(), FeatureMaps()).current_epoch == 2
 
 
-def test_names_are_as_people_write_them() -> None:
+def test_layer_names_have_no_prefix() -> None:
     module = Module(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()))
     assert list(named_layers(module)) == ["0", "1"]
 
 
-def test_compiled_and_bf16(make_trainer, tmp_path) -> None:
+def test_feature_maps_of_a_compiled_bf16_network(make_trainer, tmp_path) -> None:
     net = Known()
     net.compile(backend="eager")
     fit(make_trainer, net, FeatureMaps(), precision="bf16-mixed")
     assert (tmp_path / "run/figures/feature_maps/conv/epoch_0002.png").is_file()
 
 
-def test_validation_alone_draws_on_request(make_trainer, tmp_path) -> None:
+def test_validate_plots_feature_maps(make_trainer, tmp_path) -> None:
     trainer = make_trainer([FeatureMaps()])
     trainer.validate(Module(Known()), images(), verbose=False)
     assert (tmp_path / "run/figures/feature_maps/conv.png").is_file()

@@ -1,4 +1,4 @@
-"""Norms, ratios and dead units against values computed by hand on small nets."""
+"""Tests of norms, ratios and dead units against values computed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _events(folder) -> EventAccumulator:
 
 
 class ByHand(Callback):
-    """Gradients and weights around each step, kept apart from the callbacks under test."""
+    """Gradients and weights around each step, computed without the callbacks under test."""
 
     def __init__(self) -> None:
         self.norms: list[float] = []
@@ -42,7 +42,7 @@ class ByHand(Callback):
         self.ratios.append(moved / float((self.before**2).sum()) ** 0.5)
 
 
-def test_norms_are_those_computed_by_hand(make_trainer, small, blobs, tmp_path) -> None:
+def test_norms_equal_those_computed_by_hand(make_trainer, small, blobs, tmp_path) -> None:
     by_hand = ByHand()
     chosen = [by_hand, Gradients(every_n_steps=4), Weights(every_n_steps=4)]
     make_trainer(chosen, tensorboard=True, gradient_clip_val=0.05).fit(small(), blobs())  # 12 steps
@@ -73,7 +73,7 @@ def test_without_clipping_there_is_no_clipped_norm(make_trainer, small, blobs, t
     assert "grad_norm/clipped" not in header
 
 
-def test_the_histogram_holds_every_finite_value(tmp_path) -> None:
+def test_the_histogram_counts_every_finite_value(tmp_path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     from callbacks.network.histograms import add_histogram
@@ -92,7 +92,7 @@ def test_the_histogram_holds_every_finite_value(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((6, 4), None), ((6, 4, 3, 3), None)])
-def test_dead_units_are_those_that_never_fire(shape, axis) -> None:
+def test_dead_units_are_zero_for_every_sample(shape, axis) -> None:
     output = torch.rand(shape)
     output[:, 1] = 0.0
     output[:, 3] = -1.0
@@ -101,7 +101,7 @@ def test_dead_units_are_those_that_never_fire(shape, axis) -> None:
     assert dead_share(output) == 0.25
 
 
-def test_a_relu_that_was_killed_is_counted(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_dead_relu_is_counted(make_trainer, small, blobs, tmp_path) -> None:
     model = small(lr=0.0, hidden=(8,))
     with torch.no_grad():
         model.net[0].bias[:6] = -100.0
@@ -114,7 +114,7 @@ def test_a_relu_that_was_killed_is_counted(make_trainer, small, blobs, tmp_path)
     assert [event.step for event in events.Histograms("activations/1")] == [5, 11]
 
 
-def test_names_stay_readable(make_trainer, small, blobs, tmp_path) -> None:
+def test_parameter_names_have_no_prefix(make_trainer, small, blobs, tmp_path) -> None:
     from collections import OrderedDict
 
     model = small()
@@ -127,18 +127,18 @@ def test_names_stay_readable(make_trainer, small, blobs, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("make", [Gradients, Weights, Activations])
-def test_nothing_is_written_in_a_trial(make_trainer, small, blobs, tmp_path, make) -> None:
+def test_nothing_is_logged_under_fast_dev_run(make_trainer, small, blobs, tmp_path, make) -> None:
     make_trainer([make()], tensorboard=True, fast_dev_run=True).fit(small(), blobs())
     assert not list(tmp_path.rglob("events.*"))
 
 
-def test_a_wrong_layer_is_told_with_the_nearest_one(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_wrong_layer_gives_a_warning_with_the_closest_name(make_trainer, small, blobs, tmp_path) -> None:
     with pytest.warns(UserWarning, match=r"no layer 'net\.11'.*Did you mean 1\?|no layer '11'.*Did you mean 1\?"):
         make_trainer([Activations(layers=["11", "1"])], tensorboard=True).fit(small(), blobs())
     assert "activations/1" in _events(tmp_path / "run").Tags()["histograms"]
 
 
 @pytest.mark.parametrize("make", [lambda: Gradients(0), lambda: Weights(0), lambda: Activations(None, 0)])
-def test_zero_is_refused(make) -> None:
+def test_an_interval_of_zero_raises_an_error(make) -> None:
     with pytest.raises(MisconfigurationException, match="1 or more"):
         make()

@@ -1,4 +1,4 @@
-"""The table names what the network is made of, and nothing else."""
+"""Tests of the model table."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ class _Module(LightningModule):
         return out[0] if isinstance(out, tuple) else out
 
 
-def test_layers_shapes_parameters_and_flops(make_trainer, small, blobs, capsys) -> None:
+def test_table_of_a_small_model(make_trainer, small, blobs, capsys) -> None:
     make_trainer([ModelTable()], max_epochs=1).fit(small(), blobs())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
@@ -32,20 +32,20 @@ def test_layers_shapes_parameters_and_flops(make_trainer, small, blobs, capsys) 
     ]
 
 
-def test_flops_are_those_of_one_sample() -> None:
+def test_flops_are_counted_per_sample() -> None:
     one, four = (ModelTable().table(_Module(nn.Linear(2, 3), torch.zeros(n, 2))) for n in (1, 4))
     assert one == four
     assert "; 12 FLOPs for one sample" in one
 
 
-def test_a_recurrent_layer_is_not_called_free() -> None:
+def test_a_recurrent_layer_without_flops_is_marked() -> None:
     text = ModelTable().table(_Module(nn.LSTM(4, 8, batch_first=True), torch.zeros(1, 5, 4)))
     assert text.splitlines()[1].split()[:2] == ["net", "LSTM"]
     assert text.splitlines()[1].endswith("not counted")
     assert text.endswith("0 FLOPs for one sample, forward (LSTM not counted)")
 
 
-def test_a_deep_network_stays_short() -> None:
+def test_the_table_of_a_deep_network_is_limited() -> None:
     block = [nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU()) for _ in range(10)]
     text = ModelTable().table(_Module(nn.Sequential(*block), torch.zeros(1, 4)))
     rows = text.splitlines()[1:-1]
@@ -55,7 +55,7 @@ def test_a_deep_network_stays_short() -> None:
     assert len(wide.splitlines()) == 3  # header, net, total
 
 
-def test_own_weights_and_frozen_ones_are_counted() -> None:
+def test_frozen_parameters_and_those_outside_of_layers_are_counted() -> None:
     model = _Module(nn.Linear(2, 2), torch.zeros(1, 2))
     model.scale = nn.Parameter(torch.ones(5))
     model.net.bias.requires_grad_(False)
@@ -64,12 +64,12 @@ def test_own_weights_and_frozen_ones_are_counted() -> None:
     assert "11 parameters, 9 trainable" in text
 
 
-def test_without_an_example_there_are_parameters_only() -> None:
+def test_without_an_example_the_table_has_parameters_only() -> None:
     text = ModelTable().table(_Module(nn.Linear(2, 2), None))
     assert text.splitlines() == ["layer  type    parameters", "net    Linear           6", "6 parameters, 6 trainable"]
 
 
-def test_a_failing_forward_is_said_and_leaves_the_mode(make_trainer, small, blobs, capsys) -> None:
+def test_a_failing_forward_prints_a_line_and_restores_the_mode(make_trainer, small, blobs, capsys) -> None:
     model = small()
     model.example_input_array = torch.zeros(1, 7)
     make_trainer([ModelTable()], max_epochs=1).fit(model, blobs())
@@ -78,7 +78,7 @@ def test_a_failing_forward_is_said_and_leaves_the_mode(make_trainer, small, blob
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
-def test_precision_changes_nothing(make_trainer, small, blobs, tmp_path, capsys, precision) -> None:
+def test_the_table_is_the_same_in_every_precision(make_trainer, small, blobs, tmp_path, capsys, precision) -> None:
     model = small()
     callbacks = [ModelTable(), ModelGraph()]
     make_trainer(callbacks, max_steps=1, limit_val_batches=0, precision=precision, tensorboard=True).fit(model, blobs())

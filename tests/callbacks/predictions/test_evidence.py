@@ -1,4 +1,4 @@
-"""What a classifier got wrong: the figures' numbers, and odd data that must not end a training."""
+"""Tests of the metrics in a classifier's figures, and of unusual data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import ClassificationEvidence, Embeddings
-from callbacks.figures.drawing import figure, pixels
+from callbacks.figures.plotting import figure, pixels
 from callbacks.network.embeddings import thumbnails
 from callbacks.predictions import evidence_figures as figures
 from callbacks.predictions.classification_evidence import FIGURES
-from callbacks.predictions.evidence import Evidence, joined
+from callbacks.predictions.evidence import Evidence, merge
 
 NAMES = ["red", "green", "blue"]
 
@@ -35,7 +35,7 @@ def some() -> Evidence:
     return seen(rows, [0, 1, 1, 2, 2, 0])
 
 
-def test_numbers_are_right(some) -> None:
+def test_metrics_of_a_known_example(some) -> None:
     assert figures.counts(some, NAMES).tolist() == [[1, 1, 0], [1, 1, 0], [1, 0, 1]]
     red = figures.report(some, NAMES)[0]
     assert red == ("red", pytest.approx(1 / 3), pytest.approx(1 / 2), pytest.approx(0.4), 2)
@@ -52,15 +52,15 @@ def test_numbers_are_right(some) -> None:
     assert len(confidence) == len(accuracy) == 5
 
 
-def test_a_surer_mistake_comes_first_though_its_own_class_got_more() -> None:
+def test_worst_samples_are_sorted_by_the_predicted_probability() -> None:
     found = seen([[0.34, 0.33, 0.31, 0.02], [0.97, 0.0, 0.0, 0.03]], [3, 3], images=1)
     assert found.worst.inputs is not None
     assert found.worst.inputs[:, 0].tolist() == [1]
 
 
-def test_the_worst_are_the_surest_mistakes(some) -> None:
+def test_the_worst_samples_are_misclassified_with_highest_confidence(some) -> None:
     assert some.worst.inputs is not None
-    assert some.worst.inputs[:, 0].tolist() == [5, 2, 4]  # surest 1.0, 0.6, 0.45; right ones are no mistakes
+    assert some.worst.inputs[:, 0].tolist() == [5, 2, 4]  # confidence 1.0, 0.6, 0.45
     assert some.uncertain.inputs is not None
     assert some.uncertain.inputs[0, 0] == 4
     few = seen(some.probabilities.tolist(), some.targets.tolist(), images=2)
@@ -68,45 +68,45 @@ def test_the_worst_are_the_surest_mistakes(some) -> None:
     assert few.worst.inputs[:, 0].tolist() == [5, 2]
 
 
-def test_two_halves_are_the_whole(some) -> None:
+def test_merging_two_halves_equals_the_whole(some) -> None:
     rows, targets = some.probabilities.tolist(), some.targets.tolist()
-    both = joined([seen(rows[:3], targets[:3]), seen(rows[3:], targets[3:])])
+    both = merge([seen(rows[:3], targets[:3]), seen(rows[3:], targets[3:])])
     assert torch.equal(both.probabilities, some.probabilities)
     assert torch.equal(both.worst.scores, some.worst.scores)
 
 
-def test_numbers_that_are_not_finite_are_left_out_and_counted() -> None:
+def test_samples_that_are_not_finite_are_counted_and_omitted() -> None:
     found = seen([[0.5, 0.5], [float("nan"), 0.5], [float("inf"), 0.0], [1.0, 0.0]], [0, 1, 0, 1])
     assert found.not_finite == 2
     assert found.targets.tolist() == [0, 1]
 
 
-def draw_all(found: Evidence, names: list[str]) -> None:
-    for draw in (
-        figures.draw_confusion, figures.draw_report, figures.draw_precision_recall, figures.draw_roc,
-        figures.draw_reliability, figures.draw_confused_pairs,
+def plot_all(found: Evidence, names: list[str]) -> None:
+    for plot in (
+        figures.plot_confusion, figures.plot_report, figures.plot_precision_recall, figures.plot_roc,
+        figures.plot_reliability, figures.plot_confused_pairs,
     ):  # fmt: skip
         with figure(names=names) as made:
-            draw(made, found, names)
-            assert pixels(made).std() > 1, draw.__name__
+            plot(made, found, names)
+            assert pixels(made).std() > 1, plot.__name__
     with figure() as made:
-        figures.draw_examples(made, found.worst, names, "mistakes")
+        figures.plot_samples(made, found.worst, names, "misclassified")
         pixels(made)
 
 
 @pytest.mark.parametrize(
     ("number", "targets"),
     [(3, [0, 0, 0, 0]), (3, [0, 1, 0, 1]), (2, [1, 1, 1, 1]), (1000, [1, 500, 999, 3])],
-    ids=["one class only", "a class never seen", "two classes, one seen", "a thousand classes"],
+    ids=["one class", "a class without samples", "two classes, one without samples", "1000 classes"],
 )
-def test_odd_data_is_drawn_without_a_warning(number, targets) -> None:
+def test_unusual_data_is_plotted_without_a_warning(number, targets) -> None:
     torch.manual_seed(0)
     probabilities = torch.rand(len(targets), number).softmax(1)
     found = Evidence.empty(4)
     found.add(torch.rand(len(targets), 1, 8, 8), probabilities, torch.tensor(targets))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_all(found, [f"class number {i}" for i in range(number)])
+        plot_all(found, [f"class number {i}" for i in range(number)])
 
 
 def events(folder) -> EventAccumulator:
@@ -115,7 +115,7 @@ def events(folder) -> EventAccumulator:
     return found
 
 
-def test_every_figure_comes_once_at_the_end_of_fit(make_trainer, small, blobs, tmp_path) -> None:
+def test_every_figure_is_saved_once_at_the_end_of_fit(make_trainer, small, blobs, tmp_path) -> None:
     make_trainer([ClassificationEvidence()], tensorboard=True, max_epochs=3).fit(small(), blobs())
     found = events(tmp_path / "run")
     assert set(found.Tags()["images"]) == {f"val/{name}" for name in FIGURES}
@@ -127,7 +127,7 @@ def test_every_figure_comes_once_at_the_end_of_fit(make_trainer, small, blobs, t
     assert not matplotlib.pyplot.get_fignums(), "no figure is left open"
 
 
-def test_a_test_and_a_validation_have_their_own(make_trainer, small, blobs, tmp_path) -> None:
+def test_test_and_validate_save_separate_figures(make_trainer, small, blobs, tmp_path) -> None:
     trainer = make_trainer([ClassificationEvidence(figures=["confusion_matrix"])])
     trainer.test(small(), blobs(), verbose=False)
     trainer.validate(small(), blobs(), verbose=False)
@@ -135,7 +135,7 @@ def test_a_test_and_a_validation_have_their_own(make_trainer, small, blobs, tmp_
     assert found == {"test/confusion_matrix.png", "validate/confusion_matrix.png"}
 
 
-def test_nan_predictions_and_missing_classes_are_told(make_trainer, small, blobs, tmp_path, capsys) -> None:
+def test_nan_predictions_and_missing_classes_give_messages(make_trainer, small, blobs, tmp_path, capsys) -> None:
     class Nan(type(small())):
         def predict_step(self, batch, batch_idx):
             found = super().predict_step(batch, batch_idx)
@@ -148,28 +148,28 @@ def test_nan_predictions_and_missing_classes_are_told(make_trainer, small, blobs
     assert (tmp_path / "run/figures/val/confusion_matrix.png").is_file()
 
 
-def test_a_model_without_probabilities_is_told(make_trainer, small, blobs) -> None:
+def test_a_model_without_probabilities_gives_a_warning(make_trainer, small, blobs) -> None:
     class Numbers(type(small())):
         def predict_step(self, batch, batch_idx):
             return self(batch[0])
 
     trainer = make_trainer([ClassificationEvidence()])
-    with pytest.warns(UserWarning, match="Numbers gives no probabilities"):
+    with pytest.warns(UserWarning, match="Numbers does not return probabilities"):
         trainer.fit(Numbers(), blobs())
     assert trainer.current_epoch == 2
 
 
-def test_without_a_validation_part_nothing_is_drawn(make_trainer, small, blobs, tmp_path) -> None:
+def test_without_a_validation_split_nothing_is_plotted(make_trainer, small, blobs, tmp_path) -> None:
     make_trainer([ClassificationEvidence(), Embeddings()]).fit(small(), blobs(validation=False))
     assert not (tmp_path / "run/figures").exists()
 
 
-def test_unknown_figures_are_refused() -> None:
-    with pytest.raises(MisconfigurationException, match="rock is not possible; there are confusion_matrix"):
+def test_unknown_figures_raise_an_error() -> None:
+    with pytest.raises(MisconfigurationException, match=r"must be some of confusion_matrix, .*, got \['rock'\]"):
         ClassificationEvidence(figures=["rock"])
 
 
-def test_embeddings_are_what_the_last_layer_gets(make_trainer, small, blobs, tmp_path) -> None:
+def test_embeddings_are_the_inputs_of_the_last_layer(make_trainer, small, blobs, tmp_path) -> None:
     model = small()
     make_trainer([Embeddings(samples=20)], tensorboard=True).fit(model, blobs())
     (vectors,) = (tmp_path / "run").rglob("tensors.tsv")

@@ -1,4 +1,4 @@
-"""A text model shows what it writes; anything else is refused before training."""
+"""Tests of generated text, and of the errors for other models and data."""
 
 import pytest
 import torch
@@ -10,13 +10,13 @@ from callbacks import GeneratedText
 
 @pytest.fixture
 def writer(small):
-    """A `Small` that can write: letters drawn at random from the generator it is given."""
+    """Return a `Small` with `generate`, which samples letters from the given random generator."""
     model = small()
 
     def generate(prompt_ids, length, temperature, generator=None):
         assert temperature == 0.8
         assert not model.training
-        torch.rand(3)  # a draw from the global state must not change training
+        torch.rand(3)  # using the global random state must not change training
         return torch.cat([prompt_ids, torch.randint(97, 123, (length,), generator=generator)])
 
     model.generate = generate
@@ -31,7 +31,7 @@ def letters(blobs):
     return data
 
 
-def test_every_second_epoch(make_trainer, writer, letters, tmp_path, capsys) -> None:
+def test_text_is_generated_every_second_epoch(make_trainer, writer, letters, tmp_path, capsys) -> None:
     callback = GeneratedText(prompt="The ", length=12, every_n_epochs=2)
     make_trainer([callback], tensorboard=True, max_epochs=4).fit(writer, letters)
     written = (tmp_path / "run/generated.txt").read_text().split("\n\n")[:-1]
@@ -45,7 +45,7 @@ def test_every_second_epoch(make_trainer, writer, letters, tmp_path, capsys) -> 
     assert [event.step for event in events.Tensors("generated/text/text_summary")] == [12, 24]
 
 
-def test_a_model_that_gives_the_continuation_alone(make_trainer, writer, letters) -> None:
+def test_a_model_that_returns_only_the_continuation(make_trainer, writer, letters) -> None:
     whole = writer.generate
     writer.generate = lambda ids, *arguments, **named: whole(ids, *arguments, **named)[len(ids) :]
     callback = GeneratedText(prompt="The ", length=12)
@@ -59,7 +59,7 @@ def test_fast_dev_run_writes_nothing(make_trainer, writer, letters, tmp_path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_models_and_data_that_cannot_are_refused(make_trainer, small, writer, blobs) -> None:
+def test_models_and_data_without_the_methods_raise_an_error(make_trainer, small, writer, blobs) -> None:
     with pytest.raises(MisconfigurationException, match=r"GeneratedText: Small has no generate\(\)"):
         make_trainer([GeneratedText()]).fit(small(), blobs())
     with pytest.raises(MisconfigurationException, match=r"GeneratedText: Blobs has no encode\(\)"):
@@ -69,12 +69,12 @@ def test_models_and_data_that_cannot_are_refused(make_trainer, small, writer, bl
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"prompt": ""}, r"GeneratedText\.prompt must not be empty"),
-        ({"length": 0}, r"GeneratedText\.length must be above 0, not 0"),
+        ({"prompt": ""}, r"GeneratedText\.prompt must be a text that is not empty, got ''"),
+        ({"length": 0}, r"GeneratedText\.length must be above 0, got 0"),
         ({"temperature": 0.0}, r"GeneratedText\.temperature must be above 0"),
-        ({"every_n_epochs": -1}, r"GeneratedText\.every_n_epochs must be above 0, not -1"),
+        ({"every_n_epochs": -1}, r"GeneratedText\.every_n_epochs must be above 0, got -1"),
     ],
 )
-def test_impossible_arguments(arguments, sentence) -> None:
+def test_invalid_arguments_raise_an_error(arguments, sentence) -> None:
     with pytest.raises(MisconfigurationException, match=sentence):
         GeneratedText(**arguments)

@@ -1,4 +1,4 @@
-"""The CSV holds every sample once, in order, with what is known about it."""
+"""Tests of the CSV file of predictions."""
 
 import csv
 
@@ -17,7 +17,7 @@ def _rows(path) -> list[dict[str, str]]:
 
 
 class _Numbers(LightningModule):
-    """Answers with its inputs doubled; `answer` replaces the dict."""
+    """Model that predicts its doubled inputs; `answer` replaces the output of predict_step."""
 
     def __init__(self, answer=None) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ def _loader(*tensors) -> DataLoader:
     return DataLoader(TensorDataset(*tensors), batch_size=2)
 
 
-def test_classes(make_trainer, small, blobs, tmp_path) -> None:
+def test_predictions_of_a_classifier(make_trainer, small, blobs, tmp_path) -> None:
     path, model, data = tmp_path / "out/predictions.csv", small(), blobs()
     writer = PredictionWriter(path)
     make_trainer([writer]).predict(model, data, return_predictions=False)
@@ -54,12 +54,12 @@ def test_classes(make_trainer, small, blobs, tmp_path) -> None:
     assert [path.name for path in path.parent.iterdir()] == ["predictions.csv"]
 
 
-def test_classes_without_names(make_trainer, small, blobs, tmp_path) -> None:
+def test_predictions_of_a_classifier_without_class_names(make_trainer, small, blobs, tmp_path) -> None:
     make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(small(), dataloaders=blobs().predict_dataloader())
     assert list(_rows(tmp_path / "p.csv")[0]) == ["sample", "target", "prediction", "p_0", "p_1", "p_2"]
 
 
-def test_numbers(make_trainer, tmp_path) -> None:
+def test_predictions_of_a_regression(make_trainer, tmp_path) -> None:
     x = torch.tensor([[0.1], [2.0], [1e-9]])
     make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(_Numbers(), _loader(x, -x))
     assert (tmp_path / "p.csv").read_text().split() == [
@@ -67,7 +67,7 @@ def test_numbers(make_trainer, tmp_path) -> None:
     ]
 
 
-def test_several_numbers_without_a_target(make_trainer, tmp_path) -> None:
+def test_several_outputs_without_a_target(make_trainer, tmp_path) -> None:
     make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(_Numbers(), _loader(torch.ones(3, 2)))
     assert (tmp_path / "p.csv").read_text().split()[:2] == ["sample,prediction_0,prediction_1", "0,2,2"]
 
@@ -82,7 +82,7 @@ def test_a_plain_tensor_is_the_prediction(make_trainer, tmp_path) -> None:
         assert (tmp_path / "p.csv").read_text().split() == lines
 
 
-def test_names_stay_on_their_line(make_trainer, small, blobs, tmp_path) -> None:
+def test_class_names_are_escaped(make_trainer, small, blobs, tmp_path) -> None:
     data = blobs()
     data.class_names = ("\n", "\\n", "a\tb")
     make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(small(), data)
@@ -92,7 +92,7 @@ def test_names_stay_on_their_line(make_trainer, small, blobs, tmp_path) -> None:
     assert [row["target_name"] for row in rows[:3]] == ["\\n", "\\\\n", "a\\tb"]
 
 
-def test_a_failed_prediction_leaves_the_old_file(make_trainer, tmp_path) -> None:
+def test_a_failed_prediction_keeps_the_old_file(make_trainer, tmp_path) -> None:
     (tmp_path / "p.csv").write_text("old")
     with pytest.raises(MisconfigurationException, match=r"predict_step of _Numbers must return a tensor .* not list"):
         make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(_Numbers([1.0]), _loader(torch.ones(3, 2)))
@@ -104,7 +104,7 @@ def test_fast_dev_run_writes_nothing(make_trainer, small, blobs, tmp_path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_processes_are_refused(make_trainer, small, tmp_path) -> None:
+def test_several_processes_raise_an_error(make_trainer, small, tmp_path) -> None:
     trainer = make_trainer([], strategy="ddp_fork", devices=2)
     with pytest.raises(MisconfigurationException, match=r"from one process, not 2\. Use --trainer\.devices 1"):
         PredictionWriter(tmp_path / "p.csv").setup(trainer, small(), "predict")

@@ -1,4 +1,4 @@
-"""Without a terminal: one plain line for each thing that ended, with the numbers of that very thing."""
+"""Tests of the printed lines and of the choice of the progress bar."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ _SECONDS = r"  \d+\.\d s"
 
 
 class _Record(Callback):
-    """The epoch metrics as they stand when the next epoch begins."""
+    """Recorder of the epoch metrics at the start of the next epoch."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -28,7 +28,7 @@ def _fit_lines(make_trainer, model, data, capsys, **arguments) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_one_line_an_epoch_with_its_own_numbers(make_trainer, small, blobs, capsys) -> None:
+def test_one_line_per_epoch_with_its_own_metrics(make_trainer, small, blobs, capsys) -> None:
     record = _Record()
     make_trainer([PlainProgress(), record], max_epochs=3).fit(small(scores=[0.5, 0.25, 0.00012]), blobs())
     lines = capsys.readouterr().out.splitlines()
@@ -40,19 +40,19 @@ def test_one_line_an_epoch_with_its_own_numbers(make_trainer, small, blobs, caps
     assert [f"{loss:.4f}" for loss in record.losses] == [line.split()[3] for line in lines[:2]]
 
 
-def test_only_validated_epochs_show_validation(make_trainer, small, blobs, capsys) -> None:
+def test_validation_metrics_appear_only_in_validated_epochs(make_trainer, small, blobs, capsys) -> None:
     lines = _fit_lines(make_trainer, small(), blobs(), capsys, max_epochs=4, check_val_every_n_epoch=2)
     assert ["val/loss" in line for line in lines] == [False, True, False, True]
 
 
-def test_no_validation_and_steps(make_trainer, small, blobs, capsys) -> None:
+def test_lines_without_validation_and_with_max_steps(make_trainer, small, blobs, capsys) -> None:
     lines = _fit_lines(make_trainer, small(), blobs(validation=False), capsys, max_steps=8, max_epochs=-1)
     assert re.fullmatch(rf"epoch 1  step 6/8  train/loss [\d.]+{_SECONDS}", lines[0])
     assert lines[1].startswith("epoch 2  step 8/8  train/loss ")
     assert not any("val/" in line for line in lines)
 
 
-def test_one_line_each_for_validate_test_and_predict(make_trainer, small, blobs, capsys) -> None:
+def test_validate_test_and_predict_print_one_line_each(make_trainer, small, blobs, capsys) -> None:
     trainer, model, data = make_trainer([PlainProgress()]), small(), blobs()
     trainer.validate(model, data, verbose=False)
     trainer.test(model, data, verbose=False)
@@ -63,7 +63,7 @@ def test_one_line_each_for_validate_test_and_predict(make_trainer, small, blobs,
     assert re.fullmatch(rf"predict  3 batches{_SECONDS}", predict)
 
 
-def test_a_disabled_bar_is_silent(make_trainer, small, blobs, capsys) -> None:
+def test_a_disabled_bar_prints_nothing(make_trainer, small, blobs, capsys) -> None:
     bar = PlainProgress()
     bar.disable()
     make_trainer([bar]).fit(small(), blobs())
@@ -77,15 +77,15 @@ def test_a_disabled_bar_is_silent(make_trainer, small, blobs, capsys) -> None:
     ("terminal", "term", "kind"),
     [(True, "xterm", TerminalProgress), (True, "dumb", PlainProgress), (False, "xterm", PlainProgress)],
 )
-def test_the_bar_fits_the_place(monkeypatch, terminal, term, kind) -> None:
+def test_progress_bar_depends_on_the_terminal(monkeypatch, terminal, term, kind) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     monkeypatch.setenv("TERM", term)
     assert type(progress_bar()) is kind
 
 
 @pytest.mark.parametrize(("seconds", "drawn"), [(0.01, [1, 6]), (0.1, [1, 3, 5, 6]), (1.0, [1, 2, 3, 4, 5, 6])])
-def test_the_terminal_bar_is_drawn_by_the_clock(make_trainer, small, blobs, monkeypatch, seconds, drawn) -> None:
-    """At most five times a second, and at the last batch, however long a batch takes."""
+def test_the_terminal_bar_refreshes_by_time(make_trainer, small, blobs, monkeypatch, seconds, drawn) -> None:
+    """The bar refreshes at most five times per second, and at the last batch."""
     moved: list[int] = []
     now = 0.0
 
@@ -102,6 +102,6 @@ def test_the_terminal_bar_is_drawn_by_the_clock(make_trainer, small, blobs, monk
     assert moved == drawn
 
 
-def test_the_terminal_bar_draws(make_trainer, small, blobs, capsys) -> None:
+def test_the_terminal_bar_prints_epoch_lines(make_trainer, small, blobs, capsys) -> None:
     make_trainer([TerminalProgress()]).fit(small(), blobs())
     assert "epoch 1/2  train/loss" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a run leaves in TensorBoard, read back with TensorBoard's own reader."""
+"""Tests of what a run logs to TensorBoard, read with TensorBoard's reader."""
 
 import shutil
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def _events(folder) -> EventAccumulator:
 def _scalars(folder) -> dict[str, float]:
     events = _events(folder)
     found = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"] if tag.startswith("hp/")}
-    assert all(len(values) == 1 for values in found.values())  # written exactly once
+    assert all(len(values) == 1 for values in found.values())  # logged exactly once
     return {tag: round(values[0].value, 4) for tag, values in found.items()}
 
 
@@ -37,7 +37,7 @@ def _hparams(folder) -> dict[str, object]:
     return {key: getattr(value, value.WhichOneof("kind")) for key, value in values.items()}
 
 
-def test_settings_and_graph(make_trainer, small, blobs, tmp_path) -> None:
+def test_config_and_graph_are_logged(make_trainer, small, blobs, tmp_path) -> None:
     config = "model: Small\ntext: |\n  ```\n  a: b\n"
     make_trainer([RunSettings(config), ModelGraph()], tensorboard=True).fit(small(), blobs())
     events = _events(tmp_path / "run")
@@ -52,7 +52,7 @@ def _graph(events):
     return events.Graph()
 
 
-def test_a_model_that_cannot_be_traced_is_said(make_trainer, small, blobs, tmp_path, capsys) -> None:
+def test_a_model_that_cannot_be_traced_prints_a_line(make_trainer, small, blobs, tmp_path, capsys) -> None:
     model = small()
     inner = model.net[0].forward
 
@@ -69,7 +69,7 @@ def test_a_model_that_cannot_be_traced_is_said(make_trainer, small, blobs, tmp_p
     assert not _events(tmp_path / "run").Tags()["graph"]
 
 
-def test_hparams_hold_the_best_epoch(make_trainer, small, blobs, tmp_path) -> None:
+def test_hparams_contain_the_best_epoch(make_trainer, small, blobs, tmp_path) -> None:
     callbacks = [HyperParameters(), BestCheckpoint("val/loss", "min")]
     make_trainer(callbacks, tensorboard=True, max_epochs=4).fit(small(scores=[0.5, 0.2, 0.2, 0.4]), blobs())
     assert _scalars(tmp_path / "run")["hp/val/loss"] == 0.2
@@ -83,7 +83,7 @@ def test_hparams_hold_the_best_epoch(make_trainer, small, blobs, tmp_path) -> No
     assert "data/data_dir" not in settings
 
 
-def test_two_runs_fill_the_hparams_tab(make_trainer, small, blobs, tmp_path) -> None:
+def test_two_runs_share_the_hparams_tab(make_trainer, small, blobs, tmp_path) -> None:
     for number, rate in enumerate((0.1, 0.01)):
         optimizer = {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.9}, "lr": rate}
         trainer = make_trainer([HyperParameters("val/acc", "max")], folder=str(number), tensorboard=True)
@@ -102,13 +102,13 @@ def test_two_runs_fill_the_hparams_tab(make_trainer, small, blobs, tmp_path) -> 
     assert [_hparams(tmp_path / run)["lr"] for run in "01"] == pytest.approx([0.1, 0.01])
 
 
-def test_without_validation_the_newest_epoch_counts(make_trainer, small, blobs, tmp_path) -> None:
+def test_without_validation_the_newest_epoch_is_logged(make_trainer, small, blobs, tmp_path) -> None:
     trainer = make_trainer([HyperParameters(), BestCheckpoint("val/loss")], tensorboard=True)
     trainer.fit(small(), blobs(validation=False))
     assert _scalars(tmp_path / "run") == {"hp/train/loss": round(float(trainer.callback_metrics["train/loss"]), 4)}
 
 
-def test_a_failed_run_is_recorded_once_it_was_measured(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_failed_run_is_logged_if_it_has_metrics(make_trainer, small, blobs, tmp_path) -> None:
     for folder, poison in (("late", 9), ("early", 1)):
         trainer = make_trainer([FiniteLoss(), HyperParameters("val/loss")], folder=folder, tensorboard=True)
         with pytest.raises(TrainingFailed):
@@ -117,7 +117,7 @@ def test_a_failed_run_is_recorded_once_it_was_measured(make_trainer, small, blob
     assert _scalars(tmp_path / "early") == {}
 
 
-def test_a_resumed_run_knows_the_earlier_best(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_resumed_run_keeps_the_earlier_best(make_trainer, small, blobs, tmp_path) -> None:
     callbacks = [HyperParameters("val/loss")]
     trainer = make_trainer(callbacks, tensorboard=True)
     trainer.fit(small(scores=[0.2, 0.4]), blobs())
@@ -132,18 +132,31 @@ class _FailsAtTheEnd(Callback):
         raise KeyError("late")
 
 
-def test_an_error_after_the_record_does_not_write_a_second_one(make_trainer, small, blobs, tmp_path) -> None:
+def test_an_error_after_hparams_does_not_log_them_again(make_trainer, small, blobs, tmp_path) -> None:
     trainer = make_trainer([HyperParameters("val/loss"), _FailsAtTheEnd()], tensorboard=True)
     with pytest.raises(KeyError, match="late"):
         trainer.fit(small(scores=[0.3, 0.4]), blobs())
     assert _scalars(tmp_path / "run")["hp/val/loss"] == 0.3
 
 
+def _judge(best: BestEpoch, metrics: dict[str, float], epoch: int = 0) -> None:
+    best.update({name: torch.tensor(value) for name, value in metrics.items()}, epoch, epoch)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_nan_is_never_the_best(mode) -> None:
+    best = BestEpoch("val/loss", mode)
+    for epoch, loss in enumerate((float("nan"), 0.5, float("nan"))):
+        _judge(best, {"val/loss": loss}, epoch)
+    assert (best.epoch, best.metrics) == (1, {"val/loss": 0.5})
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_ties_keep_the_metrics_of_the_earlier_epoch(mode) -> None:
     best = BestEpoch("val/loss", mode)
-    for accuracy in (0.1, 0.9):
-        best.after_validation({"val/loss": torch.tensor(0.5), "val/acc": torch.tensor(accuracy)})
+    for epoch, accuracy in enumerate((0.1, 0.9)):
+        _judge(best, {"val/loss": 0.5, "val/acc": accuracy}, epoch)
+    assert best.epoch == 0
     assert best.metrics == pytest.approx({"val/loss": 0.5, "val/acc": 0.1})
 
 
@@ -152,7 +165,7 @@ class _Never(Callback):
         raise MisconfigurationException("stopped before training")
 
 
-def test_nothing_to_write_to(make_trainer, small, blobs, tmp_path) -> None:
+def test_without_tensorboard_nothing_is_logged(make_trainer, small, blobs, tmp_path) -> None:
     everything = [RunSettings("a: 1"), ModelGraph(), HyperParameters()]
     make_trainer(everything).fit(small(), blobs())
     make_trainer(everything, fast_dev_run=True).fit(small(), blobs())
@@ -162,16 +175,16 @@ def test_nothing_to_write_to(make_trainer, small, blobs, tmp_path) -> None:
         make_trainer([*everything, _Never()]).fit(small(), blobs())
 
 
-def test_the_best_epoch_shows_what_it_was_chosen_by() -> None:
+def test_the_best_epoch_includes_its_monitor() -> None:
     best = BestEpoch("train/loss", "min")
-    best.after_epoch({name: torch.tensor(0.5) for name in ("train/loss", "train/acc", "val/loss")})
+    _judge(best, {"train/loss": 0.5, "train/acc": 0.5, "val/loss": 0.5})
     assert best.metrics == {"train/loss": 0.5, "val/loss": 0.5}
     best = BestEpoch("gap/loss", "min")
-    best.after_epoch({"gap/loss": torch.tensor(1.5), "train/loss": torch.tensor(0.5)})
+    _judge(best, {"gap/loss": 1.5, "train/loss": 0.5})
     assert best.metrics == {"train/loss": 0.5, "gap/loss": 1.5}
 
 
-def test_the_graph_of_a_model_that_was_traced_before_is_that_models(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_cached_graph_belongs_to_an_equal_model(make_trainer, small, blobs, tmp_path) -> None:
     graphs = []
     for width in (8, 8, 9):
         trainer = make_trainer([ModelGraph()], tensorboard=True)

@@ -1,4 +1,4 @@
-"""Averages over weights and over views of an image: what is scored is what the names say."""
+"""Tests of averaged weights and of averaged views of an image."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from callbacks import AveragedViews, AveragedWeights, BestCheckpoint, LastCheckp
 from callbacks.predictions.averaged_views import averaged_logits
 
 
-def test_the_kept_weights_are_the_moving_average_of_the_plain_ones(make_trainer, small, blobs, tmp_path) -> None:
+def test_the_saved_weights_are_the_moving_average(make_trainer, small, blobs, tmp_path) -> None:
     seen: list[Tensor] = []
     model = small()
     model.on_train_batch_end = lambda *_: seen.append(model.net[0].weight.detach().clone())
@@ -36,9 +36,9 @@ def test_a_test_after_fit_scores_the_average(make_trainer, small, blobs, tmp_pat
     assert alone.test(small(), blobs(), ckpt_path=best, weights_only=True, verbose=False) == after
 
 
-def test_training_goes_on_from_plain_weights_and_average(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_resume_restores_plain_weights_and_average(make_trainer, small, blobs, tmp_path) -> None:
     def fit(epochs: int, start: Any = None) -> dict[str, Tensor]:
-        # Without dropout and with an order that a seed fixes, so that nothing but the weights decides.
+        # No dropout and a seeded order, so that the result depends on the weights only.
         model = small()
         model.net[2] = nn.Identity()
         data = blobs()
@@ -55,13 +55,13 @@ def test_training_goes_on_from_plain_weights_and_average(make_trainer, small, bl
         assert all(torch.equal(whole[part][name], resumed[part][name]) for name in whole[part])
 
 
-def test_before_the_first_averaged_step_the_plain_weights_are_kept(make_trainer, small, blobs, tmp_path) -> None:
+def test_before_start_step_the_plain_weights_are_saved(make_trainer, small, blobs, tmp_path) -> None:
     make_trainer([AveragedWeights(decay=0.9, start_step=1000), LastCheckpoint()], max_epochs=1).fit(small(), blobs())
     kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert all(torch.equal(kept["state_dict"][name], kept["current_model_state"][name]) for name in kept["state_dict"])
 
 
-def test_a_validation_after_fit_scores_the_checkpoint_that_is_given(make_trainer, small, blobs, tmp_path) -> None:
+def test_a_validation_after_fit_scores_the_given_checkpoint(make_trainer, small, blobs, tmp_path) -> None:
     trainer = make_trainer([AveragedWeights(decay=0.9), BestCheckpoint("val/loss")], max_epochs=1)
     model, data = small(lr=0.5), blobs()
     trainer.fit(model, data)
@@ -74,13 +74,13 @@ def test_a_validation_after_fit_scores_the_checkpoint_that_is_given(make_trainer
 
 
 @pytest.mark.parametrize("settings", [{"decay": 1.0}, {"decay": -0.1}, {"every": 0}, {"start_step": -1}])
-def test_impossible_settings_are_named(settings) -> None:
+def test_invalid_arguments_are_named(settings) -> None:
     with pytest.raises(MisconfigurationException, match=next(iter(settings))):
         AveragedWeights(**settings)
 
 
 class _Corner(LightningModule):
-    """Sees class 1 where the upper left pixel is bright: a mirrored image looks like class 0 to it."""
+    """Classifier that predicts class 1 if the upper left pixel is bright."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,10 +94,10 @@ class _Corner(LightningModule):
         self.log("test/acc", (self(batch[0]).argmax(1) == batch[1]).float().mean())
 
 
-def test_views_are_averaged_and_reported_apart(make_trainer) -> None:
+def test_averaged_views_are_logged_next_to_the_plain_accuracy(make_trainer) -> None:
     images = torch.zeros(4, 1, 4, 4)
-    images[0, 0, 0, 0] = 1.0  # bright in one corner: 0.5 on the average of both views, still more than 0.4
-    images[1, 0, 0, -1] = 0.6  # bright in the mirrored corner only: 0.3 on the average
+    images[0, 0, 0, 0] = 1.0  # bright in one corner: the average over both views is 0.5, above 0.4
+    images[1, 0, 0, -1] = 0.6  # bright in the mirrored corner only: the average is 0.3
     images[2, 0, 0, [0, -1]] = 1.0
     data = DataLoader(TensorDataset(images, torch.tensor([1, 1, 1, 0])), batch_size=3)
     (figures,) = make_trainer([AveragedViews()]).test(_Corner(), data, verbose=False)
@@ -108,14 +108,14 @@ def test_views_are_averaged_and_reported_apart(make_trainer) -> None:
 
 
 class _OneLogit(_Corner):
-    """The same as one logit for two classes."""
+    """The same classifier with one logit for two classes."""
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
         return logits[:, 1:] - logits[:, :1]
 
 
-def test_one_logit_for_two_classes_counts_as_two(make_trainer) -> None:
+def test_one_logit_is_supported_for_two_classes(make_trainer) -> None:
     images = torch.zeros(4, 1, 4, 4)
     images[:3, 0, 0, :] = 1.0
     target = torch.tensor([1, 1, 0, 0])
@@ -126,18 +126,18 @@ def test_one_logit_for_two_classes_counts_as_two(make_trainer) -> None:
         assert figures == {"test/acc_mirror": 0.75}
 
 
-def test_shifted_views_weigh_as_documented() -> None:
+def test_shifted_views_have_the_documented_weights() -> None:
     seed_everything(0, verbose=False)
     images = torch.rand(2, 1, 5, 5)
     model = _Corner()
     padded = nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
-    corners = [(1, 1, 0.5), (2, 2, 0.25), (0, 0, 0.25)]  # where the window's upper left corner lies
+    corners = [(1, 1, 0.5), (2, 2, 0.25), (0, 0, 0.25)]  # upper left corner of the window, and its weight
     expected = sum(
         share * 0.5 * (padded[:, 0, row, column] + padded[:, 0, row, column + 4]) for row, column, share in corners
     )
     torch.testing.assert_close(averaged_logits(model, images, "shift")[:, 1], expected)
 
 
-def test_views_of_what_is_no_image_are_refused(make_trainer, small, blobs) -> None:
+def test_inputs_that_are_not_images_raise_an_error(make_trainer, small, blobs) -> None:
     with pytest.raises(MisconfigurationException, match="needs images"):
         make_trainer([AveragedViews()]).test(small(), blobs(), verbose=False)

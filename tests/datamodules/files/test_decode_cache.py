@@ -1,4 +1,4 @@
-"""The cache of decoded images: made once, mapped afterwards, never trusted blindly, never half-written."""
+"""The cache of decoded images: built once, checked before it is mapped, written atomically."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many files each pass over the folder decoded."""
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of files decoded by each call of `decode_files`."""
     numbers: list[int] = []
     original = decode_cache.decode_files
 
@@ -40,7 +40,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that LITLAB_CACHE_DIR names."""
+    """The folder named by LITLAB_CACHE_DIR."""
     monkeypatch.setenv("LITLAB_CACHE_DIR", str(tmp_path / "own"))
     return tmp_path / "own"
 
@@ -51,8 +51,8 @@ def load(**options: Any) -> ImageFolderDataModule:
     return module
 
 
-def kept(cache: Path) -> list[Path]:
-    """All that lies in the cache, hidden and half-written things included."""
+def cached_files(cache: Path) -> list[Path]:
+    """Return all files in the cache, including hidden and partial ones."""
     return sorted(path for path in cache.rglob("*") if path.is_file())
 
 
@@ -61,18 +61,18 @@ def images_file(cache: Path) -> Path:
     return path
 
 
-def test_later_runs_map_what_the_first_decoded(data: Path, cache: Path, passes: list[int]) -> None:
+def test_later_runs_map_the_cache_of_the_first_run(data: Path, cache: Path, decoded: list[int]) -> None:
     make_image_folder(data)
     first, second = load(), load()
-    assert passes == [200]
+    assert decoded == [200]
     assert second.mapped
     assert torch.equal(first.load_part("train")[0], second.load_part("train")[0])
     assert (first.mean, first.std) == (second.mean, second.std)
-    assert [path.name for path in kept(cache)] == ["facts.json", "images.bin"]
+    assert [path.name for path in cached_files(cache)] == ["facts.json", "images.bin"]
     assert images_file(cache).stat().st_size == 200 * 3 * 32 * 32
 
 
-def test_what_is_written_to_the_tensor_does_not_reach_the_file(data: Path, cache: Path) -> None:
+def test_writing_to_the_tensor_does_not_change_the_file(data: Path, cache: Path) -> None:
     make_image_folder(data)
     load().load_part("train")[0].zero_()
     assert load().load_part("train")[0].any()
@@ -84,7 +84,7 @@ def change(path: Path) -> None:
 
 @pytest.mark.parametrize("how", [change, Path.unlink, lambda path: path.rename(path.with_name("new.jpg"))])
 def test_a_changed_folder_is_decoded_again_and_the_old_cache_removed(
-    data: Path, cache: Path, passes: list[int], how: Callable[[Path], Any]
+    data: Path, cache: Path, decoded: list[int], how: Callable[[Path], Any]
 ) -> None:
     make_image_folder(data, test=0)
     load()
@@ -92,22 +92,22 @@ def test_a_changed_folder_is_decoded_again_and_the_old_cache_removed(
     how(data / "train" / "cat" / "0003.jpg")
     left = len(list(data.rglob("*.jpg")))
     load()
-    assert passes == [200, 200, left]
+    assert decoded == [200, 200, left]
     assert sorted(path.parent.name.split("-")[1] for path in cache.rglob("images.bin")) == ["32x32x3", "8x8x3"]
 
 
-def test_sizes_and_channels_have_caches_of_their_own(data: Path, cache: Path, passes: list[int]) -> None:
+def test_sizes_and_channels_have_separate_caches(data: Path, cache: Path, decoded: list[int]) -> None:
     make_image_folder(data)
     for options in ({}, {"image_size": 8}, {"channels": 1}, {}, {"image_size": 8}, {"image_size": 32}):
         load(**options)
-    assert len(passes) == 3
+    assert len(decoded) == 3
 
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def hollow(path: Path) -> None:
+def zero(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
@@ -118,11 +118,11 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["images.bin", "facts.json"])
-@pytest.mark.parametrize("how", [cut, hollow, flip, Path.unlink])
-def test_a_damaged_cache_is_noticed_and_made_again(
+@pytest.mark.parametrize("how", [cut, zero, flip, Path.unlink])
+def test_a_corrupted_cache_is_detected_and_rebuilt(
     data: Path,
     cache: Path,
-    passes: list[int],
+    decoded: list[int],
     caplog: pytest.LogCaptureFixture,
     file: str,
     how: Callable[[Path], None],
@@ -132,42 +132,42 @@ def test_a_damaged_cache_is_noticed_and_made_again(
     how(images_file(cache).with_name(file))
     with caplog.at_level("INFO"):
         assert load().hashes() == before
-    assert passes == [200, 200]
-    assert caplog.text.count("is damaged (") == 1
+    assert decoded == [200, 200]
+    assert caplog.text.count("is corrupted (") == 1
     caplog.clear()
     with caplog.at_level("INFO"):
         load()
-    assert passes == [200, 200]
+    assert decoded == [200, 200]
     assert not caplog.text
 
 
-def test_a_cache_folder_that_cannot_be_made_means_decoding_into_memory(
-    data: Path, cache: Path, passes: list[int], caplog: pytest.LogCaptureFixture
+def test_images_are_decoded_into_memory_if_the_cache_folder_cannot_be_created(
+    data: Path, cache: Path, decoded: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     make_image_folder(data)
     mapped = load().hashes()
     cache.rename(cache.with_name("elsewhere"))
-    cache.write_text("a file in the way")
+    cache.write_text("a file instead of a folder")
     with caplog.at_level("INFO"):
         module = load()
     assert not module.mapped
     assert module.hashes() == mapped
-    assert caplog.text.count("are decoded into memory") == 1
+    assert caplog.text.count("decodes the images into memory") == 1
     assert "LITLAB_CACHE_DIR" in caplog.text
 
 
-def test_without_room_in_memory_either_the_way_out_is_said(
-    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_memory_is_reported_with_the_fix(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_image_folder(data)
-    cache.write_text("a file in the way")
+    cache.write_text("a file instead of a folder")
     monkeypatch.setattr(decode_cache, "free_memory", lambda _: 1000)
-    with pytest.raises(MisconfigurationException, match=r"need 1 MB, and 0 MB of memory are free.*LITLAB_CACHE_DIR"):
+    with pytest.raises(
+        MisconfigurationException, match=r"need 1 MB, but only 0 MB of memory are free.*LITLAB_CACHE_DIR"
+    ):
         load()
 
 
-def test_too_small_a_disk_is_found_before_anything_is_written(
-    data: Path, cache: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch
+def test_too_small_a_disk_is_detected_before_writing(
+    data: Path, cache: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_image_folder(data)
     monkeypatch.setattr(decode_cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100_000}))
@@ -176,8 +176,8 @@ def test_too_small_a_disk_is_found_before_anything_is_written(
     for word in (str(cache), "No space left on device", "1 MB are needed, 0 MB are free", "LITLAB_CACHE_DIR"):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not kept(cache)
-    assert not passes
+    assert not cached_files(cache)
+    assert not decoded
 
 
 CHILD = """
@@ -192,8 +192,8 @@ except MisconfigurationException as error:
 """
 
 
-def test_a_write_that_the_system_refuses_leaves_nothing_behind(data: Path, cache: Path) -> None:
-    """The real refusal in the middle of the file: a limit on the size of files, as a full disk or a quota would."""
+def test_a_failed_write_leaves_no_files(data: Path, cache: Path) -> None:
+    """A limit on the file size fails in the middle of the file, like a full disk or a quota."""
     make_image_folder(data)
 
     def limit() -> None:
@@ -204,28 +204,28 @@ def test_a_write_that_the_system_refuses_leaves_nothing_behind(data: Path, cache
     (sentence,) = done.stdout.splitlines()
     for word in (str(cache), "File too large", "LITLAB_CACHE_DIR"):
         assert word in sentence
-    assert not kept(cache)
+    assert not cached_files(cache)
 
 
-def test_an_interrupted_pass_leaves_nothing_behind(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_decoding_leaves_no_files(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_image_folder(data)
     original = decode_cache.decode_files
 
-    def interrupted(root: Path, names: list[str], form: Any, sink: Any, *rest: Any) -> Any:
+    def interrupted(root: Path, names: list[str], spec: Any, sink: Any, *rest: Any) -> Any:
         def sink_once(images: torch.Tensor) -> None:
             sink(images)
             raise KeyboardInterrupt
 
-        return original(root, names, form, sink_once, *rest)
+        return original(root, names, spec, sink_once, *rest)
 
     monkeypatch.setattr(decode_cache, "decode_files", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load()
-    assert not kept(cache)
+    assert not cached_files(cache)
     monkeypatch.undo()
 
 
-def test_what_a_killed_run_left_is_removed_after_an_hour(data: Path, cache: Path) -> None:
+def test_files_of_a_killed_run_are_removed_after_an_hour(data: Path, cache: Path) -> None:
     make_image_folder(data)
     load()
     folder = images_file(cache).parents[1]
@@ -243,7 +243,7 @@ def _load_and_hash(start: Any, answers: Any) -> None:
     answers.put(load().hashes()["train_data"])
 
 
-def test_processes_that_start_at_once_share_one_cache(data: Path, cache: Path) -> None:
+def test_concurrent_processes_share_one_cache(data: Path, cache: Path) -> None:
     make_image_folder(data)
     context = multiprocessing.get_context("fork")
     start, answers = context.Event(), context.Queue()
@@ -255,5 +255,5 @@ def test_processes_that_start_at_once_share_one_cache(data: Path, cache: Path) -
     for process in processes:
         process.join()
     assert hashes == {load().hashes()["train_data"]}
-    assert [path.name for path in kept(cache)] == ["facts.json", "images.bin"]
+    assert [path.name for path in cached_files(cache)] == ["facts.json", "images.bin"]
     assert json.loads(images_file(cache).with_name("facts.json").read_text())["shape"] == [200, 3, 32, 32]

@@ -12,17 +12,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules import InMemoryLoader
-from datamodules.serving.batches import Batch, PickedRows
+from datamodules.serving.batches import Batch, RowPreparation
 from tests.datamodules.fakes import line_batches
 
 
 def loader(n: int, batch_size: int, **options: object) -> InMemoryLoader:
-    """Samples whose value is their number."""
+    """Return a loader of samples whose value is their number."""
     return InMemoryLoader(line_batches(n, batch_size, **options))
 
 
 def numbers(it: InMemoryLoader) -> list[list[int]]:
-    """The sample numbers of each batch."""
+    """Return the sample numbers of each batch."""
     return [y.tolist() for _, y in it]
 
 
@@ -30,7 +30,7 @@ def numbers(it: InMemoryLoader) -> list[list[int]]:
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("n", [3, 7, 8, 9, 10, 11, 12, 16, 17, 101])
 @pytest.mark.parametrize("batch_size", [3, 4, 8, 1000])
-def test_each_sample_comes_exactly_once_and_all_ranks_have_as_many_batches(
+def test_each_sample_occurs_once_and_all_ranks_have_equally_many_batches(
     n: int, batch_size: int, world_size: int, shuffle: bool
 ) -> None:
     ranks = [loader(n, batch_size, shuffle=shuffle, seed=5, rank=r, world_size=world_size) for r in range(world_size)]
@@ -38,7 +38,7 @@ def test_each_sample_comes_exactly_once_and_all_ranks_have_as_many_batches(
     assert sorted(i for rank in batches for batch in rank for i in batch) == list(range(n))
     assert {len(rank) for rank in batches} == {len(ranks[0])}
     assert all(batch for rank in batches for batch in rank)
-    # together the ranks see the batches of a single process
+    # together the ranks get the batches of a single process
     alone = numbers(loader(n, batch_size, shuffle=shuffle, seed=5))
     for k, together in enumerate(zip(*batches, strict=True)):
         samples = {i for batch in together for i in batch}
@@ -46,12 +46,12 @@ def test_each_sample_comes_exactly_once_and_all_ranks_have_as_many_batches(
         assert samples == set(alone[k]) or k == len(batches[0]) - 1
 
 
-def test_a_tail_smaller_than_the_number_of_ranks_joins_the_batch_before() -> None:
+def test_a_last_batch_smaller_than_the_number_of_ranks_joins_the_previous_batch() -> None:
     assert [len(loader(10, 3, rank=r, world_size=2)) for r in (0, 1)] == [3, 3]
     assert [[len(b) for b in numbers(loader(10, 3, rank=r, world_size=2))] for r in (0, 1)] == [[2, 2, 2], [1, 1, 2]]
 
 
-def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> None:
+def test_batches_depend_on_seed_and_epoch() -> None:
     first, second, other = loader(50, 8, shuffle=True), loader(50, 8, shuffle=True), loader(50, 8, shuffle=True, seed=1)
     assert numbers(first) == numbers(second) == numbers(first)
     assert numbers(first) != numbers(other)
@@ -63,7 +63,7 @@ def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> No
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_the_global_random_state_is_neither_used_nor_moved() -> None:
+def test_the_global_random_state_is_neither_used_nor_changed() -> None:
     it = loader(50, 8, shuffle=True)
     before = torch.get_rng_state()
     first = numbers(it)
@@ -72,7 +72,7 @@ def test_the_global_random_state_is_neither_used_nor_moved() -> None:
     assert numbers(it) == first
 
 
-def test_an_iterator_made_before_the_epoch_is_set_follows_it() -> None:
+def test_an_iterator_created_before_set_epoch_uses_the_new_epoch() -> None:
     it, reference = loader(50, 8, shuffle=True), loader(50, 8, shuffle=True)
     early = iter(it)
     it.sampler.set_epoch(3)
@@ -80,7 +80,7 @@ def test_an_iterator_made_before_the_epoch_is_set_follows_it() -> None:
     assert next(early)[1].tolist() == numbers(reference)[0]
 
 
-def test_it_has_what_lightning_looks_for_and_nothing_it_would_rewrap() -> None:
+def test_the_loader_has_the_attributes_lightning_needs_and_no_dataset() -> None:
     it = loader(10, 4, shuffle=True)
     assert len(it) == 3
     assert it.batch_sampler is None
@@ -88,22 +88,22 @@ def test_it_has_what_lightning_looks_for_and_nothing_it_would_rewrap() -> None:
     assert not hasattr(it, "dataset")
 
 
-def test_a_batch_larger_than_the_data_is_the_whole_data() -> None:
+def test_a_batch_size_above_the_number_of_samples_gives_one_batch() -> None:
     assert numbers(loader(5, 100)) == [[0, 1, 2, 3, 4]]
 
 
-def test_fewer_samples_than_devices_are_refused() -> None:
-    with pytest.raises(MisconfigurationException, match="2 samples cannot be shared among 3 devices"):
+def test_fewer_samples_than_devices_raise_an_error() -> None:
+    with pytest.raises(MisconfigurationException, match="2 samples cannot be divided among 3 devices"):
         loader(2, 4, world_size=3)
 
 
-def test_only_the_given_indices_are_served() -> None:
+def test_only_the_given_indices_are_used() -> None:
     picked = torch.tensor([9, 2, 5])
     assert numbers(loader(10, 2, indices=picked)) == [[9, 2], [5]]
     assert sorted(chain.from_iterable(numbers(loader(10, 2, indices=picked, shuffle=True)))) == [2, 5, 9]
 
 
-def test_lists_of_batches_hold_the_same_batches() -> None:
+def test_groups_contain_the_same_batches() -> None:
     batches = line_batches(50, 8, shuffle=True)
     plain, grouped = InMemoryLoader(batches), InMemoryLoader(batches, batches_per_call=3)
     calls = list(grouped)
@@ -117,8 +117,8 @@ def test_lists_of_batches_hold_the_same_batches() -> None:
 
 @pytest.mark.parametrize("n", [101, 103])
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (3, 1), (2, 4), (1, 4)])
-def test_weights_make_the_gradient_that_of_all_samples_of_the_step(n: int, world_size: int, accumulate: int) -> None:
-    """Lightning averages over ranks and divides by the accumulated batches, also in a tail that has fewer."""
+def test_weights_give_the_mean_gradient_over_all_samples_of_the_step(n: int, world_size: int, accumulate: int) -> None:
+    """Lightning averages over ranks and divides by the accumulated batches, even in a last step with fewer."""
     batch_size = 8
     ranks = [
         InMemoryLoader(line_batches(n, batch_size, rank=rank, world_size=world_size), accumulate=accumulate)
@@ -137,23 +137,23 @@ def test_weights_make_the_gradient_that_of_all_samples_of_the_step(n: int, world
         assert weight.grad.item() == pytest.approx(2 * samples.square().mean().item(), rel=1e-12)
 
 
-def test_equal_shares_weigh_exactly_one() -> None:
+def test_equal_shares_have_weight_one() -> None:
     two = InMemoryLoader(line_batches(64, 8, rank=1, world_size=2), accumulate=2)
     assert {two.weight(index) for index in range(len(two))} == {1.0}
     alone = loader(101, 8)
     assert {alone.weight(index) for index in range(len(alone))} == {1.0}
 
 
-def test_a_step_that_a_limit_cuts_short_weighs_its_own_samples() -> None:
-    cut = InMemoryLoader(line_batches(64, 8), accumulate=4, steps=6)
+def test_weights_account_for_a_step_cut_short_by_a_limit() -> None:
+    cut = InMemoryLoader(line_batches(64, 8), accumulate=4, limit=6)
     assert [cut.weight(index) for index in range(6)] == [1.0] * 4 + [2.0] * 2
 
 
-def test_a_batch_is_gone_before_the_next_is_made() -> None:
-    """Two large batches at a time would make the allocator take new memory at every step."""
+def test_a_batch_is_freed_before_the_next_is_made() -> None:
+    """With two large batches in memory, the allocator would request new memory at every step."""
     alive: list[weakref.ref[Tensor]] = []
 
-    class Watching(PickedRows):
+    class Watching(RowPreparation):
         def __call__(self, *arguments: Any) -> Batch:
             assert all(reference() is None for reference in alive)
             x, y = super().__call__(*arguments)

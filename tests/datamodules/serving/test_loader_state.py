@@ -1,4 +1,4 @@
-"""The place within an epoch: saved, gone back to, refused."""
+"""Saving and restoring the position within an epoch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def loader(**options: Any) -> InMemoryLoader:
 
 
 def two_epochs(it: InMemoryLoader, first: int = 0) -> list[list[float]]:
-    """What is served from the present place to the end of the second epoch."""
+    """Return the inputs from the current position to the end of the second epoch."""
     served = []
     for epoch in range(first, 2):
         it.sampler.set_epoch(epoch)
@@ -26,9 +26,9 @@ def two_epochs(it: InMemoryLoader, first: int = 0) -> list[list[float]]:
     return served
 
 
-def test_going_back_to_every_tenth_batch_gives_the_unbroken_sequence() -> None:
-    whole = two_epochs(loader())
-    for done in range(0, len(whole), 10):
+def test_resuming_at_any_batch_gives_the_remaining_batches() -> None:
+    uninterrupted = two_epochs(loader())
+    for done in range(0, len(uninterrupted), 10):
         running, again = loader(), loader()
         epoch, within = divmod(done, len(running))
         running.sampler.set_epoch(epoch)
@@ -36,20 +36,20 @@ def test_going_back_to_every_tenth_batch_gives_the_unbroken_sequence() -> None:
         for _ in range(within):
             next(served)
         again.load_state_dict(running.state_dict())
-        assert two_epochs(again, epoch) == whole[done:]
+        assert two_epochs(again, epoch) == uninterrupted[done:]
 
 
-def test_an_exhausted_place_is_the_start_of_the_next_epoch() -> None:
+def test_the_position_after_the_last_batch_is_the_start_of_the_next_epoch() -> None:
     it, again = loader(), loader()
-    whole = two_epochs(loader())
+    uninterrupted = two_epochs(loader())
     assert len(list(it)) == len(it)
     state = it.state_dict()
     assert (state["epoch"], state["batch"]) == (1, 0)
     again.load_state_dict(state)
-    assert [x.flatten().tolist() for x, _ in again] == whole[len(it) :]
+    assert [x.flatten().tolist() for x, _ in again] == uninterrupted[len(it) :]
 
 
-def test_making_iterators_moves_nothing() -> None:
+def test_creating_iterators_does_not_change_the_position() -> None:
     it = loader()
     next(served := iter(it))
     saved = it.state_dict()
@@ -64,7 +64,7 @@ def test_making_iterators_moves_nothing() -> None:
     assert len(list(again)) == len(again)  # and only once
 
 
-def test_a_place_is_for_its_own_epoch_only() -> None:
+def test_a_position_applies_only_to_its_epoch() -> None:
     it = loader()
     it.load_state_dict({**it.state_dict(), "batch": 3})
     it.sampler.set_epoch(1)
@@ -76,18 +76,18 @@ def test_a_place_is_for_its_own_epoch_only() -> None:
     [
         ({"data": "other"}, "data: the checkpoint was saved with other training data or another split"),
         ({"samples": 5}, "data: the checkpoint was saved with 5 training samples, this run has 330"),
-        ({"seed": 6}, "seed_everything: the checkpoint was saved with seed 6, this run has 5. Give 6"),
+        ({"seed": 6}, "seed_everything: the checkpoint was saved with seed 6, this run has 5. Set --seed_everything 6"),
         ({"batch_size": 16}, "batch_size: the checkpoint was saved with 16 samples per batch, this run has 8"),
         ({"batches_per_call": 4, "batch": 4}, "steps_per_call: the checkpoint was saved within an epoch with 4"),
     ],
 )
-def test_a_place_in_something_else_is_refused(change: dict[str, Any], words: str) -> None:
+def test_a_position_from_another_run_raises_an_error(change: dict[str, Any], words: str) -> None:
     it = loader(data_hash=lambda: "ours")
     with pytest.raises(MisconfigurationException, match=words):
         it.load_state_dict({**it.state_dict(), **change})
 
 
-def test_another_number_of_steps_per_call_may_start_an_epoch() -> None:
+def test_steps_per_call_may_change_at_the_start_of_an_epoch() -> None:
     it = loader()
     it.load_state_dict({**it.state_dict(), "batches_per_call": 4, "epoch": 1})
     assert it.state_dict()["epoch"] == 1
@@ -112,9 +112,7 @@ def fresh(**options: Any) -> Follower:
     ],
     ids=str,
 )
-def test_a_run_saved_within_an_epoch_goes_on_as_if_it_had_never_stopped(
-    options: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_run(options: dict[str, Any], tmp_path: Path) -> None:
     for_data = {name: options[name] for name in options if name in ("val_split", "holding", "num_workers")}
     asks = {"asks_length": options.get("asks_length", False)}
     for_trainer = {name: options[name] for name in options if name not in {**for_data, **asks}}
@@ -122,20 +120,20 @@ def test_a_run_saved_within_an_epoch_goes_on_as_if_it_had_never_stopped(
     def data() -> JitteredLine:
         return JitteredLine(num_samples=101, batch_size=4, **for_data)
 
-    whole = fresh(**asks)
-    train(whole, data(), **for_trainer)
+    uninterrupted = fresh(**asks)
+    train(uninterrupted, data(), **for_trainer)
     for stop in (1, 10, 15, 20, 25, 30):
-        if stop >= len(whole.seen):
+        if stop >= len(uninterrupted.seen):
             continue
         path = str(tmp_path / f"{stop}.ckpt")
         train(fresh(save_at=stop, path=path, **asks), data(), **for_trainer)
         again = fresh(**asks)
         train(again, data(), ckpt_path=path, **for_trainer)
-        assert again.seen == whole.seen[stop:]
-        assert torch.equal(again.net.weight, whole.net.weight)
+        assert again.seen == uninterrupted.seen[stop:]
+        assert torch.equal(again.net.weight, uninterrupted.net.weight)
 
 
-def test_a_checkpoint_names_data_seed_and_place_in_plain_values(tmp_path: Path) -> None:
+def test_a_checkpoint_stores_data_seed_and_position_as_plain_values(tmp_path: Path) -> None:
     path = str(tmp_path / "within.ckpt")
     train(fresh(save_at=23, path=path), JitteredLine(num_samples=101, batch_size=4))
     loops = torch.load(path, weights_only=True)["loops"]["fit_loop"]
@@ -147,7 +145,7 @@ def test_a_checkpoint_names_data_seed_and_place_in_plain_values(tmp_path: Path) 
         train(fresh(), JitteredLine(num_samples=101, batch_size=8), ckpt_path=path)
 
 
-def test_a_test_of_a_checkpoint_does_not_move_a_later_fit(tmp_path: Path) -> None:
+def test_testing_a_checkpoint_does_not_change_the_position_of_a_later_fit(tmp_path: Path) -> None:
     path = str(tmp_path / "within.ckpt")
     train(fresh(save_at=10, path=path), JitteredLine(num_samples=101, batch_size=4))
     data, model = JitteredLine(num_samples=101, batch_size=4), fresh()

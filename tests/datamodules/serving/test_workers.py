@@ -1,4 +1,4 @@
-"""Both front ends hand out the same bits."""
+"""Worker processes make the same batches as the loader itself."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import pytest
 import torch
 
 from datamodules import InMemoryLoader
-from datamodules.serving.batches import Batch, PickedRows
-from datamodules.serving.workers import WorkerFrontEnd
+from datamodules.serving.batches import Batch, RowPreparation
+from datamodules.serving.workers import WorkerBatches
 from tests.datamodules.fakes import Follower, Jitter, JitteredLine, Mixed, line_batches, train
 
 
-def by_workers(num_workers: int, preparation: PickedRows, **options: Any) -> InMemoryLoader:
-    """The loader under test, over 53 samples."""
+def by_workers(num_workers: int, preparation: RowPreparation, **options: Any) -> InMemoryLoader:
+    """Return a loader of 53 samples with workers."""
     batches = line_batches(53, 8, shuffle=True, seed=3, preparation=preparation)
-    return InMemoryLoader(batches, front_end=WorkerFrontEnd(batches, num_workers), **options)
+    return InMemoryLoader(batches, source=WorkerBatches(batches, num_workers), **options)
 
 
 def assert_equal(ours: list[Batch], theirs: list[Batch]) -> None:
-    """Bit by bit, dtype included."""
+    """Compare bit for bit, including the dtype."""
     for (x, y), (x2, y2) in zip(ours, theirs, strict=True):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
         assert (x.dtype, y.dtype) == (x2.dtype, y2.dtype)
 
 
-@pytest.mark.parametrize("preparation", [Jitter(), Mixed()], ids=["per sample", "whole batch"])
+@pytest.mark.parametrize("preparation", [Jitter(), Mixed()], ids=["per sample", "full batch"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_are_those_of_the_plain_loader_in_every_epoch(num_workers: int, preparation: PickedRows) -> None:
+def test_workers_make_the_same_batches_in_every_epoch(num_workers: int, preparation: RowPreparation) -> None:
     plain = InMemoryLoader(line_batches(53, 8, shuffle=True, seed=3, preparation=preparation))
     loader = by_workers(num_workers, preparation)
     random_state = torch.get_rng_state()
@@ -45,7 +45,7 @@ def test_batches_are_those_of_the_plain_loader_in_every_epoch(num_workers: int, 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("batches_per_call", [1, 2])
-def test_what_is_prepared_ahead_does_not_count_as_handed_out(num_workers: int, batches_per_call: int) -> None:
+def test_prefetched_batches_do_not_count_in_the_position(num_workers: int, batches_per_call: int) -> None:
     loader = by_workers(num_workers, Jitter(), batches_per_call=batches_per_call)
     loader.sampler.set_epoch(1)
     batches = list(loader)
@@ -66,7 +66,7 @@ def test_what_is_prepared_ahead_does_not_count_as_handed_out(num_workers: int, b
     again.close()
 
 
-def test_a_look_beside_a_running_epoch_disturbs_neither_its_batches_nor_its_place() -> None:
+def test_a_second_iterator_changes_neither_the_batches_nor_the_position() -> None:
     for loader in (by_workers(2, Jitter()), InMemoryLoader(line_batches(53, 8, shuffle=True, preparation=Jitter()))):
         expected = list(loader)
         running = iter(loader)
@@ -77,16 +77,16 @@ def test_a_look_beside_a_running_epoch_disturbs_neither_its_batches_nor_its_plac
         loader.close()
 
 
-class Where(PickedRows):
-    """Batches that say which process made them, and on how many threads."""
+class ProcessInfo(RowPreparation):
+    """A preparation that returns the process and its number of threads as inputs."""
 
     def __call__(self, *arguments: Any) -> Batch:
         _, y = super().__call__(*arguments)
         return torch.tensor([os.getpid(), torch.get_num_threads()]), y
 
 
-def test_workers_are_kept_from_epoch_to_epoch_and_end_when_closed() -> None:
-    loader = by_workers(2, Where())
+def test_workers_live_until_the_loader_is_closed() -> None:
+    loader = by_workers(2, ProcessInfo())
     first = {tuple(x.tolist()) for x, _ in loader}
     loader.sampler.set_epoch(1)
     assert {tuple(x.tolist()) for x, _ in loader} == first
@@ -100,7 +100,7 @@ def test_workers_are_kept_from_epoch_to_epoch_and_end_when_closed() -> None:
             os.kill(process, 0)
 
 
-def test_training_is_the_same_whoever_makes_the_batches(caplog: pytest.LogCaptureFixture) -> None:
+def test_training_with_workers_gives_the_same_result(caplog: pytest.LogCaptureFixture) -> None:
     results = []
     for options in ({}, {"holding": "workers", "num_workers": 0}, {"holding": "workers", "num_workers": 1}):
         torch.manual_seed(1)
@@ -112,4 +112,4 @@ def test_training_is_the_same_whoever_makes_the_batches(caplog: pytest.LogCaptur
         lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("data:")]
         assert len(lines) == (1 if options else 0)
     assert results[0] == results[1] == results[2]
-    assert lines == ["data: the 0.5 kB of training data are read by 1 worker process, as holding asks."]
+    assert lines == ["data: reading 0.5 kB of training data with 1 worker process, as set by data.holding."]

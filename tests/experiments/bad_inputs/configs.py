@@ -42,56 +42,58 @@ CONFIGS: dict[str, Bad] = {
     "config option without a file": Bad("fit --config", "--config", "needs a file", "fit --config mlp_digits"),
     "config that is a folder": mine("mine.yaml", "neither a file", folder_instead(MINE)),
     "config that is a link to nowhere": mine("mine.yaml", "litlab list configs", link_to_nowhere),
-    "bracket left open": mine(("mine.yaml is not valid YAML", "line 4"), "Mend", added("model2: [")),
-    "tab in front of a key": mine(("mine.yaml is not valid YAML", "line 5"), "Mend", added("patience:\n\t- 1\n")),
+    "bracket left open": mine(("mine.yaml is not valid YAML", "line 4"), "Fix", added("model2: [")),
+    "tab in front of a key": mine(("mine.yaml is not valid YAML", "line 5"), "Fix", added("patience:\n\t- 1\n")),
     "alias that is not defined": mine(
-        ("mine.yaml is not valid YAML", "anything"), "Mend", added("monitor: *anything\n")
+        ("mine.yaml is not valid YAML", "anything"), "Fix", added("monitor: *anything\n")
     ),
     "tag that runs Python": mine(
         ("mine.yaml is not valid YAML", "python/object"),
-        "Mend",
+        "Fix",
         added('monitor: !!python/object/apply:os.mkdir ["ran"]\n'),
     ),
-    "two documents": mine(("mine.yaml is not valid YAML", "single document"), "Mend", added("---\nmonitor: val/acc\n")),
-    "empty config": mine("mine.yaml holds no settings", "expected lines such as `model:`", holding("")),
-    "config of comments alone": mine("mine.yaml holds no settings", "expected lines", holding("# model: LitMLP\n")),
-    "config with a list at the top": mine("mine.yaml holds no settings", "expected lines", holding("- a\n- b\n")),
-    "config that is plain text": mine("mine.yaml holds no settings", "expected lines", holding("train my network\n")),
-    "config in Latin-1": mine("mine.yaml is no text in UTF-8", "Save it", holding(b"# caf\xe9\n")),
-    "config in UTF-16": mine("mine.yaml is no text in UTF-8", "Save it", holding("model: LitMLP\n".encode("utf-16"))),
+    "two documents": mine(("mine.yaml is not valid YAML", "single document"), "Fix", added("---\nmonitor: val/acc\n")),
+    "empty config": mine("mine.yaml is not a mapping", "such as `model:`", holding("")),
+    "config of comments alone": mine("mine.yaml is not a mapping", "keys such as", holding("# model: LitMLP\n")),
+    "config with a list at the top": mine("mine.yaml is not a mapping", "keys such as", holding("- a\n- b\n")),
+    "config that is plain text": mine("mine.yaml is not a mapping", "keys such as", holding("train my network\n")),
+    "config in Latin-1": mine("mine.yaml is not UTF-8 text", "Save it", holding(b"# caf\xe9\n")),
+    "config in UTF-16": mine("mine.yaml is not UTF-8 text", "Save it", holding("model: LitMLP\n".encode("utf-16"))),
     "config that is a picture": mine("mine.yaml", "Save it", holding(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff")),
-    "config with a NUL": mine(("mine.yaml is not valid YAML", "#x0000"), "Mend", holding(b"model: LitMLP\n\0\n")),
-    "unknown section": mine("'modl' is not a setting", "Did you mean model", edited(MINE, "model:", "modl:")),
+    "config with a NUL": mine(("mine.yaml is not valid YAML", "#x0000"), "Fix", holding(b"model: LitMLP\n\0\n")),
+    "unknown section": mine("mine.yaml: 'modl' is not a key", "Did you mean model", edited(MINE, "model:", "modl:")),
     "config of another program": mine(
-        "'services' is not a setting", "--help-all", holding("services:\n  web: {image: nginx}\nversion: 3\n")
+        "mine.yaml: 'services' is not a key", "--help-all", holding("services:\n  web: {image: nginx}\nversion: 3\n")
     ),
-    "key that is a number": mine("'1' in mine.yaml is not a setting", "words", added("1: 2\n")),
+    "key that is a number": mine("key 1 in mine.yaml must be a word", "rename it", added("1: 2\n")),
     "unknown setting of the trainer": mine(
-        "'max_epoch' is not a setting", "Did you mean trainer.max_epochs?", edited(MINE, "max_epochs", "max_epoch")
+        "'trainer.max_epoch' is not a key", "Did you mean trainer.max_epochs?", edited(MINE, "max_epochs", "max_epoch")
     ),
     "unknown setting of the model": mine(
-        "LitMLP has no setting 'hiden'", "Did you mean hidden?", edited(MINE, "hidden", "hiden")
+        "LitMLP has no argument 'hiden'", "Did you mean hidden?", edited(MINE, "hidden", "hiden")
     ),
     "settings beside class_path": mine(
-        "model: settings stand under init_args",
-        "beside class_path",
+        "model: 'hidden' must be under `init_args:`",
+        "not next to `class_path:`",
         edited(MINE, "init_args: {hidden: [8]}", "hidden: [8]"),
     ),
-    "unknown class": mine("'LitMPL' is not known", "Did you mean LitMLP?", edited(MINE, "LitMLP", "LitMPL")),
+    "unknown class": mine("unknown class 'LitMPL'", "Did you mean LitMLP?", edited(MINE, "LitMLP", "LitMPL")),
     "no model": mine("model is missing", "litlab list", holding("data: DigitsDataModule\n")),
     "no data": mine("data is missing", "litlab list", holding("model: LitMLP\n")),
     "empty section": mine(
         "`trainer:` in mine.yaml is empty",
-        "fill it or take it out",
+        "Fill it in or remove it",
         edited(MINE, "trainer: {max_epochs: 1}", "trainer:"),
     ),
     "model that is a number": mine(
-        "`model:` in mine.yaml is 3", "class_path", edited(MINE, "{class_path: LitMLP, init_args: {hidden: [8]}}", "3")
+        ("`model:` in mine.yaml must be a class", "got 3"),
+        "class_path",
+        edited(MINE, "{class_path: LitMLP, init_args: {hidden: [8]}}", "3"),
     ),
     "trainer that is a list": mine("trainer", "max_epochs", edited(MINE, "{max_epochs: 1}", "[max_epochs, 1]")),
     "no blank after the colon": mine("trainer", "max_epochs", edited(MINE, "{max_epochs: 1}", "max_epochs:1")),
     "text for a number in a config": mine(
-        "trainer.max_epochs: 'x'", "a whole number", edited(MINE, "max_epochs: 1", "max_epochs: x")
+        ("trainer.max_epochs must be", "got 'x'"), "a whole number", edited(MINE, "max_epochs: 1", "max_epochs: x")
     ),
     "section given twice": mine(
         ("line 4: 'trainer' is there twice", "mine.yaml"), "keep one", added("trainer: {max_steps: 3}\n")
@@ -103,12 +105,12 @@ CONFIGS: dict[str, Bad] = {
     ),
     "included file that is not there": mine(
         "`model: net.yaml` in mine.yaml",
-        "as seen from",
+        "relative to mine.yaml",
         edited(MINE, "{class_path: LitMLP, init_args: {hidden: [8]}}", "net.yaml"),
     ),
     "config that includes itself": mine(
         "mine.yaml includes itself",
-        "the model alone",
+        "only the model",
         edited(MINE, "{class_path: LitMLP, init_args: {hidden: [8]}}", "mine.yaml"),
     ),
     "callback without a class": mine(
@@ -117,7 +119,7 @@ CONFIGS: dict[str, Bad] = {
         edited(MINE, "max_epochs: 1", "max_epochs: 1, callbacks: [{every_n_steps: 3}]"),
     ),
     "unknown callback in a config": mine(
-        "callback: 'Gradient' is not known",
+        "callback: unknown class 'Gradient'",
         "Did you mean Gradients?",
         edited(MINE, "max_epochs: 1", "max_epochs: 1, callbacks: [Gradient]"),
     ),
@@ -127,7 +129,7 @@ CONFIGS: dict[str, Bad] = {
     "second config spoilt": Bad(
         "fit mine.yaml more.yaml",
         "more.yaml is not valid YAML",
-        "Mend",
+        "Fix",
         given=("config", "more"),
         offence=write("more.yaml", "trainer: {"),
     ),

@@ -15,7 +15,7 @@ RAW, BATCHES = Path("mine/MNIST/raw"), Path("mine/cifar-10-batches-py")
 IMAGES, LABELS, TEST = (
     RAW / f"{name}-ubyte" for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3")
 )
-DAMAGED = ("Delete it", "replace it with a whole copy")
+DAMAGED = ("Delete it", "replace it with a complete copy")
 
 
 def mnist(offender: str | tuple[str, ...], remedy: str | tuple[str, ...], offence: Arrange, verb: str = "fit") -> Bad:
@@ -49,7 +49,7 @@ FILES: dict[str, Bad] = {
         ("LITLAB_DATA_DIR", "--data.data_dir"),
         gone(Path("mine")),
     ),
-    "MNIST without its labels": mnist("train-labels-idx1-ubyte missing", "--data.data_dir", gone(LABELS)),
+    "MNIST without its labels": mnist("train-labels-idx1-ubyte not found", "--data.data_dir", gone(LABELS)),
     "data folder that is a file": Bad(
         f"fit {MNIST.replace('=mine', '=story.txt')}",
         ("MNIST is not complete", "story.txt"),
@@ -58,12 +58,12 @@ FILES: dict[str, Bad] = {
         given=("mnist", "story"),
     ),
     "MNIST images that are a folder": mnist(
-        "train-images-idx3-ubyte missing", "--data.data_dir", folder_instead(IMAGES)
+        "train-images-idx3-ubyte not found", "--data.data_dir", folder_instead(IMAGES)
     ),
     "MNIST images cut short": mnist(
-        (str(IMAGES), "has 5000 bytes where its header promises"), DAMAGED, cut(IMAGES, 5000)
+        (str(IMAGES), "has 5000 bytes, but its header describes"), DAMAGED, cut(IMAGES, 5000)
     ),
-    "MNIST images of no bytes": mnist(f"{IMAGES} is cut short after 0 bytes", DAMAGED, cut(IMAGES, 0)),
+    "MNIST images of no bytes": mnist(f"{IMAGES} is truncated after 0 bytes", DAMAGED, cut(IMAGES, 0)),
     "MNIST images with more at the end": mnist(
         str(IMAGES), DAMAGED, lambda: IMAGES.write_bytes(IMAGES.read_bytes() + b"x")
     ),
@@ -71,10 +71,10 @@ FILES: dict[str, Bad] = {
         (str(IMAGES), "begins with 2049, expected 2051"), DAMAGED, lambda: IMAGES.write_bytes(LABELS.read_bytes())
     ),
     "MNIST images that are a web page": mnist(
-        f"{IMAGES} is no idx file", DAMAGED, write(str(IMAGES), "<html>404 Not Found</html>" * 9)
+        f"{IMAGES} is not an idx file", DAMAGED, write(str(IMAGES), "<html>404 Not Found</html>" * 9)
     ),
     "MNIST images still packed": mnist(
-        f"{IMAGES} is no idx file", DAMAGED, lambda: IMAGES.write_bytes(gzip.compress(IMAGES.read_bytes()))
+        f"{IMAGES} is not an idx file", DAMAGED, lambda: IMAGES.write_bytes(gzip.compress(IMAGES.read_bytes()))
     ),
     "MNIST images of another size": mnist(
         ("images of shape (1, 2, 2)", "mine"),
@@ -90,7 +90,7 @@ FILES: dict[str, Bad] = {
         write(str(LABELS), struct.pack(">2I", 2049, 60) + bytes([11] * 60)),
     ),
     "MNIST of no samples": mnist(
-        f"{IMAGES} holds no samples",
+        f"{IMAGES} contains no samples",
         DAMAGED,
         lambda: (
             IMAGES.write_bytes(struct.pack(">4I", 2051, 0, 28, 28)),
@@ -98,12 +98,10 @@ FILES: dict[str, Bad] = {
         ),
     ),
     "packed MNIST cut short": mnist(
-        (f"{IMAGES}.gz", "damaged"), "Replace it with a whole copy", packed(gzip.compress(bytes(50000))[:40])
+        (f"{IMAGES}.gz", "corrupted"), "Replace it", packed(gzip.compress(bytes(50000))[:40])
     ),
-    "packed MNIST that is text": mnist(
-        (f"{IMAGES}.gz", "damaged"), "Replace it with a whole copy", packed(b"not found")
-    ),
-    "packed MNIST of something else": mnist(f"{IMAGES}.gz is damaged", "Replace it", packed(gzip.compress(b"hello"))),
+    "packed MNIST that is text": mnist((f"{IMAGES}.gz", "corrupted"), "Replace it", packed(b"not found")),
+    "packed MNIST of something else": mnist(f"{IMAGES}.gz is corrupted", "Replace it", packed(gzip.compress(b"hello"))),
     "MNIST test images cut short": mnist((str(TEST), "has 500 bytes"), DAMAGED, cut(TEST, 500), "data"),
     "CIFAR batch cut short": cifar(
         (str(BATCHES / "data_batch_3"), "(1000 bytes) has the checksum"), DAMAGED, cut(BATCHES / "data_batch_3", 1000)
@@ -111,18 +109,18 @@ FILES: dict[str, Bad] = {
     "CIFAR batch of no bytes": cifar(
         (str(BATCHES / "data_batch_1"), "(0 bytes)"), DAMAGED, cut(BATCHES / "data_batch_1", 0)
     ),
-    "CIFAR batch gone": cifar("data_batch_5 missing", "--data.data_dir", gone(BATCHES / "data_batch_5")),
+    "CIFAR batch gone": cifar("data_batch_5 not found", "--data.data_dir", gone(BATCHES / "data_batch_5")),
     "CIFAR names that are text": cifar(
         str(BATCHES / "batches.meta"), DAMAGED, write(str(BATCHES / "batches.meta"), "cat dog")
     ),
-    "text that is not there": text("story.txt", "Give the path", gone(Path("story.txt"))),
-    "text that is a folder": text("story.txt", "Give the path", folder_instead(Path("story.txt"))),
-    "text of no letters": text("story.txt", "Give a longer text", write("story.txt", "")),
-    "text too short": text(("sequence_length: 8", "story.txt"), "Give a longer text", write("story.txt", "short " * 9)),
+    "text that is not there": text("file not found: story.txt", "--data.path", gone(Path("story.txt"))),
+    "text that is a folder": text("file not found: story.txt", "--data.path", folder_instead(Path("story.txt"))),
+    "text of no letters": text("story.txt", "Use a longer text", write("story.txt", "")),
+    "text too short": text(("sequence_length: 8", "story.txt"), "Use a longer text", write("story.txt", "short " * 9)),
     "text in Latin-1": text(
-        ("story.txt is no text in UTF-8", "byte 3"), "Convert it", write("story.txt", b"caf\xe9 " * 99)
+        ("story.txt is not text in UTF-8", "byte 3"), "Convert it", write("story.txt", b"caf\xe9 " * 99)
     ),
     "text that is a program": text(
-        "story.txt is no text in UTF-8", "Convert it", write("story.txt", b"\x7fELF\x02\x80" * 99)
+        "story.txt is not text in UTF-8", "Convert it", write("story.txt", b"\x7fELF\x02\x80" * 99)
     ),
 }

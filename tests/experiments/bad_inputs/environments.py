@@ -41,7 +41,7 @@ ENVIRONMENTS: dict[str, Bad] = {
         "test mlp_digits", RUNS, "elsewhere", ("'mlp_digits'", "elsewhere"), "litlab list runs", "run"
     ),
     "board with the runs in a file": variable(
-        "board", RUNS, "mine.yaml", "mine.yaml is a file", ("give", RUNS), ("run", "config")
+        "board", RUNS, "mine.yaml", "mine.yaml is a file", ("Set", RUNS), ("run", "config")
     ),
     "report with the runs in a file": variable("data", RUNS, "mine.yaml", "mine.yaml", RUNS, "config"),
     "data that is not there": variable(HERE, DATA, "nowhere", ("MNIST is not complete", "nowhere"), DATA),
@@ -55,15 +55,24 @@ ENVIRONMENTS: dict[str, Bad] = {
     "images of a folder that is not there": variable(
         f"fit {IMAGES.replace(' --data.data_dir=pictures', '')}", DATA, "nowhere", "nowhere/train", DATA
     ),
-    "threads that are no number": variable("fit", "OMP_NUM_THREADS", "many", "OMP_NUM_THREADS: 'many'", "whole number"),
-    "threads of nothing": variable("fit", "OMP_NUM_THREADS", "0", "OMP_NUM_THREADS: '0'", "above 0"),
+    "threads that are no number": variable(
+        "fit", "OMP_NUM_THREADS", "many", "OMP_NUM_THREADS must be a positive integer, got 'many'", "or unset it"
+    ),
+    "threads of nothing": variable(
+        "fit", "OMP_NUM_THREADS", "0", "OMP_NUM_THREADS must be a positive integer, got '0'", "or unset it"
+    ),
     "threads below nothing": variable(
-        "test mlp_digits", "OMP_NUM_THREADS", "-2", "OMP_NUM_THREADS: '-2'", "above 0", "run"
+        "test mlp_digits",
+        "OMP_NUM_THREADS",
+        "-2",
+        "OMP_NUM_THREADS must be a positive integer, got '-2'",
+        "or unset it",
+        "run",
     ),
     "compiler that is not there": Bad(
         "fit --compile true",
         ("compile", "CXX=no-such-compiler"),
-        "leave out --compile",
+        "remove --compile",
         "fit --compile false",
         variables={"CXX": "no-such-compiler"},
     ),

@@ -10,7 +10,7 @@ from tests.experiments.bad_inputs.environments import RUNS, variable
 
 MINE, NET, RESULTS = Path("mine.yaml"), Path("my_net.py"), RUN / "results.json"
 MODEL = "{class_path: LitMLP, init_args: {hidden: [8]}}"
-NO_CLASS = ("model: ", "is no class")
+NO_CLASS = ("model: ", "is not a class")
 
 
 def trainer(settings: str, offender: str, remedy: str) -> Bad:
@@ -19,11 +19,11 @@ def trainer(settings: str, offender: str, remedy: str) -> Bad:
 
 
 ODDITIES: dict[str, Bad] = {
-    "empty seed": Bad("fit --seed_everything ''", "seed_everything: ''", "a whole number", "fit"),
-    "empty precision": Bad("fit --trainer.precision ''", "trainer.precision: ''", "bf16-mixed", "fit"),
+    "empty seed": Bad("fit --seed_everything ''", ("seed_everything must be", "got ''"), "a whole number", "fit"),
+    "empty precision": Bad("fit --trainer.precision ''", ("trainer.precision must be", "got ''"), "bf16-mixed", "fit"),
     "empty model": Bad("fit --model ''", "model: ''", "import path", "fit"),
     "empty data": Bad("fit --data ''", "data: ''", "import path", "fit"),
-    "empty list": Bad("fit --model.hidden ''", "model.hidden: ''", "expected a list", "fit"),
+    "empty list": Bad("fit --model.hidden ''", ("model.hidden must be", "got ''"), "must be a list", "fit"),
     "trainer that is a word": Bad("fit --trainer x", "trainer: 'x'", "--trainer.max_epochs 5", "fit"),
     "empty trainer": Bad("fit --trainer ''", "trainer: ''", "--trainer.max_epochs 5", "fit"),
     "model that is a dot": Bad("fit --model .", (*NO_CLASS, "'.'"), "litlab list models", "fit"),
@@ -31,17 +31,17 @@ ODDITIES: dict[str, Bad] = {
     "model that begins by a dot": Bad("fit --model .LitMLP", NO_CLASS, "litlab list models", "fit"),
     "model above this package": Bad("fit --model ..x", (*NO_CLASS, "'..x'"), "my_module.MyClass", "fit"),
     "model with a blank in it": Bad("fit --model 'a b.c'", NO_CLASS, "my_module.MyClass", "fit"),
-    "data above this package": Bad("fit --data ..x", "data: '..x' is no class", "litlab list data", "fit"),
+    "data above this package": Bad("fit --data ..x", "data: '..x' is not a class", "litlab list data", "fit"),
     "empty model in a config": mine((*NO_CLASS, "''"), "litlab list models", edited(MINE, MODEL, "''")),
-    "model without a class": mine("model: no class is named", "class_path", edited(MINE, MODEL, "{}")),
+    "model without a class": mine("model names no class", "class_path", edited(MINE, MODEL, "{}")),
     "class that is a number": mine((*NO_CLASS, "'5'"), "litlab list models", edited(MINE, "LitMLP", "5")),
-    "settings that are a number": mine("`init_args:` of `model:`", "take it out", edited(MINE, "{hidden: [8]}", "5")),
-    "settings that are a list": mine("in mine.yaml is [5]", "take it out", edited(MINE, "{hidden: [8]}", "[5]")),
-    "settings left empty": mine("in mine.yaml is empty", "take it out", edited(MINE, "{hidden: [8]}", "null")),
-    "list that holds itself": mine("'*x' stands within", "Mend", added("a: &x [*x]\n")),
-    "callback that is a number": trainer("callbacks: [5]", "5 among trainer.callbacks", "class_path"),
-    "callback of no class": trainer("callbacks: [{class_path: null}]", "among trainer.callbacks", "class_path"),
-    "callback of a list": trainer("callbacks: [{class_path: []}]", "among trainer.callbacks", "class_path"),
+    "settings that are a number": mine("`init_args:` of `model:`", "remove it", edited(MINE, "{hidden: [8]}", "5")),
+    "settings that are a list": mine("in mine.yaml is [5]", "remove it", edited(MINE, "{hidden: [8]}", "[5]")),
+    "settings left empty": mine("in mine.yaml is empty", "remove it", edited(MINE, "{hidden: [8]}", "null")),
+    "list that holds itself": mine("'*x' is inside", "Fix", added("a: &x [*x]\n")),
+    "callback that is a number": trainer("callbacks: [5]", "5 in trainer.callbacks", "class_path"),
+    "callback of no class": trainer("callbacks: [{class_path: null}]", "in trainer.callbacks", "class_path"),
+    "callback of a list": trainer("callbacks: [{class_path: []}]", "in trainer.callbacks", "class_path"),
     "callback without what it needs": Bad(
         "fit --trainer.callbacks+=Gradients --trainer.callbacks+=EarlyStopping",
         "EarlyStopping needs monitor",
@@ -63,9 +63,9 @@ ODDITIES: dict[str, Bad] = {
     ),
     "clipping by NaN": Bad("fit --trainer.gradient_clip_val .nan", "gradient_clip_val: nan", "above 0", "fit"),
     "clipping below nothing": Bad("fit --trainer.gradient_clip_val -1", "gradient_clip_val: -1", "above 0", "fit"),
-    "min_delta NaN": Bad("fit --min_delta .nan", "min_delta: nan", "0 or more", "fit"),
-    "min_delta without end": Bad("fit --min_delta 1e400", "min_delta: inf", "0 or more", "fit"),
-    "learning rate without end": Bad("fit --model.optimizer.lr 1e400", "lr is infinite", "0.001", "fit"),
+    "min_delta NaN": Bad("fit --min_delta .nan", ("min_delta must be", "got nan"), "0 or more", "fit"),
+    "min_delta without end": Bad("fit --min_delta 1e400", ("min_delta must be", "got inf"), "0 or more", "fit"),
+    "learning rate without end": Bad("fit --model.optimizer.lr 1e400", "finite number, got inf", "0.001", "fit"),
     "experiment that is blank": Bad("fit --experiment ' '", "experiment: ' '", "--experiment NAME", "fit"),
     "experiment of two lines": Bad("fit --experiment 'a\nb'", r"experiment: 'a\nb'", "--experiment NAME", "fit"),
     "experiment too long": Bad(f"fit --experiment {'x' * 300}", ("experiment", "300 characters"), "shorter", "fit"),
@@ -80,20 +80,22 @@ ODDITIES: dict[str, Bad] = {
     "run of an overlong name": Bad(f"test {'x' * 5000}", "'xxxx", "litlab list runs", "test mlp_digits", given="run"),
     "runs in an overlong folder": variable("fit", RUNS, "x" * 300, "run folder: ", RUNS),
     "runs of a user that is not there": variable("fit", RUNS, "~nobody_of_that_name/x", "~nobody_of_that_name", RUNS),
-    "tasks of SLURM that are no number": variable("fit", "SLURM_NTASKS", "x", "SLURM_NTASKS: 'x'", "Unset"),
+    "tasks of SLURM that are no number": variable(
+        "fit", "SLURM_NTASKS", "x", "SLURM_NTASKS must be a number of tasks, got 'x'", "Unset"
+    ),
     "results that are a folder": Bad(
         "resume mlp_digits --trainer.max_epochs=2",
-        "results.json is damaged",
+        "results.json is corrupted",
         "Move it away",
         given="run",
         offence=folder_instead(RESULTS),
     ),
     "results that are numbers": Bad(
-        "test mlp_digits", "results.json is damaged", "Move it away", given="run", offence=write(str(RESULTS), "[1]")
+        "test mlp_digits", "results.json is corrupted", "Move it away", given="run", offence=write(str(RESULTS), "[1]")
     ),
     "results that say nothing": Bad(
         "resume mlp_digits --trainer.max_epochs=2",
-        "results.json is damaged",
+        "results.json is corrupted",
         "Move it away",
         given="run",
         offence=write(str(RESULTS), "[{}]"),

@@ -19,23 +19,29 @@ OWN: dict[str, Bad] = {
     "own module gone": own("'my_net.Net' cannot be imported", "in this folder or installed?", gone(NET)),
     "own class of another name": own("'my_net.Net'", "Did you mean", edited(NET, "class Net", "class Nets")),
     "own module that is no Python": own(
-        "my_net.py, line 1: no valid Python", "Mend", write("my_net.py", "class Net(:\n")
+        "my_net.py, line 1 is not valid Python", "Fix", write("my_net.py", "class Net(:\n")
     ),
-    "own data that is no Python": own("my_data.py, line 1: no valid Python", "Mend", write("my_data.py", "import (\n")),
+    "own data that is no Python": own(
+        "my_data.py, line 1 is not valid Python", "Fix", write("my_data.py", "import (\n")
+    ),
     "own module that needs what is not there": own(
         "'my_net.Net' cannot be imported: No module named 'jaxx'",
         "installed?",
         edited(NET, "import torch", "import jaxx"),
     ),
-    "own model that is no LightningModule": own(
-        "'my_net.Net' is no LightningModule", "derives from it", edited(NET, "(LitClassifier)", "")
+    "own model that is not a LightningModule": own(
+        "'my_net.Net' is not a LightningModule", "derives from it", edited(NET, "(LitClassifier)", "")
     ),
     "own option without a value": Bad(
-        f"{WORDS} --model.width=wide", "model.width: 'wide'", "a whole number", f"{WORDS} --model.width=3", given="own"
+        f"{WORDS} --model.width=wide",
+        ("model.width must be", "got 'wide'"),
+        "a whole number",
+        f"{WORDS} --model.width=3",
+        given="own",
     ),
     "own option that is not there": Bad(
         f"{WORDS} --model.widht=3",
-        "Net has no setting 'widht'",
+        "Net has no argument 'widht'",
         "Did you mean width?",
         f"{WORDS} --model.width=3",
         given="own",

@@ -63,19 +63,19 @@ PICTURES: dict[str, Bad] = {
     "images without a folder train": images(
         "pictures/train", "--data.data_dir", lambda: (ROOT / "train").rename(ROOT / "training")
     ),
-    "images without classes": images("pictures/train holds no class folders", "cat/0001.jpg", no_classes),
-    "images of one class": images(("pictures/train", "one class"), "second", one_class),
-    "class without images": images("pictures/train/dog holds no images", "Fill or remove it", emptied),
+    "images without classes": images("pictures/train contains no class folders", "cat/0001.jpg", no_classes),
+    "images of one class": images(("pictures/train", "one class folder"), "second", one_class),
+    "class without images": images("pictures/train/dog contains no images", "Fill or remove it", emptied),
     "image cut short": images((str(CAT), "truncated after"), "Remove or replace it", cut(CAT, 400)),
     "image of no bytes": images((str(CAT), "an empty file"), "Remove or replace it", cut(CAT, 0)),
     "image that is text": images(
-        (str(CAT), "in no known image format"), "Remove or replace it", write(str(CAT), "<html>no</html>")
+        (str(CAT), "of unknown image format"), "Remove or replace it", write(str(CAT), "<html>no</html>")
     ),
     "image that is a link to nowhere": images((str(CAT), "No such file"), "Remove or replace it", nowhere),
     "image of another size": images((str(CAT), "20"), "image_size", larger),
     "test images missing": images("pictures/test", "--data.data_dir", gone(ROOT / "test"), "data"),
     "test images of a class that is not trained": images(
-        "pictures/test/unicorn is no class",
+        "pictures/test/unicorn is not a class",
         "Rename or remove it",
         lambda: (ROOT / "test/dog").rename(ROOT / "test/unicorn"),
         "data",
@@ -87,7 +87,7 @@ PICTURES: dict[str, Bad] = {
         "data",
     ),
     "validation folder of another name": images(
-        "pictures/validation would not be used",
+        "pictures/validation would be ignored",
         "Rename it",
         lambda: shutil.copytree(ROOT / "test", ROOT / "validation"),
     ),
@@ -98,9 +98,13 @@ PICTURES: dict[str, Bad] = {
         f"fit {IMAGES}",
         given=("pictures", "story"),
     ),
-    "size of no pixels": option("--data.image_size=0", "image_size: 0", "whole number"),
-    "size of three sides": option("--data.image_size=[1,2,3]", "image_size: [1, 2, 3]", "height and width"),
-    "two channels": option("--data.channels=2", "data.channels: '2'", "1 or 3"),
-    "mean without deviation": option("--data.mean=[0.5,0.5,0.5]", "mean, std", "give both"),
-    "deviation of nothing": option("--data.mean=[0.5,0.5,0.5] --data.std=[0,0,0]", "mean, std", "above 0"),
+    "size of no pixels": option(
+        "--data.image_size=0", ("image_size must be a positive integer", "got 0"), "--data.image_size"
+    ),
+    "size of three sides": option("--data.image_size=[1,2,3]", ("image_size", "got [1, 2, 3]"), "[height, width]"),
+    "two channels": option("--data.channels=2", ("data.channels must be", "got '2'"), "1 or 3"),
+    "mean without deviation": option("--data.mean=[0.5,0.5,0.5]", "mean and std must be set together", "Set both"),
+    "deviation of nothing": option(
+        "--data.mean=[0.5,0.5,0.5] --data.std=[0,0,0]", ("mean and std", "[0.0, 0.0, 0.0]"), "above 0"
+    ),
 }

@@ -6,11 +6,9 @@ from tests.experiments.bad_inputs.bad import Bad
 
 TRAINER: dict[str, Bad] = {
     "unknown accelerator": Bad("fit --trainer.accelerator tpux", ("accelerator", "tpux"), "cpu", "fit"),
-    "accelerator that is not there": Bad(
-        "fit --trainer.accelerator=tpu", "trainer.accelerator=tpu", "leave out", "fit"
-    ),
+    "accelerator that is not there": Bad("fit --trainer.accelerator=tpu", "trainer.accelerator=tpu", "remove", "fit"),
     "no devices": Bad(
-        "fit --trainer.devices=0 --trainer.accelerator=cpu", "trainer.devices=0", "leave out", "fit --trainer.devices=1"
+        "fit --trainer.devices=0 --trainer.accelerator=cpu", "trainer.devices=0", "remove", "fit --trainer.devices=1"
     ),
     "unknown strategy": Bad("fit --trainer.strategy=dpp", ("strategy", "dpp"), "ddp", "fit --trainer.strategy=auto"),
     "unknown precision": Bad(

@@ -24,14 +24,16 @@ VERBS: dict[str, Bad] = {
     "list of an unknown kind": Bad("list modles", "'modles'", "Did you mean models?", "list models"),
     "completion of an unknown shell": Bad("completion tcsh", "name the shell", "bash, zsh, fish", "completion zsh"),
     "completion of no shell": Bad("completion", "name the shell", "bash, zsh, fish", "completion bash"),
-    "info of something": Bad("info torch", "not 'torch'", "takes nothing", "info"),
-    "board without runs": Bad("board", "runs is not there yet", "litlab fit", given="run", offence=gone(Path("runs"))),
+    "info of something": Bad("info torch", "'torch' is not expected", "Usage: litlab info", "info"),
+    "board without runs": Bad(
+        "board", "runs does not exist yet", "litlab fit", given="run", offence=gone(Path("runs"))
+    ),
     "board of a folder that is not there": Bad("board nothing", "'nothing'", "litlab list runs", "board", given="run"),
     "board of a file": Bad("board mine.yaml", "mine.yaml is a file", "folder", "board", given=("run", "config")),
-    "board of two folders": Bad("board runs elsewhere", "not 2", "one folder", "board", given="run"),
+    "board of two folders": Bad("board runs elsewhere", "'elsewhere' is not expected", "[DIR]", "board", given="run"),
     "board at a port that is none": Bad("board --port=x", "not 'x'", "from 1 to 65535", "board", given="run"),
     "board at a port too high": Bad("board --port 99999", "not '99999'", "from 1 to 65535", "board", given="run"),
-    "board without the port": Bad("board --port", "--port", "from 1 to 65535", "board", given="run"),
+    "board without the port": Bad("board --port", "--port", "a value must follow", "board", given="run"),
     "board with an unknown option": Bad("board --bind_all", "'--bind_all'", "--port N", "board", given="run"),
     "test of a run that is not there": Bad(
         "test mlp_digit",
@@ -44,7 +46,7 @@ VERBS: dict[str, Bad] = {
         "test runs/mlp_digits/7", "'runs/mlp_digits/7'", "litlab list runs", "test runs/mlp_digits/0", given="run"
     ),
     "test of two runs": Bad(
-        "test mlp_digits mlp_mnist", "not 2: mlp_digits mlp_mnist", "one run", "test mlp_digits", given="run"
+        "test mlp_digits mlp_mnist", "got 2: mlp_digits mlp_mnist", "one run", "test mlp_digits", given="run"
     ),
     "test of no run": Bad("test", "which weights?", ("litlab test RUN", "--untrained"), "test mlp_digits", given="run"),
     "validate of no run": Bad("validate", "which weights?", "litlab validate RUN", "validate mlp_digits", given="run"),
@@ -66,7 +68,7 @@ VERBS: dict[str, Bad] = {
     ),
     "wrong type in test": Bad(
         "test mlp_digits --data.batch_size=big",
-        "data.batch_size: 'big'",
+        ("data.batch_size must be", "got 'big'"),
         "a whole number",
         "test mlp_digits",
         given="run",
@@ -97,19 +99,19 @@ VERBS: dict[str, Bad] = {
     ),
     "validation of no part": Bad(
         "validate mlp_digits --data.val_split=0",
-        "val_split: 0 makes no validation part",
-        "Give a larger one",
+        "val_split: 0 leaves no validation samples",
+        "--data.val_split 0.2",
         "validate mlp_digits",
         given="run",
     ),
     "resume of no run": Bad("resume", "which run?", "litlab list runs", "resume mlp_digits", given="run"),
-    "resume of two runs": Bad("resume mlp_digits mlp_mnist", "not 2", "one run", "resume mlp_digits", given="run"),
+    "resume of two runs": Bad("resume mlp_digits mlp_mnist", "got 2", "one run", "resume mlp_digits", given="run"),
     "resume of a run that is not there": Bad(
         "resume nothing", "'nothing'", "litlab list runs", "resume mlp_digits", given="run"
     ),
     "resume of a checkpoint": Bad(
         "resume runs/mlp_digits/0/checkpoints/last.ckpt",
-        "give the run",
+        "which run?",
         "litlab resume RUN",
         "resume mlp_digits",
         given="run",
@@ -151,7 +153,7 @@ VERBS: dict[str, Bad] = {
     ),
     "start from nothing": Bad(
         "fit --ckpt_path=no.ckpt --trainer.max_epochs=2",
-        "no.ckpt is not there",
+        "checkpoint not found: no.ckpt",
         ("a run folder", "litlab list runs"),
         START,
         given="run",

@@ -72,7 +72,7 @@ class Two(LitClassifier):
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
         size = input_shape[0] * input_shape[1] * input_shape[2]
         net = nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, num_classes))
-        self.net = self.initialised(net)
+        self.net = self.initialized(net)
 '''
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -121,4 +121,4 @@ def test_an_unknown_setting_of_an_own_class(litlab: Command, workshop: Path) -> 
     (workshop / "two.py").write_text(SMALL)
     result = litlab("fit", "--model=two.Two", "--model.widht=16")
     assert result.code == 2
-    assert "Two has no setting 'widht'. Did you mean width?" in result.sentence
+    assert "Two has no argument 'widht'. Did you mean width?" in result.sentence

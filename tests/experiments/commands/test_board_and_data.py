@@ -43,11 +43,11 @@ def test_the_board_serves_the_runs_on_this_machine_alone_and_ends_on_ctrl_c(litl
         _, err = child.communicate(timeout=30)
     assert child.returncode == 0
     assert "Traceback" not in err
-    assert err.strip().splitlines()[-1] == "litlab: the board is closed."
+    assert err.strip().splitlines()[-1] == "litlab: TensorBoard has stopped."
 
 
 def test_a_taken_port_and_other_mistakes(litlab: Command, workshop: Path) -> None:
-    assert "not there yet" in litlab("board").sentence
+    assert "does not exist yet" in litlab("board").sentence
     (workshop / "runs").mkdir()
     with socket.socket() as taken:
         taken.bind((board.HOST, 0))
@@ -55,9 +55,9 @@ def test_a_taken_port_and_other_mistakes(litlab: Command, workshop: Path) -> Non
         port = taken.getsockname()[1]
         result = litlab("board", "--port", str(port))
         assert result.code == 2
-        assert "taken" in result.sentence
+        assert "in use" in result.sentence
         assert board.free_port() != port
-    for words, expected in ((["--port=x"], "number"), (["a", "b"], "one folder"), (["--bind_all"], "not an option"),
+    for words, expected in ((["--port=x"], "number"), (["a", "b"], "[DIR]"), (["--bind_all"], "not an option"),
                             (["nothing"], "neither a run")):  # fmt: skip
         result = litlab("board", *words)
         assert result.code == 2

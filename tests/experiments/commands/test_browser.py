@@ -42,7 +42,7 @@ def address(litlab: Command, workshop: Path) -> Iterator[str]:
 TABS = {
     "timeseries": ("activations", "features.1"),
     "scalars&tagFilter=train%2Floss": ("train/loss",),
-    "custom_scalars": ("training beside validation", "loss", "acc"),
+    "custom_scalars": ("train and val", "loss", "acc"),
     "images": ("feature_maps", "val/confusion_matrix"),
     "histograms&tagFilter=weights": ("weights/features.0.weight",),
     "graphs": ("Fit to screen",),

@@ -113,7 +113,7 @@ def test_a_wrong_layer_is_told_with_layers_only(litlab: Command, workshop: Path)
     for name in ("FeatureMaps.layers=[features.33]", "Embeddings.layer=features.33"):
         callback, _, setting = name.partition(".")
         words = ("--trainer.callbacks=[]", f"--trainer.callbacks+={callback}", f"--trainer.callbacks.{setting}")
-        with pytest.warns(UserWarning, match=r"no layer 'features\.33'; it is left out. Did you mean features\.3\?"):
+        with pytest.warns(UserWarning, match=r"no layer 'features\.33'; skipping it\. Did you mean features\.3\?"):
             assert litlab("fit", "cnn_fashion_mnist", *SMALL, *words).code == 0
 
 

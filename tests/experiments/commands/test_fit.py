@@ -217,7 +217,7 @@ def test_without_validation_best_is_last(litlab: Command) -> None:
     assert best["epoch"] == last["epoch"] == 1
     result = litlab("validate", "mlp_digits")
     assert result.code == 2
-    assert "no validation part" in result.sentence
+    assert "leaves no validation samples" in result.sentence
 
 
 def test_a_checkpoint_names_its_own_run(litlab: Command) -> None:

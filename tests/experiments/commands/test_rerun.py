@@ -1,4 +1,4 @@
-"""`litlab rerun RUN --check`: a run repeats, bit for bit, and what keeps it from repeating is named."""
+"""`litlab rerun RUN [--check]`: a run repeats, bit for bit, and what keeps it from repeating is named."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_kind_of_model_repeats_bit_for_bit(
     assert first.code == 0, first.err
     again = litlab("rerun", KINDS[kind][0], "--check", *extra)
     assert again.code == 0, again.out + again.err
-    assert "agree   every one of " in again.out
+    assert "agree   all " in again.out
     assert "and all weights are equal, bit for bit" in again.out
     flag = "differs settings: trainer.deterministic none -> true"
     assert [line for line in again.out.splitlines() if line.startswith("differs")] == [flag, flag] * bool(extra)
@@ -88,7 +88,7 @@ def test_agreement_counts_every_figure_and_is_written_down(litlab: Command, work
     results = json.loads((RUN / "results.json").read_text())
     cells = sum(bool(cell) for row in rows for name, cell in row.items() if name != "step")
     beside = sum(len(record["metrics"]) for record in results) + 9  # epoch, step, split, n of both; steps of the fit
-    assert f"every one of {cells + beside} figures in {len(rows)} rows and all weights" in result.out
+    assert f"all {cells + beside} values in {len(rows)} rows and all weights" in result.out
     record = environment(AGAIN)["rerun_of"]
     assert record["run"] == str(workshop / RUN)
     assert record["started"] == environment(RUN)["started"]
@@ -160,7 +160,7 @@ def test_a_run_that_was_stopped_and_resumed_repeats(litlab: Command, workshop: P
     assert litlab("fit", *DIGITS, *stopping(7)).code == 130
     refused = litlab("rerun", "mlp_digits", "--check")
     assert refused.code == 2
-    assert "did not come to its end" in refused.sentence
+    assert "is not finished" in refused.sentence
     assert "litlab resume runs/mlp_digits/0" in refused.sentence
     assert litlab("resume", "mlp_digits").code == 0
     result = litlab("rerun", "mlp_digits", "--check")
@@ -197,9 +197,9 @@ def test_a_run_from_a_checkpoint_starts_from_the_same_file_or_not_at_all(litlab:
         file.write(b"\0")
     result = litlab("rerun", "later", "--check")
     assert result.code == 2
-    assert "was started from start.ckpt, which has changed since. Give the file by --ckpt_path." in result.sentence
+    assert "was started from start.ckpt, which has changed since. Pass the file with --ckpt_path." in result.sentence
     Path("start.ckpt").unlink()
-    assert "start.ckpt, which is not there" in litlab("rerun", "later").sentence
+    assert "start.ckpt, which was not found" in litlab("rerun", "later").sentence
     assert litlab("rerun", "later", "--check", "--ckpt_path=copy.ckpt").code == 0
 
 
@@ -209,19 +209,19 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_made(litlab: Comm
     fit("mlp_digits", callbacks=[Callback()], max_epochs=1, enable_progress_bar=False)
     assert "(model, data)" in (result := litlab("rerun", "built")).sentence
     assert result.code == 2
-    assert "cannot say (trainer.callbacks)" in (result := litlab("rerun", "mlp_digits", "--check")).sentence
+    assert "cannot hold (trainer.callbacks)" in (result := litlab("rerun", "mlp_digits", "--check")).sentence
     assert result.code == 2
     assert litlab("fit", *DIGITS).code == 0
     for word in ("--trainer.fast_dev_run=1", "--model.hidden=x", "--chekc"):
         assert litlab("rerun", str(AGAIN), "--check", word).code == 2
     weights = (AGAIN / "checkpoints/best.ckpt").read_bytes()
     (AGAIN / "checkpoints/best.ckpt").write_bytes(weights[:2000])
-    assert "cannot be loaded: it is damaged" in litlab("rerun", str(AGAIN), "--check").sentence
+    assert "cannot be loaded: it is corrupted" in litlab("rerun", str(AGAIN), "--check").sentence
     for spoilt in ({"chosen": {"devices": "two"}}, {"started_from": {"checkpoint": 3}}, {"resumed": [{"changed": 1}]}):
         (AGAIN / "environment.json").write_text(json.dumps(environment(RUN) | spoilt))
-        assert "environment.json is missing or damaged" in litlab("rerun", str(AGAIN), "--check").sentence
+        assert "environment.json is missing or corrupted" in litlab("rerun", str(AGAIN), "--check").sentence
     (AGAIN / "environment.json").write_text("{")
-    assert "environment.json is missing or damaged" in litlab("rerun", str(AGAIN)).sentence
+    assert "environment.json is missing or corrupted" in litlab("rerun", str(AGAIN)).sentence
     (AGAIN / "config.yaml").unlink()
     assert litlab("rerun", str(AGAIN)).code == 2
     assert "which run?" in litlab("rerun").sentence
@@ -261,7 +261,7 @@ def test_from_python(litlab: Command, workshop: Path) -> None:
 
 
 def test_help_and_completion_know_it(litlab: Command, workshop: Path) -> None:
-    assert "litlab rerun RUN --check" in litlab().out
+    assert "litlab rerun RUN [--check]" in litlab().out
     assert litlab("rerun", "--help").out.startswith("usage: litlab rerun RUN [--check]")
     assert " rerun " in litlab("completion", "bash").out
     assert "--check" in litlab("completion", "fish").out
@@ -277,6 +277,6 @@ def test_two_processes_repeat_the_same_run(workshop: Path) -> None:
             words = ["fit", "mlp_digits", "cpu_two_processes", *DIGITS[1:]]
         done = subprocess.run([*command, *words], cwd=workshop, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("agree   every one of") == 1
+    assert done.stdout.count("agree   all") == 1
     assert "has no weights yet" not in done.stderr
     assert {path.name for path in (workshop / "runs/mlp_digits").iterdir()} == {"0", "1"}

@@ -137,7 +137,7 @@ def test_a_finished_run_has_nothing_to_do(litlab: Command, workshop: Path) -> No
     before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
     result = litlab("resume", "mlp_digits")
     assert result.code == 0, result.err
-    assert "has come to its end" in result.out
+    assert "is finished" in result.out
     assert {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()} == before
 
 
@@ -151,7 +151,7 @@ REFUSED = [
     ("--trainer.max_epochs=5", "schedule of this run ends with it", "--extend_schedule hold"),
     ("--model.optimizer.lr=0.5", "model.optimizer.lr cannot be changed while a schedule", "Leave the option out"),
     ("--extend_schedule=stretch", "how a longer run goes on", "--trainer.max_epochs"),
-    ("--extend_schedule=strech", "'strech' is not known. Did you mean stretch?", "hold or stretch"),
+    ("--extend_schedule=strech", "extend_schedule must be hold or stretch", "got 'strech'. Did you mean stretch?"),
     ("--ckpt_path=best", "from its newest checkpoint", "--ckpt_path FILE"),
     ("--trainer.max_epoch=5", "Did you mean --trainer.max_epochs", ""),
 ]
@@ -244,7 +244,7 @@ def test_a_moved_run_keeps_its_best(litlab: Command, stopper: Path) -> None:
 
 def test_a_run_that_is_being_trained_is_left_alone(litlab: Command, stopper: Path) -> None:
     assert litlab("fit", "mlp_digits", *SMALL, *stopping(13)).code == 130
-    with RunFolder(RUN.resolve()).held():
+    with RunFolder(RUN.resolve()).locked():
         result = litlab("resume", "mlp_digits")
     assert result.code == 2
     assert "is being trained by another process" in result.sentence
@@ -264,7 +264,7 @@ def test_a_damaged_checkpoint_is_told(litlab: Command, stopper: Path) -> None:
     last.write_bytes(last.read_bytes()[:3000])
     result = litlab("resume", "mlp_digits")
     assert result.code == 2
-    assert "last.ckpt cannot be loaded: it is damaged" in result.sentence
+    assert "last.ckpt cannot be loaded: it is corrupted" in result.sentence
 
 
 @pytest.mark.slow

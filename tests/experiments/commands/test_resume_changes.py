@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments import load_run
 from tests.experiments.commands.test_resume import RUN, SMALL, STOP, equal, rows, stopping
 from tests.experiments.conftest import Command
 
@@ -41,7 +42,7 @@ def test_a_change_that_reached_no_checkpoint_is_made_again(litlab: Command, stop
     assert "model.optimizer.lr 0.003 -> 1e-05" in result.out
     (optimizer,) = last()["optimizer_states"]  # type: ignore[misc]
     assert optimizer["param_groups"][0]["lr"] == 1e-5
-    assert "has come to its end" in litlab("resume", "mlp_digits").out
+    assert "is finished" in litlab("resume", "mlp_digits").out
 
 
 def test_a_longer_schedule_that_reached_no_checkpoint_is_asked_for_again(litlab: Command, stopper: Path) -> None:
@@ -70,7 +71,7 @@ def test_a_rate_that_is_held_stays_held(litlab: Command, stopper: Path) -> None:
 def test_last_is_the_end_of_a_run_that_max_steps_did_not_end(litlab: Command, workshop: Path) -> None:
     assert litlab("fit", "mlp_digits", *SMALL, NO_SCHEDULE, "--trainer.max_steps=1000").code == 0
     assert last()["global_step"] == 27
-    assert "has come to its end" in litlab("resume", "mlp_digits").out
+    assert "is finished" in litlab("resume", "mlp_digits").out
 
 
 def test_runs_of_single_batches_stop_too(litlab: Command, stopper: Path) -> None:
@@ -96,15 +97,27 @@ def test_without_checkpoints_nothing_is_promised(litlab: Command, stopper: Path)
     assert "litlab resume" not in result.err
 
 
+def test_without_checkpoints_the_best_epoch_is_recorded(litlab: Command, stopper: Path) -> None:
+    result = litlab("fit", "mlp_digits", *SMALL, "--trainer.enable_checkpointing=false")
+    assert result.code == 0, result.err
+    assert litlab("fit", "mlp_digits", *SMALL).code == 0
+    without, saved = (load_run(f"runs/mlp_digits/{number}").results[0] for number in (0, 1))
+    assert without["checkpoint"] is None
+    assert {name: without[name] for name in ("epoch", "step", "split", "n", "metrics")} == {
+        name: saved[name] for name in ("epoch", "step", "split", "n", "metrics")
+    }
+    assert f"Best: epoch {saved['epoch'] + 1} (val/acc {saved['metrics']['val/acc']:.6f}). No checkpoint" in result.out
+
+
 def test_a_disk_that_refuses_is_told(litlab: Command, stopper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("experiments.runs.checkpoint_io.whole_file", full)
+    monkeypatch.setattr("experiments.runs.checkpoint_io.atomic_write", full)
     result = litlab("fit", "mlp_digits", *SMALL, *stopping(5))
     assert result.code == 130
     assert (
-        "last.ckpt could not be written (No space left on device); there is none yet. Training goes on." in result.err
+        "last.ckpt could not be written (No space left on device); there is none yet. Training continues." in result.err
     )
     assert "Its state was not saved." in result.err
     assert not list(RUN.glob("checkpoints/*"))
@@ -115,7 +128,7 @@ def test_a_signal_in_the_last_validation_ends_a_finished_run(litlab: Command, st
     result = litlab("fit", "mlp_digits", *SMALL, *words)
     assert result.code == 143
     assert "test/acc" not in result.out
-    assert "has come to its end" in litlab("resume", "mlp_digits").out
+    assert "is finished" in litlab("resume", "mlp_digits").out
 
 
 def test_callbacks_that_change_the_training_are_refused(litlab: Command, stopper: Path) -> None:
@@ -123,7 +136,18 @@ def test_callbacks_that_change_the_training_are_refused(litlab: Command, stopper
     result = litlab("resume", "mlp_digits", "--trainer.callbacks+=AveragedWeights")
     assert result.code == 2
     assert "trainer.callbacks was" in result.sentence
+    assert "changes_training" not in result.sentence
     assert litlab("resume", "mlp_digits", "--trainer.callbacks+=Gradients").code == 0
+
+
+def test_resume_accepts_own_callbacks_that_declare_to_observe_only(litlab: Command, stopper: Path) -> None:
+    assert litlab("fit", "mlp_digits", *SMALL, *stopping(13)).code == 130
+    own = "from lightning.pytorch import Callback\n\nclass Watch(Callback):\n    "
+    (stopper / "watch.py").write_text(f"{own}pass\n\nclass Observe(Watch):\n    changes_training = False\n")
+    result = litlab("resume", "mlp_digits", "--trainer.callbacks+=watch.Watch")
+    assert result.code == 2
+    assert "If Watch only observes training, add `changes_training = False` to the class." in result.sentence
+    assert litlab("resume", "mlp_digits", "--trainer.callbacks+=watch.Observe").code == 0
 
 
 def test_a_damaged_environment_and_other_words(litlab: Command, stopper: Path) -> None:
@@ -133,8 +157,8 @@ def test_a_damaged_environment_and_other_words(litlab: Command, stopper: Path) -
     file.write_text(text[:100])
     assert "environment.json is missing or damaged" in litlab("resume", "mlp_digits").sentence
     file.write_text(text)
-    assert "give the run" in litlab("resume", "mlp_digits", "--untrained").sentence
-    assert "give the run" in litlab("resume", f"{RUN}/checkpoints/last.ckpt").sentence
+    assert "not an option" in litlab("resume", "mlp_digits", "--untrained=true").sentence
+    assert "which run?" in litlab("resume", f"{RUN}/checkpoints/last.ckpt").sentence
     (RUN / "checkpoints/last.ckpt.123.part").write_bytes(b"half")
     assert litlab("resume", "mlp_digits").code == 0
     assert not list(RUN.rglob("*.part"))

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from experiments import load_run
-from experiments.commands import fit as training
+from experiments.commands import training
 from experiments.commands.resume import Resumed
-from experiments.runs.checkpoint import Weights
-from experiments.runs.checkpoint_io import WholeCheckpoints
+from experiments.runs.checkpoint import CheckpointFile
+from experiments.runs.checkpoint_io import AtomicCheckpointIO
 from experiments.runs.folder import RunBusy, RunFolder
 from tests.experiments.conftest import Command
 
@@ -52,16 +52,16 @@ def test_a_new_run_judges_its_own_epochs_alone(litlab: Command, workshop: Path) 
 def test_a_best_that_the_disk_refused_is_no_best(
     litlab: Command, workshop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, refused = WholeCheckpoints.save_checkpoint, []
+    real, refused = AtomicCheckpointIO.save_checkpoint, []
 
-    def save(self: WholeCheckpoints, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         if Path(path).name == "best.ckpt" and checkpoint["epoch"] == 1:
             refused.append(path)
             self.failed[Path(path)] = "No space left on device"
         else:
             real(self, checkpoint, path, storage_options)
 
-    monkeypatch.setattr(WholeCheckpoints, "save_checkpoint", save)
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
     # The rate makes the epochs after the second one worse than it, but better than the first.
     assert litlab("fit", *DIGITS, "--trainer.max_epochs=2").code == 0
     assert refused
@@ -76,7 +76,7 @@ def test_a_best_that_was_removed_is_chosen_anew(litlab: Command, workshop: Path)
     (RUN / "checkpoints/best.ckpt").unlink()
     assert "`litlab test runs/mlp_digits/0 --ckpt_path last`" in litlab("test", str(RUN)).sentence
     assert litlab("test", str(RUN), "--ckpt_path", "last").code == 0
-    with pytest.warns(UserWarning, match="best.ckpt is not there any more"):
+    with pytest.warns(UserWarning, match="best.ckpt was removed"):
         result = litlab("resume", str(RUN), "--trainer.max_epochs=3", "--model.optimizer.lr=1.0")
     assert result.code == 0, result.err
     said_equals_scored(litlab, RUN)
@@ -90,7 +90,7 @@ def test_an_end_by_patience_stays_the_end(litlab: Command, workshop: Path) -> No
     (RUN / "results.json").unlink()  # killed when the last epoch was saved, and nothing said yet
     result = litlab("resume", str(RUN))
     assert result.code == 0, result.err
-    assert "Its patience of 1 validation is over; --patience N trains longer." in result.out
+    assert "The patience of 1 validation is used up. Set a larger --patience to train longer." in result.out
     assert last()["global_step"] == before["global_step"]
     assert all(torch.equal(weight, last()["state_dict"][name]) for name, weight in before["state_dict"].items())
     assert load_run(str(RUN)).results[-1]["verb"] == "fit"
@@ -132,14 +132,14 @@ def test_steps_with_accumulation_are_saved_from_the_second_epoch_on(
     litlab: Command, workshop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[tuple[int, int]] = []
-    real = WholeCheckpoints.save_checkpoint
+    real = AtomicCheckpointIO.save_checkpoint
 
-    def save(self: WholeCheckpoints, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         if Path(path).name == "last.ckpt":
             saved.append((checkpoint["epoch"], checkpoint["global_step"]))
         real(self, checkpoint, path, storage_options)
 
-    monkeypatch.setattr(WholeCheckpoints, "save_checkpoint", save)
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
     words = ("--trainer.max_epochs=null", "--trainer.max_steps=20", "--trainer.accumulate_grad_batches=4")
     assert litlab("fit", *DIGITS, *words).code == 0
     assert saved == [(1, 9), (2, 17), (2, 20)]
@@ -150,15 +150,15 @@ def test_a_run_from_a_later_epoch_that_was_killed_in_its_first_starts_again(litl
     words = (*DIGITS, f"--ckpt_path={RUN}", "--experiment=next", "--trainer.val_check_interval=0.5")
     assert litlab("fit", *words, "--trainer.max_epochs=3").code == 0
     began = Path("runs/next/0")
-    assert Weights(began / "checkpoints/best.ckpt").epoch == 2
+    assert CheckpointFile(began / "checkpoints/best.ckpt").epoch == 2
     whole = last(began)["state_dict"]
     (began / "checkpoints/last.ckpt").unlink()
     (began / "results.json").unlink()
     result = litlab("resume", "next")
     assert result.code == 0, result.err
     assert all(torch.equal(weight, last(began)["state_dict"][name]) for name, weight in whole.items())
-    assert "has 2 epochs already" in litlab("fit", *words, "--trainer.max_epochs=2").sentence
-    assert "is a folder, but not of a run" in litlab("fit", *DIGITS, "--ckpt_path=runs").sentence
+    assert "has completed 2 epochs already" in litlab("fit", *words, "--trainer.max_epochs=2").sentence
+    assert "is a folder, but not a run folder" in litlab("fit", *DIGITS, "--ckpt_path=runs").sentence
 
 
 def test_a_run_that_another_process_has_is_left_alone(
@@ -166,7 +166,7 @@ def test_a_run_that_another_process_has_is_left_alone(
 ) -> None:
     assert litlab("fit", *DIGITS, "--trainer.max_epochs=1").code == 0
     run = RunFolder(RUN)
-    weights = Weights(run.last, run)
+    weights = CheckpointFile(run.last, run)
     assert weights.content
     assert not weights.replaced()
     shutil.copy(run.last, "copy")
@@ -180,7 +180,7 @@ def test_a_run_that_another_process_has_is_left_alone(
         raise RunBusy("run: it is being trained by another process.")
         yield
 
-    monkeypatch.setattr(RunFolder, "held", held)
+    monkeypatch.setattr(RunFolder, "locked", held)
     result = litlab("fit", *DIGITS)
     assert (result.code, "being trained by another process" in result.sentence) == (2, True)
     assert Path("runs/mlp_digits/1/config.yaml").is_file(), "the other one's"
@@ -206,10 +206,10 @@ def test_output_that_nobody_reads_ends_the_run(
     def broken(*_: Any) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(training, "say_end", broken)
+    monkeypatch.setattr(training, "report_end", broken)
     monkeypatch.setattr("sys.stdout", open(os.devnull, "w"))  # noqa: SIM115 - put back by monkeypatch
     result = litlab("fit", *DIGITS, "--trainer.max_epochs=1")
-    assert (result.code, result.sentence) == (1, "litlab: nobody reads what it prints any more, so it ends here.")
+    assert (result.code, result.sentence) == (1, "litlab: stopped, because nothing reads its output.")
     assert "litlab resume runs/mlp_digits/0" in result.err
 
 
@@ -236,5 +236,5 @@ def test_an_edited_config_is_named_and_nothing_is_no_agreement(litlab: Command, 
             shutil.copy(RUN / name, run)
     comparison = load_run(str(runs[0])).compare(str(runs[1]))
     assert not comparison.agrees
-    assert "nothing was kept that could be compared" in "\n".join(comparison.words())
+    assert "no results of both runs could be compared" in "\n".join(comparison.words())
     assert litlab("fit", *DIGITS, *bare).code == 0

@@ -58,11 +58,11 @@ def test_resume_never_trains_over_a_run_whose_last_state_is_gone(litlab: Command
     before = (flat / "checkpoints/best.ckpt").read_bytes()
     result = litlab("resume", "flat", "--trainer.max_epochs=2")
     assert result.code == 2
-    assert "last.ckpt is not there, and the run has been trained" in result.sentence
+    assert "last.ckpt is missing although the run was trained" in result.sentence
     assert "--ckpt_path runs/flat/0/checkpoints/best.ckpt" in result.sentence
     assert (flat / "checkpoints/best.ckpt").read_bytes() == before
     (flat / "checkpoints/last.ckpt").mkdir()
-    assert "last.ckpt is no file" in litlab("resume", "flat").sentence
+    assert "last.ckpt is not a file" in litlab("resume", "flat").sentence
 
 
 def test_a_run_killed_before_its_first_save_begins_where_it_was_started(litlab: Command, flat: Path) -> None:

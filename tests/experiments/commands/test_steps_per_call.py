@@ -12,8 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks.training.compiled_network import check_compiler
 from datamodules import DigitsDataModule
 from experiments import fit, load_run
-from experiments.commands.steps_per_call import several_steps
-from lit_models import LitMLP
+from lit_models import LitMLP, set_steps_per_call
 from tests.experiments.commands.test_fit import QUICK, last_losses
 from tests.experiments.conftest import Command
 
@@ -33,7 +32,7 @@ def test_channels_last_is_a_layout_and_changes_no_shape_or_name(litlab: Command)
 
 def test_threads_are_as_asked_and_recorded(litlab: Command) -> None:
     result = litlab("fit", *QUICK, "--threads=2")
-    assert "device  CPU, 2 threads, precision 32-true\n" in result.out
+    assert "device  CPU, 2 threads, precision 32-true (small network)\n" in result.out
     assert load_run("mlp_digits").environment["chosen"]["threads"] == 2
 
 
@@ -69,33 +68,36 @@ REFUSED = {
     "accumulation": (["--trainer.accumulate_grad_batches=2"], "accumulation"),
     "several devices": (["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"], "devices"),
     "LBFGS": (["--model.optimizer=lbfgs"], "LBFGS"),
+    "a part of the batches": (["--trainer.limit_train_batches=3"], "trainer.limit_train_batches"),
+    "one batch": (["--trainer.limit_train_batches=1"], "trainer.limit_train_batches"),
     "a model of another kind": (["--model=lightning.pytorch.demos.boring_classes.BoringModel"], "BoringModel"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_several_steps_in_a_call_are_refused_where_steps_are_looked_at(
+def test_what_needs_single_steps_raises_an_error_and_claims_no_folder(
     name: str, litlab: Command, workshop: Path
 ) -> None:
     words, part = REFUSED[name]
     result = litlab("fit", "mlp_digits", "--steps_per_call=4", *words)
     assert result.code == 2, result.out + result.err
-    assert "steps_per_call: 4" in result.sentence
+    assert "steps_per_call must be 1" in result.sentence
+    assert "got 4. Remove --steps_per_call" in result.sentence
     assert part in result.sentence
     assert not list(workshop.glob("runs/*"))
 
 
-def test_several_steps_are_refused_with_data_that_gives_one_batch_at_a_time() -> None:
+def test_data_that_gives_single_batches_raises_an_error() -> None:
     model = LitMLP(input_shape=(32,), num_classes=2)
-    with pytest.raises(MisconfigurationException, match="steps_per_call: 4 is not possible with BoringDataModule"):
-        several_steps(4, model, BoringDataModule(), {})
+    with pytest.raises(MisconfigurationException, match=r"steps_per_call must be 1 with BoringDataModule, .*, got 4"):
+        set_steps_per_call(4, model, BoringDataModule(), {})
 
 
 @pytest.mark.parametrize(("option", "value"), [("--steps_per_call", "0"), ("--threads", "0"), ("--threads", "-1")])
 def test_numbers_that_are_not_possible(option: str, value: str, litlab: Command) -> None:
     result = litlab("fit", f"{option}={value}")
     assert result.code == 2
-    assert f"{option.strip('-')}: {value} is not possible" in result.sentence
+    assert f"{option.strip('-')} must be a positive integer, got {value}." in result.sentence
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed"])
@@ -120,7 +122,7 @@ def test_python_has_the_same_options(workshop: Path) -> None:
 
 
 def test_bf16_asked_for_is_used_whatever_the_processor(litlab: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.machine.hardware.bf16_flags", lambda: ())
+    monkeypatch.setattr("experiments.machine.hardware.fast_bfloat16", lambda _: ())
     result = litlab("fit", *QUICK, "--trainer.precision=bf16-mixed")
     assert result.code == 0, result.err
     assert "precision bf16-mixed\n" in result.out

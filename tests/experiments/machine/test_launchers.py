@@ -1,4 +1,4 @@
-"""Processes that torchrun or srun started: one run, or a refusal in words; never two runs."""
+"""Processes that torchrun or srun started make one run or are rejected, and never become two runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments import load_run
-from experiments.machine.processes import Launch, check_launch, hand_on, launch_options, launched
+from experiments.machine.launchers import Launch, launch_options, launched
+from experiments.machine.processes import broadcast_from_first, check_launch
 from tests.experiments.conftest import ROOT, Command
 
 TORCHRUN = {
@@ -35,7 +36,7 @@ def _set(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], **more: str
         monkeypatch.setenv(name, value)
 
 
-def test_the_launchers_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launchers_are_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launched() is None
     with monkeypatch.context() as patch:
         _set(patch, TORCHRUN)
@@ -43,14 +44,14 @@ def test_the_launchers_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found == Launch("torchrun", 5, 1, 8, 2)
         assert (found.devices, found.node) == (4, 1)
         patch.setenv("WORLD_SIZE", "1")
-        assert launched() is None, "a single process is no launch"
+        assert launched() is None, "a single process is not a launch"
     _set(monkeypatch, SRUN)
     assert launched() == Launch("srun", 3, 0, 6, 2)
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
-    assert launched() is None, "a shell on a node, in which one types"
+    assert launched() is None, "an interactive shell on a node"
 
 
-def test_open_options_follow_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_are_not_given_follow_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch_options({"devices": 2}) == {}
     _set(monkeypatch, SRUN)
     whole = {"devices": 3, "num_nodes": 2, "strategy": "ddp"}
@@ -58,7 +59,8 @@ def test_open_options_follow_the_launch(monkeypatch: pytest.MonkeyPatch) -> None
         assert launch_options(given) == whole
     assert launch_options({"strategy": "fsdp"}) == {"devices": 3, "num_nodes": 2}
     for name, wrong in (("devices", 6), ("num_nodes", 3), ("devices", [0])):
-        with pytest.raises(MisconfigurationException, match=rf"trainer\.{name}: .* does not fit srun.*or give [23]"):
+        sentence = rf"trainer\.{name} must be [23], because srun .*, or set --trainer\.{name} [23]"
+        with pytest.raises(MisconfigurationException, match=sentence):
             launch_options({name: wrong})
 
 
@@ -67,18 +69,18 @@ def test_open_options_follow_the_launch(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train"}, "fit", "was not started by srun and would wait"),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "fit", "mpirun started 2 processes.*torchrun"),
-        ({"LOCAL_RANK": "1"}, "fit", "LOCAL_RANK=1 says .* neither torchrun nor srun.*unset LOCAL_RANK"),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, "test", "RANK=1 says"),
-        (TORCHRUN, "predict", "predict: one process writes.*without torchrun"),
-        (TORCHRUN, "data", "data: one process writes"),
-        ({"TORCHELASTIC_RUN_ID": "x"}, "fit", "variables are not whole.*'WORLD_SIZE'"),
-        ({**TORCHRUN, "WORLD_SIZE": "two"}, "fit", "variables are not whole.*two"),
+        ({"LOCAL_RANK": "1"}, "fit", "LOCAL_RANK=1 means .* neither torchrun nor srun.*unset LOCAL_RANK"),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "test", "RANK=1 means"),
+        (TORCHRUN, "predict", "predict: a single process writes.*without torchrun"),
+        (TORCHRUN, "data", "data: a single process writes"),
+        ({"TORCHELASTIC_RUN_ID": "x"}, "fit", "variables are incomplete or invalid.*'WORLD_SIZE'"),
+        ({**TORCHRUN, "WORLD_SIZE": "two"}, "fit", "variables are incomplete or invalid.*two"),
         ({**TORCHRUN, "WORLD_SIZE": "7"}, "fit", None),
-        ({**SRUN, "SLURM_NTASKS": "7"}, "fit", "7 processes on 2 machines are not the same number"),
+        ({**SRUN, "SLURM_NTASKS": "7"}, "fit", "the same number of processes, got 7 processes on 2 nodes"),
         ({name: SRUN[name] for name in SRUN if "PER" not in name}, "fit", "--ntasks-per-node=3 instead of --ntasks"),
     ],
 )
-def test_what_would_be_several_runs_is_refused(
+def test_processes_that_would_make_several_runs_are_rejected(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], verb: str, sentence: str | None
 ) -> None:
     for name in ("LITLAB_HANDED_RUN_FOLDER", "LITLAB_HANDED_MACHINE_CHOICE", "LITLAB_HANDED_PORT"):
@@ -91,24 +93,24 @@ def test_what_would_be_several_runs_is_refused(
         check_launch(verb)
 
 
-def test_the_command_line_refuses_too(litlab: Command, monkeypatch: pytest.MonkeyPatch, workshop: Path) -> None:
+def test_the_command_line_rejects_them_too(litlab: Command, monkeypatch: pytest.MonkeyPatch, workshop: Path) -> None:
     assert "torchrun or srun" in litlab("fit", "--trainer.num_nodes=2").sentence
     monkeypatch.setenv("LOCAL_RANK", "1")
     result = litlab("fit")
     assert (result.code, "LOCAL_RANK=1" in result.sentence) == (2, True)
     monkeypatch.delenv("LOCAL_RANK")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    assert "variables are not whole" in litlab("fit").sentence
+    assert "variables are incomplete or invalid" in litlab("fit").sentence
     assert "'mlp_digit' is" in litlab("fit", "mlp_digit").sentence
     assert not (workshop / "runs").exists()
 
 
-def test_one_process_hands_on_to_those_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LITLAB_HANDED_COLOUR", "")  # put back afterwards
+def test_the_first_process_passes_a_value_on_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITLAB_HANDED_COLOR", "")  # restored afterwards
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert hand_on("colour", lambda: "red") == "red"
+    assert broadcast_from_first("color", lambda: "red") == "red"
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert hand_on("colour", lambda: "green") == "red"
+    assert broadcast_from_first("color", lambda: "green") == "red"
 
 
 SEEN = """
@@ -116,13 +118,13 @@ import os
 from lightning.pytorch import Callback
 
 class Seen(Callback):
-    "Writes the inputs of each training batch, one number a line, into a file of this process and epoch."
+    "Write the inputs of each training batch into a file per process and epoch, one number per line."
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         with open(f"seen-{trainer.current_epoch}-{trainer.global_rank}", "a") as file:
             file.writelines(f"{float(x):.9g}\\n" for x in batch[0].flatten())
 
 class Fails(Callback):
-    "Raises in one process."
+    "Raise an error in one process."
     def __init__(self, rank: int):
         self.rank = rank
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
@@ -134,7 +136,7 @@ BY_TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=
 
 
 @pytest.mark.slow
-def test_torchrun_makes_one_run_that_sees_every_sample_once(workshop: Path, litlab: Command) -> None:
+def test_torchrun_makes_one_run_that_uses_every_sample_once(workshop: Path, litlab: Command) -> None:
     (workshop / "watching.py").write_text(SEEN)
     words = ["fit", *LINE, "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1", "--test_after_fit=true"]
     done = subprocess.run(
@@ -148,7 +150,7 @@ def test_torchrun_makes_one_run_that_sees_every_sample_once(workshop: Path, litl
     for epoch in (0, 1):
         shares = [(workshop / f"seen-{epoch}-{rank}").read_text().split() for rank in (0, 1)]
         counted = Counter(shares[0] + shares[1])
-        assert len(counted) == 57, "61 samples without 4 for validation"
+        assert len(counted) == 57, "61 samples minus 4 for validation"
         assert set(counted.values()) == {1}, "no sample twice"
         assert abs(len(shares[0]) - len(shares[1])) <= len(shares[0]) // 4 + 1
     with (workshop / "runs/linear_line/0/metrics.csv").open() as file:
@@ -214,11 +216,11 @@ def test_processes_of_srun_make_one_run(workshop: Path) -> None:
     assert [process.returncode for process in started] == [0, 0], outputs
     assert [out.count("Trained 1 epoch") for out, _ in outputs] == [1, 0]
     assert [path.name for path in (workshop / "runs/linear_line").iterdir()] == ["0"]
-    assert "requeue" not in "".join(err for _, err in outputs), "SIGUSR1 is litlab's"
+    assert "requeue" not in "".join(err for _, err in outputs), "litlab handles SIGUSR1"
 
 
 @pytest.mark.slow
-def test_a_mistake_under_torchrun_is_said_once(workshop: Path) -> None:
+def test_a_user_error_under_torchrun_is_reported_once(workshop: Path) -> None:
     done = subprocess.run(
         [*BY_TORCHRUN, "fit", "--trainer.max_epoch=1"],
         cwd=workshop, env=_environment(), capture_output=True, text=True, timeout=120,

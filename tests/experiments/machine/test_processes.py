@@ -1,4 +1,4 @@
-"""Several runs at once, and several processes in one run."""
+"""Concurrent runs, and several processes in one run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from experiments.runs.folder import RunFolder
 from tests.experiments.conftest import ROOT, Command
 
 
-def test_two_claims_at_the_same_moment_get_two_folders(tmp_path: Path) -> None:
+def test_concurrent_claims_get_different_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         folders = list(pool.map(lambda i: RunFolder.claim(tmp_path, "x", {"config.yaml": str(i)}), range(64)))
     assert sorted(int(folder.path.name) for folder in folders) == list(range(64))
     assert sorted(int(folder.config.read_text()) for folder in folders) == list(range(64))
-    assert len(list((tmp_path / "x").iterdir())) == 64, "nothing made aside is left"
+    assert len(list((tmp_path / "x").iterdir())) == 64, "no temporary folder is left"
 
 
 @pytest.mark.slow
-def test_two_fits_started_at_once_get_two_folders(workshop: Path) -> None:
+def test_two_concurrent_fits_get_two_folders(workshop: Path) -> None:
     words = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "debug"]
     started = [subprocess.Popen(words, cwd=workshop, env=_environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(120) for process in started] == [0, 0]
@@ -37,7 +37,7 @@ def test_two_fits_started_at_once_get_two_folders(workshop: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_run_and_score_like_one(workshop: Path, litlab: Command) -> None:
+def test_two_processes_share_one_run_and_score_like_one_process(workshop: Path, litlab: Command) -> None:
     words = [sys.executable, "-m", "experiments", "fit", "mlp_digits", "cpu_two_processes"]
     words += ["--trainer.max_epochs=2", "--test_after_fit=true"]
     done = subprocess.run(words, cwd=workshop, env=_environment(), capture_output=True, text=True, timeout=240)
@@ -58,7 +58,7 @@ def _environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_sigterm_ends_with_code_143(workshop: Path) -> None:
+def test_sigterm_exits_with_code_143(workshop: Path) -> None:
     words = [sys.executable, "-m", "experiments", "fit", "--trainer.max_epochs=100000"]
     process = subprocess.Popen(words, cwd=workshop, env=_environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -71,7 +71,7 @@ def test_sigterm_ends_with_code_143(workshop: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_to_all_of_two_processes_saves_and_the_run_goes_on(workshop: Path) -> None:
+def test_sigterm_to_two_processes_saves_a_checkpoint_to_resume_from(workshop: Path) -> None:
     words = ["fit", "mlp_digits", "cpu_two_processes", "--trainer.max_epochs=6", "--model.dropout=0.2"]
     command, environment = [sys.executable, "-m", "experiments"], {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Every place at which last.ckpt is written: from there a run ends with the weights of one that was never stopped."""
+"""A run that resumes from any checkpoint ends with the same weights as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ STEP_LR = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_
 PLATEAU = {"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 0.9}
 
 
-class Kept(LastCheckpoint):
-    """Saves wherever it may, and keeps a copy of each state."""
+class CopiedCheckpoints(LastCheckpoint):
+    """Saves last.ckpt as often as possible and copies each file."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(every_n_steps=1)
@@ -31,30 +31,30 @@ class Kept(LastCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         if not self._by_steps:
-            self._keep("epoch", trainer.global_step)
+            self._copy("epoch", trainer.global_step)
 
     def _save(self, trainer: Trainer, step: int) -> None:
         super()._save(trainer, step)
-        self._keep("step", step)
+        self._copy("step", step)
 
-    def _keep(self, where: str, step: int) -> None:
+    def _copy(self, where: str, step: int) -> None:
         shutil.copy(os.path.join(str(self.dirpath), "last.ckpt"), self.folder / f"{len(self.places)}.ckpt")
         self.places.append((where, step))
 
 
 class Epochs(Callback):
-    """The training metrics at the end of each epoch."""
+    """Collects the training metrics at the end of each epoch, by optimizer step."""
 
     def __init__(self) -> None:
         self.found: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self.take(trainer)
+        self.collect(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self.take(trainer)
+        self.collect(trainer)
 
-    def take(self, trainer: Trainer) -> None:
+    def collect(self, trainer: Trainer) -> None:
         logged = trainer.callback_metrics
         if "train/loss" in logged:
             names = ("train/loss", "train/acc", "train/f1", "train/auroc")
@@ -68,15 +68,15 @@ def fit(
     exact: bool = True,
     batch: int = 100,
     **options: Any,
-) -> tuple[Tensor, Epochs, Kept]:
+) -> tuple[Tensor, Epochs, CopiedCheckpoints]:
     seed_everything(1, verbose=False)
-    data = DigitsDataModule(batch_size=batch, val_split=300, train_fraction=0.35)  # four batches an epoch
+    data = DigitsDataModule(batch_size=batch, val_split=300, train_fraction=0.35)  # four batches per epoch
     model = LitMLP(
         input_shape=(1, 8, 8), num_classes=10, hidden=[16], dropout=0.3, batch_norm=True, scheduler=scheduler,
         optimizer={"name": "adam", "lr": 0.01}, metrics=["acc", "f1", "auroc"],
     )  # fmt: skip
     folder.mkdir(exist_ok=True)
-    epochs, kept = Epochs(), Kept(folder)
+    epochs, kept = Epochs(), CopiedCheckpoints(folder)
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -111,27 +111,29 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("scheduler", "options"), CASES, ids=str)
-def test_from_every_saved_place_the_run_ends_the_same(scheduler: Any, options: dict[str, Any], tmp_path: Path) -> None:
+def test_resuming_from_every_checkpoint_ends_with_the_same_weights(
+    scheduler: Any, options: dict[str, Any], tmp_path: Path
+) -> None:
     whole, epochs, kept = fit(tmp_path / "whole", scheduler, **options)
     last = max(step for _, step in kept.places)
     assert len(kept.places) >= 3
     for index, (where, step) in enumerate(kept.places):
         if step == last:
-            continue  # nothing is left to do
+            continue  # nothing left to train
         again, figures, _ = fit(tmp_path / "again", scheduler, tmp_path / "whole" / f"{index}.ckpt", **options)
         assert torch.equal(again, whole), (where, step)
         expected = {at: found for at, found in epochs.found.items() if at > step}
         assert {at: found for at, found in figures.found.items() if at > step} == expected, (where, step)
 
 
-def test_without_the_random_states_the_weights_differ(tmp_path: Path) -> None:
+def test_without_random_states_the_weights_differ(tmp_path: Path) -> None:
     whole, _, kept = fit(tmp_path / "whole")
     index = kept.places.index(("step", 2))
     without, _, _ = fit(tmp_path / "again", None, tmp_path / "whole" / f"{index}.ckpt", exact=False)
     assert not torch.equal(without, whole)
 
 
-def test_without_the_place_in_the_data_the_weights_differ(tmp_path: Path) -> None:
+def test_without_the_position_in_the_data_the_weights_differ(tmp_path: Path) -> None:
     whole, _, kept = fit(tmp_path / "whole")
     path = tmp_path / "whole" / f"{kept.places.index(('step', 2))}.ckpt"
     content = torch.load(path, weights_only=True)
@@ -141,7 +143,7 @@ def test_without_the_place_in_the_data_the_weights_differ(tmp_path: Path) -> Non
     assert not torch.equal(without, whole)
 
 
-def test_nothing_is_saved_within_gathered_gradients_or_before_a_validation(tmp_path: Path) -> None:
+def test_nothing_is_saved_between_accumulated_gradients_or_before_a_validation(tmp_path: Path) -> None:
     _, _, kept = fit(tmp_path / "gathered", accumulate_grad_batches=3, batch=99)
     assert kept.places[:5] == [("step", 1), ("step", 2), ("step", 3), ("step", 4), ("epoch", 5)]
     _, _, kept = fit(tmp_path / "validated", val_check_interval=0.5)

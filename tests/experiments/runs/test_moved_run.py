@@ -1,4 +1,4 @@
-"""A run folder that was copied, moved or renamed still tests, resumes and reports, and leaves the old place alone."""
+"""A run folder that was copied, moved or renamed can be tested and resumed; files in the old place do not change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN = Path("runs/mlp_digits/0")
 
 @pytest.fixture
 def stopped(litlab: Command, workshop: Path) -> Path:
-    """A run that was stopped in its second epoch; its folder."""
+    """The folder of a run that was stopped in its second epoch."""
     (workshop / "stop.py").write_text(STOP)
     assert litlab("fit", "mlp_digits", *SMALL, *stopping(20)).code == 130
     return (workshop / RUN).resolve()
@@ -35,21 +35,21 @@ def away(workshop: Path) -> Path:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """All files of a folder and what they hold."""
+    """Return the SHA-256 of all files in a folder."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def go(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Into the folder, with the module that the run's config names."""
+def change_to(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Change to the folder, with a copy of the module that the config of the run names."""
     shutil.copy("stop.py", folder)
     Path("stopped").unlink(missing_ok=True)
     monkeypatch.chdir(folder)
-    (folder / "stopped").touch()  # the callback that stops does so once
+    (folder / "stopped").touch()  # so that the callback does not stop the run again
 
 
 @pytest.mark.parametrize("how", ["copied", "moved", "experiment renamed", "whole runs folder"])
-def test_a_stopped_run_goes_on_elsewhere_with_the_same_weights(
+def test_a_stopped_run_resumes_elsewhere_with_the_same_weights(
     litlab: Command, stopped: Path, away: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     reference = away.parent / "reference"
@@ -57,7 +57,7 @@ def test_a_stopped_run_goes_on_elsewhere_with_the_same_weights(
     target, old = away / "copy", fingerprint(stopped)
     if how == "copied":
         shutil.copytree(stopped, target)
-        (stopped / "checkpoints/last.ckpt").write_bytes(b"not to be read")
+        (stopped / "checkpoints/last.ckpt").write_bytes(b"must not be read")
         old = fingerprint(stopped)
     elif how == "moved":
         shutil.move(stopped, target)
@@ -68,7 +68,7 @@ def test_a_stopped_run_goes_on_elsewhere_with_the_same_weights(
     else:
         shutil.move(stopped.parents[1], away / "runs")
         target = away / "runs/mlp_digits/0"
-    go(monkeypatch, away)
+    change_to(monkeypatch, away)
     result = litlab("resume", {"experiment renamed": "renamed", "whole runs folder": "mlp_digits"}.get(how, "copy"))
     assert result.code == 0, result.err
     assert "from step 20" in result.out
@@ -84,17 +84,17 @@ def test_a_stopped_run_goes_on_elsewhere_with_the_same_weights(
     assert [row["val/loss"] for row in rows(target)] == [row["val/loss"] for row in rows(there)]
     best = [torch.load(run / "checkpoints/best.ckpt", weights_only=True) for run in (target, there)]
     assert best[0]["epoch"] == best[1]["epoch"]
-    assert str(stopped) not in str(best[0]["callbacks"]), "paths of the new place"
+    assert str(stopped) not in str(best[0]["callbacks"]), "the paths are those of the new folder"
 
 
-def test_a_finished_run_tests_and_reports_elsewhere(
+def test_a_finished_run_can_be_tested_elsewhere(
     litlab: Command, workshop: Path, away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert litlab("fit", "mlp_digits", *SMALL).code == 0
     assert litlab("test", "mlp_digits").code == 0
     stopped = (workshop / RUN).resolve()
     shutil.copytree(stopped.parents[1], away / "runs")
-    (stopped / "checkpoints/best.ckpt").write_bytes(b"not to be read")
+    (stopped / "checkpoints/best.ckpt").write_bytes(b"must not be read")
     old = fingerprint(stopped)
     monkeypatch.chdir(away)
     figures = [load_run("mlp_digits").results[-1]["metrics"]]
@@ -103,7 +103,7 @@ def test_a_finished_run_tests_and_reports_elsewhere(
         assert result.code == 0, result.err
         assert str(workshop / "runs") not in result.out
     assert litlab("test", str(away / "runs/mlp_digits/0")).code == 0
-    assert "has come to its end" in litlab("resume", "mlp_digits").out
+    assert "is finished" in litlab("resume", "mlp_digits").out
     listed = litlab("list", "runs").out
     assert "mlp_digits" in listed
     run = load_run(away / RUN)
@@ -116,7 +116,7 @@ def test_a_finished_run_tests_and_reports_elsewhere(
     assert fingerprint(stopped) == old
 
 
-def test_another_versions_run_goes_on_with_a_note(litlab: Command, stopped: Path) -> None:
+def test_a_run_of_another_version_resumes_with_a_note(litlab: Command, stopped: Path) -> None:
     environment = stopped / "environment.json"
     record = json.loads(environment.read_text())
     record["versions"] |= {"litlab": "0.0.7", "torch": "2.9.1"}
@@ -135,11 +135,11 @@ def test_another_versions_run_goes_on_with_a_note(litlab: Command, stopped: Path
     assert litlab("test", "mlp_digits").code == 0
 
 
-def test_the_same_versions_give_no_note(litlab: Command, stopped: Path) -> None:
+def test_a_run_of_the_same_version_resumes_without_a_note(litlab: Command, stopped: Path) -> None:
     assert "note " not in litlab("resume", "mlp_digits").out
 
 
-def test_a_checkpoint_of_before_the_formats_were_counted_goes_on(litlab: Command, stopped: Path) -> None:
+def test_a_checkpoint_without_a_format_number_resumes(litlab: Command, stopped: Path) -> None:
     last = stopped / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     del content["litlab"]
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_before_the_formats_were_counted_goes_on(litlab: Command
     assert litlab("resume", "mlp_digits").code == 0
 
 
-def test_a_later_format_is_refused_with_both_versions(litlab: Command, stopped: Path) -> None:
+def test_a_later_format_is_rejected_with_both_versions(litlab: Command, stopped: Path) -> None:
     last = stopped / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     content["litlab"] = {"version": "9.0", "format": 2}
@@ -160,7 +160,7 @@ def test_a_later_format_is_refused_with_both_versions(litlab: Command, stopped: 
 
 
 @pytest.mark.parametrize("verb", ["test", "resume"])
-def test_a_file_of_another_model_is_refused(litlab: Command, stopped: Path, verb: str) -> None:
+def test_a_checkpoint_of_another_model_is_rejected(litlab: Command, stopped: Path, verb: str) -> None:
     words = ("--trainer.max_epochs=1", "--model.hidden=[16]", "--experiment=other")
     assert litlab("fit", "mlp_digits", *words).code == 0
     for name in ("best", "last"):

@@ -1,4 +1,4 @@
-"""What every model shares: metrics, penalties, hyper-parameters, and the refusal of data that it cannot learn."""
+"""Metrics, penalties and hyperparameters of every model, and errors for data that it cannot learn."""
 
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,18 @@ from torch import nn
 from torch.nn import functional
 
 from lit_models import LitClassifier, LitLogisticRegression, LitMLP, LitMLPRegressor, LitTokenLSTM
-from lit_models.parts.initialise import INITIALISATIONS
+from lit_models.parts.initialize import INITIALIZATIONS
 from lit_models.parts.metrics import CLASS_METRICS, NUMBER_METRICS
 
 
 def _evaluate(trainer: Any, loader: Any, model: Any, x: Any, y: Any) -> dict[str, float]:
-    """Validation figures over batches of 40, 40 and a ragged 10."""
+    """Return validation metrics over batches of 40, 40 and 10."""
     batches = loader(x, y, batch_size=40)
     return {k: float(v) for k, v in trainer().validate(model, batches, verbose=False)[0].items()}
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
-def test_metrics_are_scikit_learns(trainer: Any, loader: Any, blobs: Any, one_hot: bool) -> None:
+def test_metrics_equal_scikit_learn(trainer: Any, loader: Any, blobs: Any, one_hot: bool) -> None:
     x, y = blobs
     names = [name for name in CLASS_METRICS if name != "top5"]
     model = LitMLP((4,), 3, hidden=(8,), metrics=names)
@@ -44,7 +44,7 @@ def test_metrics_are_scikit_learns(trainer: Any, loader: Any, blobs: Any, one_ho
 
 
 @pytest.mark.parametrize("two_classes", ["sigmoid", "softmax"])
-def test_two_classes_are_scored_on_class_one(trainer: Any, loader: Any, blobs: Any, two_classes: Any) -> None:
+def test_metrics_of_two_classes_are_those_of_class_1(trainer: Any, loader: Any, blobs: Any, two_classes: Any) -> None:
     x, y = blobs[0], (blobs[1] > 0).long()
     names = ("acc", "precision", "recall", "f1", "auroc")
     model = LitLogisticRegression((4,), 2, two_classes=two_classes, metrics=names)
@@ -69,7 +69,7 @@ def test_top5(trainer: Any, loader: Any) -> None:
 
 
 @pytest.mark.parametrize("targets", [1, 2])
-def test_regression_metrics_are_scikit_learns(trainer: Any, loader: Any, targets: int) -> None:
+def test_regression_metrics_equal_scikit_learn(trainer: Any, loader: Any, targets: int) -> None:
     x = torch.randn(90, 4)
     y = x[:, :targets] + torch.randn(90, targets)
     model = LitMLPRegressor((4,), targets, metrics=tuple(NUMBER_METRICS), loss="huber")
@@ -82,14 +82,14 @@ def test_regression_metrics_are_scikit_learns(trainer: Any, loader: Any, targets
     assert found["val/r2"] == pytest.approx(sk.r2_score(y, guess), rel=1e-4)
 
 
-def test_r2_of_a_single_sample_is_nan_and_no_crash(trainer: Any, loader: Any) -> None:
+def test_r2_of_a_single_sample_is_nan(trainer: Any, loader: Any) -> None:
     model = LitMLPRegressor((1,), 1)
     found = trainer().validate(model, loader(torch.zeros(1, 1), torch.zeros(1, 1)), verbose=False)[0]
     assert found["val/r2"] != found["val/r2"]
 
 
 class Logged(pl.Callback):
-    """The figures that callbacks see when the fit ends."""
+    """Callback that keeps the metrics at the end of the fit."""
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
@@ -98,8 +98,8 @@ class Logged(pl.Callback):
         self.epochs.append({k: float(v) for k, v in trainer.callback_metrics.items()})
 
 
-def test_train_and_validation_figures_of_an_epoch(trainer: Any, loader: Any, blobs: Any) -> None:
-    """With a learning rate of 0 both must be the mean over samples, in the second epoch too, and the gap 1."""
+def test_train_and_validation_metrics_of_an_epoch(trainer: Any, loader: Any, blobs: Any) -> None:
+    """Check that with a learning rate of 0 both are means over samples in the second epoch too, and the gap is 1."""
     logged = Logged()
     model = LitMLP((4,), 3, optimizer={"name": "sgd", "lr": 0.0})
     batches = loader(*blobs, batch_size=40)
@@ -139,7 +139,7 @@ def test_no_gap_without_validation(trainer: Any, loader: Any, blobs: Any) -> Non
     assert "train/loss" in run.callback_metrics
 
 
-def test_penalties_are_terms_of_their_own(trainer: Any, loader: Any, blobs: Any) -> None:
+def test_penalties_are_logged_apart_from_the_loss(trainer: Any, loader: Any, blobs: Any) -> None:
     model = LitMLP((4,), 3, hidden=(5,), batch_norm=True, l1=0.01, l2=0.1, optimizer={"name": "sgd", "lr": 0.0})
     weights = [layer.weight for layer in model.net.layers if isinstance(layer, nn.Linear)]
     run = trainer(max_epochs=1)
@@ -193,8 +193,8 @@ def test_a_checkpoint_of_a_model_built_in_python_is_plain_data(
     assert type(fresh.optimizers[0]) is type(run.optimizers[0])
 
 
-class Own(LitClassifier):
-    """A user's model, with an argument that is no plain data."""
+class Custom(LitClassifier):
+    """Custom model with an argument that is not plain data."""
 
     def __init__(self, num_classes: int = 3, body: Any = None, **kwargs: Any) -> None:
         super().__init__(input_shape=(4,), num_classes=num_classes, **kwargs)
@@ -203,23 +203,30 @@ class Own(LitClassifier):
     derived_arguments = ("input_shape",)
 
 
-def test_a_users_own_model(trainer: Any, loader: Any, blobs: Any, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="body is not stored with the hyper-parameters"):
-        model = Own(body=object())
+def test_custom_model(trainer: Any, loader: Any, blobs: Any, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="body is not stored with the hyperparameters"):
+        model = Custom(body=object())
     run = trainer(max_epochs=1)
     run.fit(model, loader(*blobs), loader(*blobs))
     run.save_checkpoint(tmp_path / "model.ckpt")
-    assert Own.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True).num_classes == 3
-    with pytest.raises(MisconfigurationException, match=r"init: Own does not apply it"):
-        trainer().fit(Own(init="zeros"), loader(*blobs))
+    assert Custom.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True).num_classes == 3
+    with pytest.raises(MisconfigurationException, match=r"init: Custom does not use this argument"):
+        trainer().fit(Custom(init="zeros"), loader(*blobs))
 
 
-def test_a_model_without_a_network_is_refused(trainer: Any, loader: Any, blobs: Any) -> None:
-    with pytest.raises(MisconfigurationException, match=r"LitClassifier has no network; set self.net"):
+def test_initialised_is_a_deprecated_name(blobs: Any) -> None:
+    model = LitMLP((4,), 3, init="zeros")
+    with pytest.warns(DeprecationWarning, match=r"Use self\.initialized\(network\)"):
+        network = model.initialised(nn.Linear(4, 3))
+    assert not network(blobs[0]).any()
+
+
+def test_a_model_without_a_network_raises_an_error(trainer: Any, loader: Any, blobs: Any) -> None:
+    with pytest.raises(MisconfigurationException, match=r"LitClassifier has no network. Set self.net"):
         trainer().fit(LitClassifier((4,), 3), loader(*blobs))
 
 
-@pytest.mark.parametrize("init", [name for name in INITIALISATIONS if name not in ("zeros", "ones", "constant")])
+@pytest.mark.parametrize("init", [name for name in INITIALIZATIONS if name not in ("zeros", "ones", "constant")])
 def test_these_initialisations_learn(trainer: Any, loader: Any, blobs: Any, init: str) -> None:
     model = LitMLP((4,), 3, hidden=(16,), init=init, optimizer={"name": "adam", "lr": 0.03})
     run = trainer(max_epochs=20)
@@ -232,18 +239,18 @@ def test_zeros_fail_to_learn(trainer: Any, loader: Any, blobs: Any) -> None:
     run = trainer(max_epochs=20)
     run.fit(model, loader(*blobs, batch_size=45))
     assert run.callback_metrics["train/acc"] < 0.4
-    assert all(not w.any() for w in model.penalised())
+    assert all(not w.any() for w in model.penalized())
 
 
-def test_init_by_layer_and_with_settings() -> None:
+def test_init_by_layer_and_with_arguments() -> None:
     model = LitMLP((4,), 3, batch_norm=True, init={"name": "constant", "value": 0.25})
     for name, parameter in model.net.named_parameters():
         expected = 0.25 if parameter.dim() > 1 else 1.0 if ("weight" in name) else 0.0
         assert (parameter == expected).all(), name
 
 
-def _data(**facts: Any) -> SimpleNamespace:
-    return SimpleNamespace(**{"num_classes": None, "num_targets": None, "vocab_size": None, **facts})
+def _data(**properties: Any) -> SimpleNamespace:
+    return SimpleNamespace(**{"num_classes": None, "num_targets": None, "vocab_size": None, **properties})
 
 
 @pytest.mark.parametrize(
@@ -251,17 +258,17 @@ def _data(**facts: Any) -> SimpleNamespace:
     [
         (lambda: LitMLP((4,), 3), _data(num_targets=1), r"LitMLP predicts classes.*use LitMLPRegressor"),
         (lambda: LitMLPRegressor((4,), 1), _data(num_classes=3), r"LitMLPRegressor predicts numbers.*use LitMLP\."),
-        (lambda: LitMLP((4,), 3), _data(num_classes=10), r"num_classes: LitMLP was built for 3, the data gives 10"),
+        (lambda: LitMLP((4,), 3), _data(num_classes=10), r"num_classes of LitMLP must be 10 as in the data, got 3"),
         (
             lambda: LitMLP((4,), 3),
             _data(num_classes=3, input_shape=(5,)),
-            r"input_shape: LitMLP was built for \(4,\), the data gives \(5,\)",
+            r"input_shape of LitMLP must be \(5,\) as in the data, got \(4,\)",
         ),
-        (lambda: LitMLP((4,), 9), _data(num_classes=9, vocab_size=9), r"the data gives text; use LitTokenLSTM"),
+        (lambda: LitMLP((4,), 9), _data(num_classes=9, vocab_size=9), r"the data is text. Use LitTokenLSTM"),
         (lambda: LitTokenLSTM(9), _data(num_classes=9), r"LitTokenLSTM needs text"),
     ],
 )
-def test_data_of_another_task_is_refused(model: Any, data: Any, message: str) -> None:
+def test_data_of_another_task_raises_an_error(model: Any, data: Any, message: str) -> None:
     built = model()
     built.trainer = SimpleNamespace(datamodule=data)
     with pytest.raises(MisconfigurationException, match=message):
@@ -271,14 +278,17 @@ def test_data_of_another_task_is_refused(model: Any, data: Any, message: str) ->
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LitMLP((4,)), r"LitMLP predicts classes, the data states none \(num_classes\).*LitMLPRegressor"),
-        (lambda: LitMLPRegressor((4,)), r"LitMLPRegressor predicts numbers, the data states none.*use LitMLP\."),
-        (lambda: LitMLP((4,), 1), r"num_classes: 1 is too few"),
-        (lambda: LitMLPRegressor((4,), 0), r"num_targets: 0 is too few"),
-        (lambda: LitMLP(None, 3), r"input_shape: LitMLP needs the shape of one sample"),
-        (lambda: LitTokenLSTM(), r"LitTokenLSTM needs text and the data states no vocab_size"),
+        (lambda: LitMLP((4,)), r"LitMLP predicts classes, but the data has no num_classes.*LitMLPRegressor"),
+        (
+            lambda: LitMLPRegressor((4,)),
+            r"LitMLPRegressor predicts numbers, but the data has no .*use LitMLP\.",
+        ),
+        (lambda: LitMLP((4,), 1), r"num_classes must be at least 2, got 1"),
+        (lambda: LitMLPRegressor((4,), 0), r"num_targets must be at least 1, got 0"),
+        (lambda: LitMLP(None, 3), r"input_shape of LitMLP must be the shape of one sample"),
+        (lambda: LitTokenLSTM(), r"LitTokenLSTM needs text, but the data has no vocab_size"),
     ],
 )
-def test_a_model_of_another_task_is_refused_when_built(build: Any, message: str) -> None:
+def test_building_a_model_of_another_task_raises_an_error(build: Any, message: str) -> None:
     with pytest.raises(MisconfigurationException, match=message):
         build()

@@ -1,4 +1,4 @@
-"""Every loss against the same number by hand, for class indices and one-hot targets alike."""
+"""Every loss compared with a value computed by hand, for class indices and for one-hot targets."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_cross_entropy_nll_and_kl_by_hand() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_class_weights_count_alike_for_indices_and_one_hot(smoothing: float) -> None:
+def test_class_weights_are_equal_for_indices_and_one_hot(smoothing: float) -> None:
     module = loss({"name": "cross_entropy", "weight": WEIGHT, "label_smoothing": smoothing})
     expected = functional.cross_entropy(LOGITS, INDEX, torch.tensor(WEIGHT), label_smoothing=smoothing).item()
     assert module(LOGITS, INDEX) == pytest.approx(expected)
@@ -59,7 +59,7 @@ def test_binary_losses_by_hand() -> None:
     assert loss({"name": "bce_with_logits", "pos_weight": [3.0]})(z, y) == pytest.approx(weighted)
 
 
-def test_one_against_the_rest_is_bce_over_all_logits() -> None:
+def test_one_versus_rest_is_bce_over_all_logits() -> None:
     p = LOGITS.sigmoid()
     by_hand = -(ONE_HOT * p.log() + (1 - ONE_HOT) * (1 - p).log()).mean().item()
     for target in (INDEX, ONE_HOT):
@@ -90,27 +90,27 @@ def test_a_class_path_loss_with_a_list_of_weights() -> None:
     assert module.state_dict() == {}
 
 
-def test_losses_leave_nothing_in_the_checkpoint() -> None:
+def test_losses_add_nothing_to_the_checkpoint() -> None:
     model = LitMLP((4,), 3, loss={"name": "cross_entropy", "weight": WEIGHT}, metrics=("acc", "f1", "auroc"))
     assert all(key.startswith("net.") for key in model.state_dict())
     assert model.to(torch.float64).loss_fn.weight.dtype == torch.float64
 
 
-def test_targets_that_do_not_fit_are_refused_in_words() -> None:
-    with pytest.raises(MisconfigurationException, match=r"targets of shape \(4, 2\) fit no logits of shape \(4, 3\)"):
+def test_targets_of_a_wrong_shape_raise_an_error() -> None:
+    with pytest.raises(MisconfigurationException, match=r"logits of shape \(4, 3\) must be .*, got shape \(4, 2\)"):
         loss("cross_entropy")(LOGITS, torch.zeros(4, 2))
-    with pytest.raises(MisconfigurationException, match=r"loss: 'cross_entropy' is made for the other task"):
+    with pytest.raises(MisconfigurationException, match=r"loss must be one of mse.*, got 'cross_entropy'"):
         LitMLPRegressor((4,), 1, loss="cross_entropy")
     model = LitMLPRegressor((4,), 1)
-    with pytest.raises(MisconfigurationException, match=r"predicts shape \(5, 1\), the target has \(5,\)"):
+    with pytest.raises(MisconfigurationException, match=r"must have the shape of its output \(5, 1\), got \(5,\)"):
         model.outputs(torch.zeros(5, 4), torch.zeros(5))
 
 
-def test_class_weights_are_counted_against_the_classes() -> None:
+def test_a_wrong_number_of_class_weights_raises_an_error() -> None:
     for spec in ({"name": "cross_entropy", "weight": [1, 2]}, {"class_path": "torch.nn.NLLLoss", "weight": [1, 2]}):
-        with pytest.raises(MisconfigurationException, match=r"loss: weight has 2 numbers for 10 classes"):
+        with pytest.raises(MisconfigurationException, match=r"loss: weight must have one number .* \(10\), got 2"):
             LitMLP((4,), 10, loss=spec)
-    with pytest.raises(MisconfigurationException, match=r"loss: pos_weight has 2 numbers for 3 classes"):
+    with pytest.raises(MisconfigurationException, match=r"loss: pos_weight must have one number .* \(3\), got 2"):
         LitMLP((4,), 3, loss={"name": "bce_with_logits", "pos_weight": [1, 2]})
     LitMLP((4,), 3, loss={"name": "bce_with_logits", "pos_weight": [2]})
     LitLogisticRegression((4,), 2, loss={"name": "cross_entropy", "weight": [1, 2]})
@@ -127,16 +127,16 @@ class _Data(pl.LightningDataModule):
         return self.data
 
 
-def test_a_class_path_loss_that_does_not_fit_is_refused_before_training(trainer: Any, loader: Any) -> None:
+def test_a_custom_loss_of_wrong_shapes_raises_an_error_before_training(trainer: Any, loader: Any) -> None:
     x, index = torch.zeros(8, 4), torch.arange(8) % 3
     one_hot = functional.one_hot(index, 3).float()
     model = LitMLP((4,), 3, loss="torch.nn.MSELoss")
-    with pytest.raises(MisconfigurationException, match=r"loss: MSELoss does not fit logits \(2, 3\) and class ind"):
+    with pytest.raises(MisconfigurationException, match=r"loss: MSELoss fails for logits \(2, 3\) and class ind"):
         trainer().fit(model, datamodule=_Data(loader(x, index), "index"))
     for form in ("one_hot", None):
         trainer().fit(model, datamodule=_Data(loader(x, one_hot), form))
     single = LitMLP((4,), 3, loss={"class_path": "torch.nn.CrossEntropyLoss", "reduction": "none"})
-    with pytest.raises(MisconfigurationException, match=r"CrossEntropyLoss does not fit .* not one number"):
+    with pytest.raises(MisconfigurationException, match=r"CrossEntropyLoss fails for .* must return one number"):
         trainer().fit(single, datamodule=_Data(loader(x, index), "index"))
     fitting = LitMLP((4,), 3, loss="torch.nn.CrossEntropyLoss")
     trainer().fit(fitting, datamodule=_Data(loader(x, index), "index"))

@@ -1,20 +1,20 @@
-"""Muon: orthogonal steps for filters and matrices, plain SGD for the rest."""
+"""Muon takes orthogonal steps for filters and matrices, and SGD steps for other parameters."""
 
 import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from lit_models.parts.muon import Muon, orthogonalised
+from lit_models.parts.muon import Muon, orthogonalize
 from lit_models.parts.optimizers import build_optimizer
 from lit_models.parts.schedules import SCHEDULES, RunLength
 
 
 @pytest.mark.parametrize("shape", [(8, 27), (27, 8), (16, 16)])
-def test_orthogonalised_keeps_the_directions_and_evens_the_sizes(shape) -> None:
+def test_orthogonalize_keeps_singular_vectors_and_equalizes_singular_values(shape) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    found = left.T @ orthogonalised(matrix, steps=5) @ right.T  # diagonal in the matrix's own directions
+    found = left.T @ orthogonalize(matrix, steps=5) @ right.T  # diagonal in the basis of the matrix's singular vectors
     assert (found - found.diag().diag()).abs().max() < 0.05
     assert 0.5 < found.diag().min() <= found.diag().max() < 1.4
 
@@ -35,7 +35,7 @@ def test_filters_move_by_the_learning_rate_and_keep_their_length() -> None:
     assert 0.05 < moved < 0.13
 
 
-def test_biases_norms_and_the_output_layer_are_trained_by_nesterov_sgd() -> None:
+def test_biases_normalization_and_the_output_layer_are_trained_by_nesterov_sgd() -> None:
     mine, theirs = _net(), _net()
     muon = Muon(mine.parameters(), lr=0.0, unit_length=False, head_lr=0.3, bias_lr=0.2, sgd_momentum=0.9)
     rest = [theirs[1].weight, theirs[1].bias, theirs[0].bias, theirs[4].bias]
@@ -51,7 +51,7 @@ def test_biases_norms_and_the_output_layer_are_trained_by_nesterov_sgd() -> None
         torch.testing.assert_close(one, two, msg=name)
 
 
-def test_its_state_is_plain_and_goes_on_exactly(tmp_path) -> None:
+def test_training_continues_exactly_from_its_saved_state(tmp_path) -> None:
     def train(net: nn.Module, optimizer: Muon, steps: range) -> None:
         for step in steps:
             optimizer.zero_grad()
@@ -70,7 +70,7 @@ def test_its_state_is_plain_and_goes_on_exactly(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", ["onecycle", "cyclic", "polynomial", "warmup_cosine"])
-def test_schedules_keep_the_ratios_of_its_rates(name) -> None:
+def test_schedules_keep_the_ratios_of_learning_rates(name) -> None:
     optimizer = Muon(_net().parameters(), lr=0.2, head_lr=1.5, bias_lr=30.0)
     schedule = SCHEDULES[name](optimizer, RunLength(20, 10))
     for _ in range(7):
@@ -83,6 +83,6 @@ def test_schedules_keep_the_ratios_of_its_rates(name) -> None:
 @pytest.mark.parametrize(
     ("settings", "word"), [({"lr": -1}, "lr"), ({"momentum": 1.0}, "momentum"), ({"steps": 0}, "steps")]
 )
-def test_impossible_settings_are_named(settings, word) -> None:
+def test_wrong_arguments_are_named_in_errors(settings, word) -> None:
     with pytest.raises(MisconfigurationException, match=word):
         build_optimizer({"name": "muon", **settings}, [nn.Parameter(torch.zeros(1, 1))])

@@ -1,4 +1,4 @@
-"""Each schedule's learning rate at every optimizer step of a real run, against a formula of its own."""
+"""Learning rate of each schedule at every optimizer step of a run, compared with a formula."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ LR = 0.1
 
 
 class At(NamedTuple):
-    """A place in a run, in optimizer steps."""
+    """Position in a run, in optimizer steps."""
 
     step: int
     per_epoch: int
@@ -27,7 +27,7 @@ class At(NamedTuple):
 
 
 class Rates(pl.Callback):
-    """The learning rate that each optimizer step uses."""
+    """Callback that collects the learning rate of each optimizer step."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -67,7 +67,7 @@ def _warmup(at: At) -> float:
     return _half_cosine((at.step - at.per_epoch) / (at.total - at.per_epoch), low=0.001)
 
 
-#: schedule -> settings, and its learning rate in words of arithmetic
+#: schedule -> arguments and formula of the learning rate
 CASES: dict[str, tuple[dict[str, Any], Callable[[At], float]]] = {
     "step": ({"step_size": 2, "gamma": 0.5}, lambda at: LR * 0.5 ** (at.step // (2 * at.per_epoch))),
     "multistep": (
@@ -81,7 +81,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[At], float]]] = {
     "onecycle": ({}, _onecycle),
     "warmup_cosine": ({"warmup": 1, "eta_min": 0.001}, _warmup),
     "polynomial": ({}, lambda at: LR * (1 - at.step / at.total) ** 0.9),
-    # No epoch improves by 99.99 %, so that every epoch after the first is a bad one.
+    # No epoch improves by 99.99%, so that every epoch after the first counts as bad.
     "plateau": (
         {"patience": 0, "threshold": 0.9999, "factor": 0.5, "min_lr": 0.02},
         lambda at: max(0.02, LR * 0.5 ** max(0, at.step // at.per_epoch - 1)),
@@ -115,12 +115,12 @@ def test_every_optimizer_step_gets_its_learning_rate(trainer: Any, loader: Any, 
     total = per_epoch * EPOCHS
     assert len(seen) == total
     assert seen == pytest.approx([rate(At(step, per_epoch, total)) for step in range(total)], rel=1e-6, abs=1e-9)
-    # OneCycleLR's own value one step beyond its end is of no use to anybody.
+    # OneCycleLR has no meaningful value one step after its end.
     if name != "onecycle":
         assert end == pytest.approx(rate(At(total, per_epoch, total)), rel=1e-6, abs=1e-9)
 
 
-def test_onecycle_ends_at_its_smallest_rate(trainer: Any, loader: Any) -> None:
+def test_onecycle_ends_at_its_smallest_learning_rate(trainer: Any, loader: Any) -> None:
     _, seen, _ = _fit(trainer, loader, "onecycle")
     assert max(seen) == pytest.approx(LR, rel=0.02)
     assert seen[-1] == pytest.approx(LR / 25 / 1e4)
@@ -128,7 +128,7 @@ def test_onecycle_ends_at_its_smallest_rate(trainer: Any, loader: Any) -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad", "lbfgs"])
 @pytest.mark.parametrize("name", list(CASES))
-def test_every_schedule_runs_bare_on_every_kind_of_optimizer(
+def test_every_schedule_runs_by_name_with_every_kind_of_optimizer(
     trainer: Any, loader: Any, name: str, optimizer: str
 ) -> None:
     spec = {"name": optimizer, "lr": 0.01}
@@ -159,34 +159,34 @@ def test_a_class_path_counts_epochs(trainer: Any, loader: Any) -> None:
         assert seen == pytest.approx([LR * 0.5 ** (step // 7 // 2) for step in range(35)])
 
 
-def test_plateau_by_class_path_watches_what_it_is_told(trainer: Any, loader: Any) -> None:
+def test_plateau_by_class_path_monitors_the_given_metric(trainer: Any, loader: Any) -> None:
     spec = {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau", "monitor": "val/acc", "mode": "max"}
     _, seen, _ = _fit(trainer, loader, {**spec, "patience": 0, "threshold": 100.0, "factor": 0.5})
     assert seen[0] == LR
     assert seen[-1] == pytest.approx(LR * 0.5**3)
 
 
-def test_a_run_without_end_is_refused(trainer: Any, loader: Any) -> None:
-    with pytest.raises(MisconfigurationException, match=r"max_epochs=-1.*set --trainer.max_epochs"):
+def test_a_run_without_end_raises_an_error(trainer: Any, loader: Any) -> None:
+    with pytest.raises(MisconfigurationException, match=r"max_epochs=-1.*Set --trainer.max_epochs"):
         _fit(trainer, loader, "cosine", max_epochs=-1)
 
 
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
-        ("cosin", r"scheduler: 'cosin' is not known. Did you mean cosine\?"),
-        ({"name": "cosine", "tmax": 3}, r"cosine has no setting 'tmax'. Did you mean T_max\?"),
-        ({"name": "step", "gamma": "much"}, r"scheduler: step: gamma='much' must be a number"),
+        ("cosin", r"scheduler: unknown name 'cosin'. Did you mean cosine\?"),
+        ({"name": "cosine", "tmax": 3}, r"cosine has no argument 'tmax'. Did you mean T_max\?"),
+        ({"name": "step", "gamma": "much"}, r"scheduler: step: gamma must be a number, got gamma='much'"),
         ("StepLR", r"StepLR needs step_size"),
         ({"name": "onecycle", "pct_start": 3.0}, r"pct_start"),
-        ({"step_size": 3}, r"step_size=3 is given without a name"),
+        ({"step_size": 3}, r"got step_size=3 without a name"),
     ],
 )
-def test_a_wrong_schedule_is_refused_when_the_model_is_built(scheduler: Any, message: str) -> None:
+def test_building_a_model_with_a_wrong_schedule_raises_an_error(scheduler: Any, message: str) -> None:
     with pytest.raises(MisconfigurationException, match=message):
         LitMLP((4,), 3, scheduler=scheduler)
 
 
-def test_a_warm_up_longer_than_the_run_is_refused(trainer: Any, loader: Any) -> None:
-    with pytest.raises(MisconfigurationException, match=r"warm-up of 70 steps leaves nothing of a run of 35"):
+def test_a_warmup_longer_than_the_run_raises_an_error(trainer: Any, loader: Any) -> None:
+    with pytest.raises(MisconfigurationException, match=r"shorter than the run of 35 steps, got 70 steps"):
         _fit(trainer, loader, {"name": "warmup_cosine", "warmup": 10})

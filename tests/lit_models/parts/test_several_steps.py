@@ -1,4 +1,4 @@
-"""Several optimizer steps per call: the same training, bit for bit, with fewer calls; and what it does not go with."""
+"""Several steps per call give the results of single steps, bit for bit; errors for what needs single steps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +12,6 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from lit_models import LitMLP
-from lit_models.parts.several_steps import SeveralSteps
 
 
 class Grouped:
@@ -33,7 +32,7 @@ class Grouped:
 
 
 class Lines(Logger):
-    """What reaches a logger: (step, name, value)."""
+    """Logger that collects (step, name, value)."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[int, str, float]] = []
@@ -41,7 +40,7 @@ class Lines(Logger):
     name = version = "lines"
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self.lines += [(int(step or 0), name, float(value)) for name, value in metrics.items()]
@@ -81,7 +80,7 @@ def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("n", [2, 4, 5, 7, 18, 50])
 def test_bit_equal_to_single_steps(train: Any, n: int) -> None:
-    """Also where the last list of an epoch is short and where logging falls anywhere within a list."""
+    """Include lists that end early with the epoch, and logging at any step within a list."""
     model = {"optimizer": {"name": "adamw", "lr": 0.02}, "scheduler": "onecycle", "l2": 0.01}
     _same(train(1, model), train(n, model))
 
@@ -96,14 +95,14 @@ def test_logged_at_the_same_steps(train: Any, every: int) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["plateau", {"class_path": "StepLR", "init_args": {"step_size": 1}}, None])
-def test_schedules_of_epochs_are_left_to_lightning(train: Any, scheduler: Any) -> None:
+def test_schedules_per_epoch_are_stepped_by_lightning(train: Any, scheduler: Any) -> None:
     model = {"optimizer": {"name": "momentum", "lr": 0.05}, "scheduler": scheduler}
     _same(train(1, model), train(4, model))
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_precisions(train: Any, precision: str) -> None:
-    """The copies of the weights in bf16 that autocast keeps must be those of the newest weights."""
+    """Check that the bf16 copies of the weights in autocast's cache are those of the newest weights."""
     _same(train(1, precision=precision), train(6, precision=precision))
 
 
@@ -147,7 +146,7 @@ def test_early_stopping_and_checkpoints(train: Any, tmp_path: Any) -> None:
 
 
 def test_resumed_from_a_run_of_single_steps(train: Any, trainer: Any, blobs: Any, tmp_path: Any) -> None:
-    def go_on(n: int) -> tuple[Any, ...]:
+    def resume(n: int) -> tuple[Any, ...]:
         torch.manual_seed(9)
         task, lines = LitMLP((4,), 3, hidden=(9, 7), batch_norm=True), Lines()
         task.run_several_steps(n)
@@ -160,35 +159,38 @@ def test_resumed_from_a_run_of_single_steps(train: Any, trainer: Any, blobs: Any
     half = trainer(max_epochs=1)
     half.fit(LitMLP((4,), 3, hidden=(9, 7), batch_norm=True), Grouped(*blobs, 5), Grouped(*blobs, 20))
     half.save_checkpoint(path)
-    _same(go_on(1), go_on(4))
+    _same(resume(1), resume(4))
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"gradient_clip_val": 1.0}, r"does not go with gradient clipping \(trainer.gradient_clip_val\)"),
-        ({"accumulate_grad_batches": 2}, r"does not go with accumulation"),
-        ({"limit_train_batches": 3}, r"does not go with a part of the batches"),
-        ({"val_check_interval": 7}, r"val_check_interval: 7 means 7 batches, .* no multiple .*\(4\)\. Give 8"),
-        ({"val_check_interval": 0.5}, r"val_check_interval: 0\.5 means 9 batches.* Give 8"),
-        ({"model": {"optimizer": "lbfgs"}}, r"does not go with LBFGS"),
-        ({"watch": [EMAWeightAveraging]}, r"does not go with an average of the weights"),
+        ({"gradient_clip_val": 1.0}, r"must be 1 with gradient clipping \(trainer.gradient_clip_val\), got 4\. Remove"),
+        ({"accumulate_grad_batches": 2}, r"must be 1 with gradient accumulation"),
+        ({"limit_train_batches": 3}, r"must be 1 with a part of the batches"),
+        ({"val_check_interval": 7}, r"val_check_interval must be a multiple .*\(4\), got 7, which is 7 batches.* 8"),
+        ({"val_check_interval": 0.5}, r"val_check_interval must .* got 0\.5, which is 9 batches.* 8"),
+        ({"model": {"optimizer": "lbfgs"}}, r"must be 1 with LBFGS"),
+        ({"watch": [EMAWeightAveraging]}, r"must be 1 with the callback EMAWeightAveraging"),
     ],
 )
-def test_refused(train: Any, settings: dict[str, Any], words: str) -> None:
+def test_what_needs_single_steps_raises_an_error(train: Any, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(MisconfigurationException, match=words):
         train(4, **settings)
 
 
-def test_several_devices_are_refused(trainer: Any) -> None:
-    with pytest.raises(MisconfigurationException, match=r"steps_per_call: 4 does not go with several devices"):
-        SeveralSteps(4).check(trainer(strategy="ddp", devices=2))
+def test_several_devices_raise_an_error(trainer: Any) -> None:
+    task = LitMLP((4,), 3)
+    task.run_several_steps(4)
+    task.trainer = trainer(strategy="ddp", devices=2)
+    with pytest.raises(MisconfigurationException, match=r"steps_per_call must be 1 with several devices"):
+        task.setup("fit")
 
 
 def test_model_and_data_must_agree(trainer: Any, blobs: Any) -> None:
     task = LitMLP((4,), 3)
     task.run_several_steps(3)
-    with pytest.raises(MisconfigurationException, match=r"takes 3 batches at once, the data gives 1; set batches_per"):
+    with pytest.raises(MisconfigurationException, match=r"batches_per_call must .* \(3\), got 1\. Set batches_per"):
         trainer().fit(task, Grouped(*blobs, 5))
-    with pytest.raises(MisconfigurationException, match=r"steps_per_call: 0 is not possible"):
+    with pytest.raises(MisconfigurationException, match=r"steps_per_call must be a positive integer, got 0"):
         task.run_several_steps(0)

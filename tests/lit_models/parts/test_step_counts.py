@@ -1,4 +1,4 @@
-"""What is laid aside in a step and counted later gives what counting in every step would."""
+"""Metrics updated from stored batches equal metrics updated in every step."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from lit_models.parts import metrics
 
 
 class Everything(pl.Callback):
-    """torchmetrics' own objects, updated in every step from the model's own outputs."""
+    """Callback that updates torchmetrics' own metrics in every step with the model's outputs."""
 
     def __init__(self, built: dict[str, Any], scores: tuple[str, ...] = ()) -> None:
         self.built, self.scores = built, scores
@@ -37,7 +37,7 @@ class Everything(pl.Callback):
             self.epochs.append({name: float(metric.compute()) for name, metric in self.built.items()})
 
     def watch(self, model: LitTask) -> LitTask:
-        """Let every step's outputs and loss pass by here."""
+        """Update the metrics with the outputs and the loss of every step of the model."""
         outputs, loss_fn = model.outputs, model.loss_fn
 
         def seen(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,13 +57,13 @@ class Everything(pl.Callback):
                 metric.update(output.softmax(1) if name in self.scores else output, target)
 
 
-@pytest.fixture(params=[40, 10**6], ids=["counted often", "counted at the end"])
-def _room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_HELD_NUMBERS", request.param)
+@pytest.fixture(params=[40, 10**6], ids=["updated often", "updated at the end"])
+def _space(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_MAX_STORED_NUMBERS", request.param)
 
 
-@pytest.mark.usefixtures("_room")
-def test_classes_are_counted_as_torchmetrics_does(trainer: Any, blobs: Any) -> None:
+@pytest.mark.usefixtures("_space")
+def test_class_metrics_equal_torchmetrics(trainer: Any, blobs: Any) -> None:
     of = {"num_classes": 3, "average": "macro"}
     watch = Everything(
         {
@@ -84,8 +84,8 @@ def test_classes_are_counted_as_torchmetrics_does(trainer: Any, blobs: Any) -> N
         assert found == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.usefixtures("_room")
-def test_numbers_are_counted_as_torchmetrics_does(trainer: Any) -> None:
+@pytest.mark.usefixtures("_space")
+def test_number_metrics_equal_torchmetrics(trainer: Any) -> None:
     x = torch.randn(90, 4)
     y = x[:, :2] + 0.1 * torch.randn(90, 2)
     watch = Everything(
@@ -98,8 +98,8 @@ def test_numbers_are_counted_as_torchmetrics_does(trainer: Any) -> None:
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_index_and_soft_targets_may_come_in_turns(trainer: Any) -> None:
-    """As mixup gives them in training; the accuracy counts the class with the largest share."""
+def test_index_and_soft_targets_may_alternate(trainer: Any) -> None:
+    """Train on targets as from mixup; the accuracy uses the class with the largest probability."""
     x = torch.randn(30, 4)
     index = torch.arange(30) % 3
     soft = 0.7 * torch.nn.functional.one_hot(index, 3) + 0.1
@@ -120,10 +120,10 @@ def _served(batches: list[Any]) -> DataLoader[Any]:
 
 
 class Weighted(DataLoader[Any]):
-    """Batches of 40, 40 and 10 with the weight that makes accumulated steps means over their samples."""
+    """Loader of 40, 40 and 10 samples, with weights that make accumulated gradients means over samples."""
 
     def weight(self, index: int) -> float:
-        """Two batches a step; the last step has one."""
+        """Return the weight of a batch; the last step has one batch, the others two."""
         return (1.0, 1.0, 2.0)[index]
 
 
@@ -145,7 +145,7 @@ def test_accumulated_steps_are_weighted(trainer: Any, blobs: Any) -> None:
     assert logged["train/loss"] == pytest.approx(other["train/loss"].item(), rel=1e-5)
 
 
-def test_a_validation_between_leaves_the_training_counts(trainer: Any, blobs: Any) -> None:
+def test_a_validation_within_an_epoch_keeps_the_training_metrics(trainer: Any, blobs: Any) -> None:
     x, y = blobs
     batches = list(zip(x.split(10), y.split(10), strict=True))
     model = LitMLP((4,), 3, optimizer={"name": "sgd", "lr": 0.0})

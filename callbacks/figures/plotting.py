@@ -1,0 +1,166 @@
+"""Style of all figures, and their output to TensorBoard and `figures/` in the run folder."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from callbacks.trainer_state import is_dry_run, tensorboard_writer
+
+if TYPE_CHECKING:  # matplotlib takes a second to import: only when something is plotted
+    from matplotlib.figure import Figure
+
+# Ten colors that color-blind readers can distinguish (Paul Tol, technical note SRON/EPS/TN/09-002, scheme "muted").
+PALETTE = (
+    "#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#777777",
+)  # fmt: skip
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+SEQUENTIAL, DIVERGING, IMAGE = "cividis", "RdBu_r", "gray"
+_DPI = 110
+_STYLE: dict[Any, Any] = {
+    "figure.dpi": _DPI,
+    "font.size": 10.0,
+    "axes.titlesize": 11.0,
+    "axes.labelsize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "lines.linewidth": 1.8,
+    "image.interpolation": "nearest",
+    "axes.unicode_minus": False,
+}
+
+
+def class_line(index: int) -> dict[str, Any]:
+    """Return color and dashes of a class, the same in every figure and distinct for the first 40 classes."""
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index // len(PALETTE) % len(DASHES)]}
+
+
+@contextmanager
+def figure(width: float = 6.4, height: float = 4.4, names: Sequence[str] = ()) -> Iterator[Figure]:
+    """Yield an empty figure of the given size in inches in litlab's style; plot and show it within the block.
+
+    It is not registered with pyplot, so it needs no display and is freed with its last reference. `names` are
+    texts that it will contain; system fonts are chosen to cover their letters.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context({**_STYLE, "font.family": ["DejaVu Sans", *fonts_for("".join({*"".join(names)}))]}):
+        made = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(made)
+        yield made
+
+
+def pixels(made: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the figure as an image `(H, W, 3)`."""
+    canvas: Any = made.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def show(trainer: Trainer, tag: str, made: Figure, step: int, epoch: int | None = None) -> None:
+    """Write a figure to TensorBoard under `tag`, and to figures/<tag>.png or figures/<tag>/epoch_0003.png.
+
+    Call it within the `figure` block. It does nothing on other ranks than 0 and under `fast_dev_run`.
+    """
+    if not is_dry_run(trainer) and trainer.is_global_zero:
+        show_image(trainer, tag, pixels(made), step, epoch)
+
+
+def show_image(
+    trainer: Trainer, tag: str, image: np.ndarray[Any, np.dtype[np.uint8]], step: int, epoch: int | None = None
+) -> None:
+    """Write an image `(H, W, 3)` as `show` writes a figure."""
+    if is_dry_run(trainer) or not trainer.is_global_zero:
+        return
+    from PIL import Image
+
+    if (writer := tensorboard_writer(trainer)) is not None:
+        writer.add_image(tag, image, step, dataformats="HWC")
+    place = Path(trainer.default_root_dir) / "figures" / re.sub(r"[^\w./-]+", "_", tag)
+    place = place.with_name(f"{place.name}.png") if epoch is None else place / f"epoch_{epoch:04d}.png"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place)
+    except OSError as error:  # a full disk must not end training
+        rank_zero_warn(f"Could not write the figure {place} ({error.strerror or error}); training continues.")
+
+
+def readable(names: Sequence[str]) -> list[str]:
+    """Return the names as figures can show them; a name without a font becomes `class 3`, with a warning.
+
+    Line breaks and tabs are escaped as in Python. Characters that matplotlib interprets (`$`, a leading `_`) are
+    protected.
+    """
+    plain = [name if name.isprintable() and name.strip() else repr(name)[1:-1] or "''" for name in names]
+    letters = "".join(sorted({*"".join(plain)}))
+    found = ["DejaVu Sans", *fonts_for(letters)]
+    missing = {letter for letter in letters if not any(_has(font, letter) for font in found)}
+    if missing:
+        rank_zero_warn(
+            f"No installed font has the letters {''.join(sorted(missing))[:20]!r} of the class names; figures show "
+            "`class 0` and so on. Install a font that has them, such as Noto Sans CJK."
+        )
+    shown = [f"class {i}" if missing & set(name) else name for i, name in enumerate(plain)]
+    return [f" {name}" if name.startswith("_") else name for name in (name.replace("$", r"\$") for name in shown)]
+
+
+def fonts_for(text: str) -> list[str]:
+    """Return system fonts for the letters that matplotlib's font lacks; none for Latin, Greek and Cyrillic text."""
+    needed = {letter for letter in text if not _has("DejaVu Sans", letter)}
+    if not needed:
+        return []
+    from matplotlib.font_manager import fontManager
+
+    chosen: list[str] = []
+    for font in dict.fromkeys(entry.name for entry in fontManager.ttflist):
+        covered = {letter for letter in needed if _has(font, letter)}
+        if covered:
+            chosen.append(font)
+            needed -= covered
+        if not needed:
+            break
+    return chosen
+
+
+def _has(font: str, letter: str) -> bool:
+    return ord(letter) in _letters_of(font)
+
+
+@cache
+def _letters_of(font: str) -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it logs every missing font weight
+    try:
+        return frozenset(get_font(findfont(font, fallback_to_default=False)).get_charmap())
+    except (ValueError, OSError, RuntimeError):
+        return frozenset()
+    finally:
+        log.setLevel(level)
+
+
+def shortened(name: str, length: int = 16) -> str:
+    """Return a name that fits next to an axis, without its middle, since names often differ at the end."""
+    if len(name) <= length:
+        return name
+    head = (length - 1) // 2
+    return f"{name[:head]}…{name[head + 1 - length :]}"

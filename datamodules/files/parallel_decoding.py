@@ -1,0 +1,159 @@
+"""Parallel decoding of image files, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from datamodules.files.image_files import read_image, why_unreadable
+from datamodules.serving.workers import usable_cores
+
+_CHUNK_FILES, _CHUNK_BYTES = 64, 4 << 20  # whichever is less
+_LOG_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Shape of all images; images of another size are resized, or rejected if `resized` is False."""
+
+    channels: int
+    height: int
+    width: int
+    resized: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image."""
+        return self.channels, self.height, self.width
+
+
+@dataclass
+class _Chunk:
+    images: Tensor
+    counts: Tensor
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # name, reason
+    wrong_size: list[tuple[str, tuple[int, int]]] = field(default_factory=list)  # name, (height, width)
+
+
+def decode_files(
+    root: Path,
+    names: Sequence[str],
+    spec: ImageSpec,
+    sink: Callable[[Tensor], None],
+    counted: int,
+    threads: int | None = None,
+) -> Tensor:
+    """Pass all images to `sink` in order, in chunks uint8 (n, C, H, W).
+
+    Pillow's decoders release the GIL, so threads are enough. At most two chunks more than threads are in memory.
+    Returns int64 (C, 256), the number of pixels of each value in the first `counted` images. After all files were
+    tried, raises an error that names unreadable files, or files of another size if they are not resized.
+    """
+    threads = threads or usable_cores()
+    step = max(1, min(_CHUNK_FILES, _CHUNK_BYTES // (spec.channels * spec.height * spec.width)))
+    counts = torch.zeros(spec.channels, 256, dtype=torch.int64)
+    unreadable: list[tuple[str, str]] = []
+    wrong_size: list[tuple[str, tuple[int, int]]] = []
+    pending: deque[Future[_Chunk]] = deque()
+
+    def take() -> None:
+        nonlocal counts
+        chunk = pending.popleft().result()
+        unreadable.extend(chunk.unreadable)
+        wrong_size.extend(chunk.wrong_size)
+        if not unreadable and not wrong_size:
+            sink(chunk.images)
+            counts = counts + chunk.counts
+        advance(len(chunk.images))
+
+    with warnings.catch_warnings(), _progress(len(names)) as advance, ThreadPoolExecutor(threads) as pool:
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata of images that it can read
+        try:
+            for start in range(0, len(names), step):
+                some = names[start : start + step]
+                pending.append(pool.submit(_decode_chunk, root, some, spec, counted - start))
+                if len(pending) > threads + 2:
+                    take()
+            while pending:
+                take()
+        finally:
+            for future in pending:
+                future.cancel()
+    if unreadable:
+        raise MisconfigurationException(_unreadable_sentence(root, unreadable, len(names)))
+    if wrong_size:
+        name, (height, width) = wrong_size[0]
+        raise MisconfigurationException(
+            f"image_size is not set, but the images differ: {root / names[0]} has {spec.height} x {spec.width} pixels "
+            f"(height x width), {root / name} has {height} x {width}; {len(wrong_size):,} of {len(names):,} differ. "
+            f"Set a size, such as --data.image_size {min(spec.height, spec.width)}."
+        )
+    return counts
+
+
+def _decode_chunk(root: Path, names: Sequence[str], spec: ImageSpec, counted: int) -> _Chunk:
+    # Use NumPy: with torch, each of these threads would start its own pool of OpenMP threads.
+    images = np.empty((len(names), *spec.shape), np.uint8)
+    chunk = _Chunk(torch.from_numpy(images), torch.zeros(spec.channels, 256, dtype=torch.int64))
+    for index, name in enumerate(names):
+        path = os.path.join(root, name)
+        try:
+            image = read_image(path, spec.channels, (spec.height, spec.width) if spec.resized else None)
+        except Exception as error:  # decoders may raise anything, from SyntaxError to struct.error
+            chunk.unreadable.append((name, why_unreadable(path, error)))
+            continue
+        if image.shape != spec.shape:
+            chunk.wrong_size.append((name, (image.shape[1], image.shape[2])))
+            continue
+        images[index] = image
+    for channel in range(spec.channels if counted > 0 else 0):
+        values = np.bincount(images[:counted, channel].ravel(), minlength=256)
+        chunk.counts[channel] = torch.from_numpy(values)
+    return chunk
+
+
+def _unreadable_sentence(root: Path, unreadable: list[tuple[str, str]], total: int) -> str:
+    (name, reason), *more = unreadable
+    also = f" (also {', '.join(other for other, _ in more[:3])}{', ...' if len(more) > 3 else ''})" if more else ""
+    return (
+        f"data: {root / name} is not a readable image ({reason}). Remove or replace it; "
+        f"{len(unreadable):,} of {total:,} files{also}."
+    )
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on a terminal, else log a line every 10 s; only on rank 0."""
+    if sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb" and not getattr(rank_zero_only, "rank", 0):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("decoding", total=total)
+            yield lambda number: bar.advance(task, number)
+        return
+    done, logged = 0, time.monotonic()
+
+    def advance(number: int) -> None:
+        nonlocal done, logged
+        done += number
+        if time.monotonic() - logged >= _LOG_EVERY_S:
+            logged = time.monotonic()
+            rank_zero_info(f"decoding: {done:,} of {total:,}")
+
+    yield advance

@@ -1,0 +1,137 @@
+"""Data storage (device, memory or workers), chosen from the size of the data and the free memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from datamodules.checks import check_integer
+
+StorageOption = Literal["auto", "device", "memory", "workers"]
+
+MAX_SHARE = 0.5  # of the free memory
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Data on the training `device`, in main `memory` (each batch is moved), or read by `workers` (processes)."""
+
+    kind: Literal["device", "memory", "workers"]
+    copies: bool  # the augmentation may store a preprocessed copy of the data
+    forced: bool = False  # the user set `holding`
+
+
+def decide_storage(option: StorageOption, needed: int, extra: int, free: int, free_main: int | None) -> Storage:
+    """Return the storage for `needed` bytes, and whether `extra` bytes of copies fit too.
+
+    `auto` takes the first that needs at most `MAX_SHARE` of the free memory: the device, main memory, workers (which
+    can share a memory-mapped file). `free` is the device's; `free_main` is None on a CPU, where they are the same.
+    """
+    copies = needed + extra <= MAX_SHARE * free or not extra
+    kind = option
+    if option == "auto":
+        fits_main = free_main is not None and needed <= MAX_SHARE * free_main
+        kind = "device" if needed <= MAX_SHARE * free else "memory" if fits_main else "workers"
+    elif option == "memory" and free_main is None:
+        kind = "device"
+    assert kind != "auto"
+    # Copies are of no use to batches that are moved or made by workers.
+    return Storage(kind, copies if kind == "device" else not extra, forced=option != "auto")
+
+
+def describe_storage(storage: Storage, part: str, needed: int, extra: int, device: torch.device, workers: int) -> str:
+    """Return the log line for a storage choice."""
+    data = f"{_size(needed)} of {part} data"
+    if storage.kind == "device":
+        line = f"storing {data} in {'main memory' if device.type == 'cpu' else f'the memory of {device}'}"
+        if not storage.copies:
+            line += f", without the {_size(extra)} copy that makes augmentation faster"
+    elif storage.kind == "memory":
+        line = f"storing {data} in main memory and moving each batch to {device}"
+    else:
+        line = f"reading {data} with {workers} worker process{'' if workers == 1 else 'es'}"
+    if storage.forced:
+        return f"data: {line}, as set by data.holding."
+    return f"data: {line}, because more than {MAX_SHARE:.0%} of the free memory would be needed otherwise."
+
+
+def choose_storage(
+    option: StorageOption,
+    tensors: tuple[Tensor, Tensor],
+    extra: int,
+    device: torch.device,
+    *,
+    mapped: bool,
+    part: str,
+    workers: int,
+    processes: int = 1,
+) -> Storage:
+    """Return the storage for this machine's free memory; log it unless it is the device, with copies.
+
+    Args:
+        option: the user's `holding`.
+        tensors: inputs and targets.
+        extra: bytes of the copies that the preparation can use.
+        device: the training device.
+        mapped: the tensors are a memory-mapped file, so they take no memory that cannot be freed.
+        part: name of the data, for the log.
+        workers: number of worker processes, for the log.
+        processes: training processes on this machine; they share its main memory, and each stores the data.
+    """
+    needed = sum(tensor.nbytes for tensor in tensors)
+    main = torch.device("cpu")
+    free = {
+        place: free_memory(place) // (processes if place == main else 1)
+        # Memory that the data already takes counts as free.
+        + (needed if tensors[0].device == place and not mapped else 0)
+        for place in (device, main)
+    }
+    storage = decide_storage(option, needed, extra, free[device], None if device.type == "cpu" else free[main])
+    if storage != Storage("device", copies=True):
+        rank_zero_info(describe_storage(storage, part, needed, extra, device, workers))
+    return storage
+
+
+def check_storage_arguments(holding: str, num_workers: int | None) -> None:
+    """Raise an error for an unknown storage, and for workers that the storage would not use."""
+    if holding not in get_args(StorageOption):
+        raise MisconfigurationException(
+            f"holding must be auto, device, memory or workers, got {holding!r}. Set --data.holding auto."
+        )
+    if num_workers is None:
+        return
+    check_integer("num_workers", num_workers, 0)
+    if holding in ("device", "memory"):
+        raise MisconfigurationException(
+            f"num_workers: {num_workers} has no effect with holding: {holding}. Remove it, or set "
+            "--data.holding workers."
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a GPU or of main memory, or all main memory if the system does not report them."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return sys.maxsize
+
+
+def _size(count: int) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.1f} kB"

@@ -1,0 +1,58 @@
+"""The metric that decides the best epoch, and whether lower or higher is better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from lightning.pytorch import LightningModule
+
+from experiments.messages.errors import UserError
+from experiments.messages.text import did_you_mean, say
+from experiments.options.run_options import RunOptions
+
+_HIGHER_IS_BETTER = ("acc", "top", "precision", "recall", "f1", "auroc", "r2")
+_LOWER_IS_BETTER = ("loss", "mae", "mse")
+
+
+def with_monitor(options: RunOptions, model: LightningModule, has_validation: bool) -> RunOptions:
+    """Fill in `monitor` and `mode` from the metrics that the model logs; None is left if nothing is validated."""
+    names: tuple[str, ...] | None = getattr(model, "metric_names", None)
+    monitor = options.monitor
+    if monitor is None and names:
+        monitor = "val/acc" if "val/acc" in names else "val/loss"
+    elif monitor is not None and names and monitor not in (known := _logged(names)):
+        raise UserError(
+            f"monitor: {type(model).__name__} does not log '{monitor}'.{did_you_mean(monitor, known)} "
+            f"It logs {', '.join(known)}."
+        )
+    if options.patience is not None and monitor is None:
+        raise UserError("patience: early stopping needs a metric to watch. Name it with --monitor.")
+    if not has_validation and monitor is not None and monitor.startswith("val/"):
+        if options.patience is not None:
+            raise UserError(
+                f"patience: early stopping watches {monitor}, and this run has no validation split. "
+                "Set --data.val_split, or --patience null."
+            )
+        monitor = None
+    return replace(options, monitor=monitor, mode=_mode(monitor, options.mode))
+
+
+def better(monitor: str | None) -> Literal["min", "max"]:
+    """Return the direction in which a metric improves, by its name: accuracies up, losses and errors down."""
+    name = (monitor or "").rpartition("/")[2]
+    return "max" if name.startswith(_HIGHER_IS_BETTER) else "min"
+
+
+def _mode(monitor: str | None, asked: Literal["min", "max"] | None) -> Literal["min", "max"]:
+    """Return the direction; a `mode` that contradicts a metric known by name is replaced."""
+    known = (monitor or "").rpartition("/")[2].startswith((*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER))
+    if asked is not None and known and asked != better(monitor):
+        say(f"mode: {asked} does not fit {monitor}; using {better(monitor)}.")
+        return better(monitor)
+    return asked or better(monitor)
+
+
+def _logged(names: tuple[str, ...]) -> list[str]:
+    """Return the validation metrics and what every model of ours logs besides."""
+    return [*names, *(name.replace("val/", "train/") for name in names), "gap/loss", "train/l1", "train/l2"]

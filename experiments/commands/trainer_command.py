@@ -1,0 +1,69 @@
+"""The base of all commands that LightningCLI builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+from experiments.machine.processes import broadcast_from_first, check_launch
+from experiments.options.request import Request
+from experiments.options.run_options import RunOptions
+from experiments.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the command line built of a request: the options, the resolved config as YAML, model and data."""
+
+    options: RunOptions
+    seed: int
+    config_text: str
+    model: LightningModule
+    data: LightningDataModule
+
+
+class TrainerCommand:
+    """A command with a model, data and (unless `needs_trainer` is False) a Trainer.
+
+    The constructor completes the request, for instance by the config of its run, and raises what can be known before
+    anything is built.
+    """
+
+    needs_trainer = True
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.run_folder: RunFolder | None = None  # the folder that the command reads or writes
+        self.claimed: RunFolder | None = None  # the folder, if this command made it
+        self.trainer: Trainer | None = None
+        self.data: LightningDataModule | None = None
+
+    def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
+        """Check model and data together, and return Trainer arguments beyond `options`, the user's."""
+        return {}
+
+    def run(self, built: Built, trainer: Trainer | None) -> int:
+        """Do the work; return the exit code."""
+        raise NotImplementedError
+
+    def discard_empty_run(self, owned: bool = True) -> None:
+        """Remove the folder that this command made if nothing was trained in it."""
+        if not owned:
+            self.claimed = None
+        elif self.claimed is not None:
+            self.claimed.discard_if_untrained()
+
+
+def make_command(request: Request) -> TrainerCommand:
+    """Check how this process was started, agree on the run, and make the command of the request."""
+    check_launch(request.command.name)
+    if request.run is not None:
+        found = request.run.resolve()
+        request.run = Path(
+            broadcast_from_first("source", lambda: str(found))
+        )  # a name means the newest run, and more may begin
+    command: TrainerCommand = request.command.module.COMMAND(request)
+    return command

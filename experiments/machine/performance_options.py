@@ -1,0 +1,22 @@
+"""The options that decide how a run computes, not what. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.messages.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerformanceOptions:
+    """What the user asked for; None leaves the choice to the rule in precision.py."""
+
+    channels_last: bool | None = None
+    threads: int | None = None
+    compile: bool = False
+    steps_per_call: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("threads", self.threads), ("steps_per_call", self.steps_per_call)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise UserError(f"{name} must be a positive integer, got {value!r}. Set --{name} 1 or more.")

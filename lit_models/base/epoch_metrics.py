@@ -1,0 +1,82 @@
+"""Metrics of an epoch, logged when it ends, and their state for checkpoints within the epoch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torchmetrics import Metric
+
+from lit_models.parts.metrics import StageMetrics, build_metrics
+
+
+class EpochMetrics(LightningModule, ABC):
+    """Base class of tasks that measures each stage over its epoch.
+
+    Logs ``<stage>/loss`` (data loss, mean over samples), ``<stage>/<metric>``, ``train/l1`` and ``train/l2`` if in use,
+    and ``gap/loss`` (val/loss divided by train/loss).
+    """
+
+    known_metrics: ClassVar[Mapping[str, Callable[[int], Metric]]]
+
+    l1: float
+    l2: float
+    _val_loss: Tensor | None = None
+
+    @abstractmethod
+    def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
+        """Update the metrics with outputs, of one batch or of several joined; compute and synchronize nothing."""
+
+    def _prepare_metrics(self, names: Sequence[str], size: int) -> None:
+        """Build the metrics for `size` classes or targets; children call this in their constructor."""
+        built = build_metrics(names, self.known_metrics, size)
+        penalties = [name for name, weight in (("l1", self.l1), ("l2", self.l2)) if weight > 0]
+        self.train_metrics = StageMetrics("train", built, ("loss", *penalties))
+        self.val_metrics = StageMetrics("val", built)
+        self.test_metrics = StageMetrics("test", built)
+        self.metric_names: tuple[str, ...] = ("val/loss", *(f"val/{name}" for name in built))
+
+    @torch.no_grad()
+    def _flush(self, metrics: StageMetrics) -> None:
+        for output, target in metrics.flush():
+            self.observe(metrics, output, target)
+
+    def _log_epoch(self, metrics: StageMetrics) -> None:
+        self._flush(metrics)
+        for name, metric in metrics.measured().items():
+            self.log(name, metric, on_step=False, on_epoch=True, prog_bar=metrics.stage != "test")
+
+    def on_train_epoch_start(self) -> None:
+        self.train_metrics.reset()
+        self._val_loss = None
+
+    def on_train_epoch_end(self) -> None:
+        self._log_epoch(self.train_metrics)
+        if self._val_loss is not None and "train/loss" in self.train_metrics.measured():
+            self.log("gap/loss", self._val_loss / self.train_metrics.mean_loss(), sync_dist=True)
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_metrics.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch(self.val_metrics)
+        if not self.trainer.sanity_checking and "val/loss" in self.val_metrics.measured():
+            self._val_loss = self.val_metrics.mean_loss()
+
+    def on_test_epoch_start(self) -> None:
+        self.test_metrics.reset()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch(self.test_metrics)
+
+    def epoch_state(self) -> dict[str, Any]:
+        """Return the measurements of the current epoch as plain data; the callback `ExactState` saves them."""
+        return {"metrics": self.train_metrics.state(), "val_loss": self._val_loss}
+
+    def load_epoch_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from an `epoch_state` whose tensors are on this device."""
+        metrics = self.train_metrics
+        metrics.load_state(state["metrics"], lambda output, target: self.observe(metrics, output, target))
+        self._val_loss = state["val_loss"]

@@ -1,0 +1,126 @@
+"""Weight initialization by name.
+
+A name applies to the weights of linear, convolution, recurrent and embedding layers. Biases start at 0, normalization
+layers at weight 1 and bias 0, so that runs compare the weights alone. "default" and "torch" choose biases as well.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_models.parts.specs import Spec, as_spec, build, resolve
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.InstanceNorm2d,
+)
+
+
+def _constant(weight: Tensor, value: float = 0.5) -> None:
+    nn.init.constant_(weight, value)
+
+
+def _uniform(weight: Tensor, low: float = -0.1, high: float = 0.1) -> None:
+    nn.init.uniform_(weight, low, high)
+
+
+def _default() -> None:
+    """Stand for `_by_layer`, which needs the layer."""
+
+
+def _torch() -> None:
+    """Stand for the initialization by torch's own constructors."""
+
+
+INITIALIZATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "default": _default,
+        "torch": _torch,
+        "zeros": partial(_constant, value=0.0),
+        "ones": partial(_constant, value=1.0),
+        "constant": _constant,
+        "uniform": _uniform,
+        "normal": partial(nn.init.normal_, std=0.01),
+        "xavier_uniform": nn.init.xavier_uniform_,
+        "xavier_normal": nn.init.xavier_normal_,
+        "kaiming_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+        "kaiming_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+        "orthogonal": nn.init.orthogonal_,
+    }
+)
+
+
+def _resolve(spec: Spec) -> tuple[Callable[..., Any], dict[str, Any]]:
+    by_layer = as_spec(spec, "init")["class_path"].lower() in ("default", "torch")
+    return resolve(spec, INITIALIZATIONS, "init", supplied=0 if by_layer else 1)
+
+
+def check_initialization(spec: Spec) -> None:
+    """Raise an error for a wrong name or argument, by initializing a small weight."""
+    target, arguments = _resolve(spec)
+    if target not in (_default, _torch):
+        build(target, (torch.empty(2, 2),), arguments, "init")
+
+
+def initialize(network: nn.Module, spec: Spec = "default") -> nn.Module:
+    """Initialize the network in place and return it.
+
+    "default" uses Kaiming initialization (fan out) for convolutions and Xavier for linear and recurrent layers. "torch"
+    keeps the initialization by torch's own constructors.
+    """
+    target, arguments = _resolve(spec)
+    if target is _torch:
+        return network
+    for layer in network.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            if isinstance(layer, _NORMS):
+                nn.init.constant_(parameter, 1.0 if name == "weight" else 0.0)
+            elif parameter.dim() < 2:
+                _bias(layer, parameter, random=target is _default)
+            elif target is _default:
+                _by_layer(layer, name, parameter)
+            else:
+                build(target, (parameter,), arguments, "init")
+        if target is _default and isinstance(layer, nn.LSTM):
+            _open_forget_gates(layer)
+    return network
+
+
+def _bias(layer: nn.Module, bias: nn.Parameter, random: bool) -> None:
+    """Set a bias to 0, or in linear layers to random values within 1/sqrt(inputs).
+
+    With few inputs and zero biases, the kink of every unit would be at the origin.
+    """
+    bound = layer.in_features**-0.5 if random and isinstance(layer, nn.Linear) else 0.0
+    nn.init.uniform_(bias, -bound, bound)
+
+
+def _by_layer(layer: nn.Module, name: str, weight: nn.Parameter) -> None:
+    if isinstance(layer, _CONVOLUTIONS):
+        nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(layer, nn.Embedding):
+        nn.init.normal_(weight)
+    elif isinstance(layer, nn.RNNBase):
+        # One matrix contains all gates. Each gate is initialized alone, else its fan would be several times too large.
+        initialization = nn.init.orthogonal_ if "_hh_" in name else nn.init.xavier_uniform_
+        for gate in weight.data.chunk(weight.shape[0] // layer.hidden_size):
+            initialization(gate)
+    else:
+        nn.init.xavier_uniform_(weight)
+
+
+def _open_forget_gates(layer: nn.LSTM) -> None:
+    """Set the biases of the forget gates to 1, so that the memory lasts at the start (Jozefowicz et al. 2015)."""
+    for name, bias in layer.named_parameters():
+        if name.startswith("bias_ih"):
+            nn.init.ones_(bias.data[layer.hidden_size : 2 * layer.hidden_size])

@@ -1,0 +1,37 @@
+"""State of the training step between its calls."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+
+class StepState:
+    """Attributes that a training step sets or reads.
+
+    A plain object, because setting an attribute of an `nn.Module` takes 1 µs, as long as adding two small tensors.
+    """
+
+    def __init__(self, weight: Callable[[int], float] | None = None) -> None:
+        """Start with no batch counted; `weight` returns the weight of a batch in its optimizer step, None means 1."""
+        self.counted = -1
+        self.last: Any = None  # with `steps_per_call`: the last of several batches,
+        self.logged: Tensor | None = None  # and the newest loss that was logged for those before it
+        self._weight = weight
+
+    def take(self, batch: Any) -> Any:
+        """Return the batch to train on, and drop the reference to the last of several batches."""
+        if self.last is not None:
+            batch, self.last = self.last, None
+        return batch
+
+    def is_new(self, batch_idx: int) -> bool:
+        """Return True at the first evaluation of a batch; LBFGS evaluates each batch many times."""
+        new = batch_idx != self.counted
+        self.counted = batch_idx
+        return new
+
+    def weighted(self, objective: Tensor, batch_idx: int) -> Tensor:
+        """Return the objective times the weight of its batch, without the multiplication if the weight is 1."""
+        weight = 1.0 if self._weight is None else self._weight(batch_idx)
+        return objective if weight == 1.0 else objective * weight
