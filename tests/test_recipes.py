@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("experiments", "lit_models", "datamodules", "callbacks", "configs")
+PACKAGES = ("litlab", "experiments", "lit_models", "datamodules", "callbacks", "configs")
 SECTIONS = dict(
     section.split("\n", 1)
     for section in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## Recipes\n")[2].split("\n### ")
