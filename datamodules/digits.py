@@ -16,6 +16,12 @@ class DigitsDataModule(PixelDataModule):
 
     There is no official test set. litlab uses a fixed one, independent of seeds: 360 samples, stratified and evenly
     spaced through the file (`digits_test_indices`). The other 1,437 are for training and validation.
+
+    >>> data = DigitsDataModule(batch_size=32)
+    >>> data.setup("fit")
+    >>> images, labels = next(iter(data.train_dataloader()))
+    >>> images.shape, labels.shape
+    (torch.Size([32, 1, 8, 8]), torch.Size([32]))
     """
 
     input_shape = (1, 8, 8)

@@ -120,7 +120,13 @@ class LineDataModule(CurveDataModule):
 
 
 class SineDataModule(CurveDataModule):
-    """y = sin(x) + noise, by default one period without noise."""
+    """y = sin(x) + noise, by default one period without noise.
+
+    >>> data = SineDataModule(num_samples=100, val_split=20)
+    >>> data.setup("fit")
+    >>> data.split_sizes()["val"]
+    20
+    """
 
     def __init__(
         self,

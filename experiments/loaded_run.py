@@ -30,7 +30,16 @@ from lit_models import LitTask
 
 
 class LoadedRun:
-    """One run folder: its settings, figures and trained model."""
+    """One run folder: its config, metrics, results and trained model.
+
+    >>> from litlab import fit, load_run
+    >>> run = fit("linear_line", max_epochs=2, enable_progress_bar=False)  # doctest: +ELLIPSIS
+    run ...
+    >>> load_run("linear_line").results[-1]["verb"], len(run.metrics) > 0
+    ('fit', True)
+    >>> sorted(run.model.state_dict())
+    ['net.linear.bias', 'net.linear.weight']
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = RunFolder(Path(folder).resolve())

@@ -48,6 +48,9 @@ class CNN(nn.Module):
     """Convolutions, then fully connected layers, (B, channels, height, width) -> (B, out_features).
 
     For the arguments see `LitCNN`.
+
+    >>> CNN((1, 28, 28), 10)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

@@ -17,6 +17,9 @@ class MLP(nn.Module):
     """Fully connected network, (B, *input_shape) -> (B, out_features).
 
     A hidden layer consists of linear layer, optional BatchNorm, activation and optional dropout.
+
+    >>> MLP((1, 28, 28), 10, hidden=(32,))(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

@@ -51,6 +51,9 @@ class ResNet(nn.Module):
     """Stem, stages of residual blocks, mean over the image and a linear layer, (B, C, H, W) -> (B, out_features).
 
     Every stage after the first halves height and width.
+
+    >>> ResNet(3, 10, widths=(8, 16), blocks=(1, 1))(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

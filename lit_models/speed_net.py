@@ -95,6 +95,9 @@ class SpeedNet(nn.Module):
     identity of their first inputs (Dirac), BatchNorm has a bias only, and the first layer trains only its bias. Call
     `whiten` before the first step, else the first layer keeps random orthogonal filters. For the arguments see
     `LitSpeedNet`.
+
+    >>> SpeedNet(3, 10, widths=(8, 8, 8))(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

@@ -14,7 +14,12 @@ Hidden = tuple[Tensor, Tensor]
 
 
 class TokenLSTM(nn.Module):
-    """Embedding, LSTM and linear layer: tokens (B, T), state -> logits (B, T, vocab_size), new state."""
+    """Embedding, LSTM and linear layer: tokens (B, T), state -> logits (B, T, vocab_size), new state.
+
+    >>> logits, state = TokenLSTM(vocab_size=7, hidden=8)(torch.zeros(2, 5, dtype=torch.long))
+    >>> logits.shape
+    torch.Size([2, 5, 7])
+    """
 
     def __init__(
         self, vocab_size: int, embedding: int = 128, hidden: int = 256, layers: int = 2, dropout: float = 0.2
