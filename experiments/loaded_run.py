@@ -1,4 +1,4 @@
-"""A run that is there: its settings, figures and trained model, from Python."""
+"""A finished run from Python: its config, metrics, results and trained model."""
 
 from __future__ import annotations
 

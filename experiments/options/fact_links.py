@@ -1,4 +1,4 @@
-"""What a model needs to know from its data, passed by the command line so that nobody types 784 or 10 twice."""
+"""Properties of the data that become arguments of the model, so that nobody types 784 or 10 twice."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ FACTS = ("input_shape", "num_classes", "num_targets", "vocab_size")
 
 
 class FactLinks:
-    """Hands each fact from the data to the model, refusing what does not fit or was contradicted by the user."""
+    """Links each property of the data to the model; stores the first one that does not fit as `problem`."""
 
     def __init__(self) -> None:
         self.model: Any = None  # class, known once the config is parsed
-        self.given: dict[str, Any] = {}  # facts that the user wrote down
+        self.given: dict[str, Any] = {}  # properties that the user set
         self.problem: MisconfigurationException | None = None  # the first one found
 
     def reader(self, fact: str) -> Callable[[LightningDataModule], Any]:
-        """The function that jsonargparse calls with the data to fill one argument of the model."""
+        """Return the function that jsonargparse calls with the data to fill one argument of the model."""
 
         def read(data: LightningDataModule) -> Any:
             if self.problem is not None:
                 return None
-            # Kept, not raised: jsonargparse would wrap it in words of its own, and print the data for them.
+            # Stored, not raised: jsonargparse would wrap it in a message of its own that prints the data.
             try:
                 if isinstance(data, LitDataModule):  # finds the files quickly, and must fail before a model is built
                     data.prepare_data()
@@ -52,8 +52,8 @@ class FactLinks:
             and "vocab_size" not in accepted
         ):
             raise MisconfigurationException(
-                f"model: {model} gives one class a sample, but {source} asks for the next token at every position. "
-                "Take LitTokenLSTM."
+                f"model: {model} predicts one class per sample, but {source} needs the next token at every position. "
+                "Use LitTokenLSTM."
             )
         needed = is_required(self.model, fact) or (fact in accepted and issubclass(self.model, LitTask))
         if value is None and needed:
@@ -61,8 +61,8 @@ class FactLinks:
         given = self.given.get(fact)
         if given is not None and value is not None and _plain(given) != _plain(value):
             raise MisconfigurationException(
-                f"model.{fact}: {given} was asked for, but {source} has {fact} = {value}. "
-                f"Leave model.{fact} out: it is taken from the data."
+                f"model.{fact} must be {value}, the {fact} of {source}, got {given}. "
+                f"Remove model.{fact}: it comes from the data."
             )
 
 
@@ -74,13 +74,13 @@ def _misfit(fact: str, model: str, source: str, data: LightningDataModule) -> st
     if fact == "num_classes" and getattr(data, "num_targets", None):
         return (
             f"model: {model} is a classifier, but {source} has numbers to predict, not classes. "
-            "Take a regressor such as LitLinearRegression or LitMLPRegressor, or data with classes."
+            "Use a regressor such as LitLinearRegression or LitMLPRegressor, or data with classes."
         )
     if fact == "num_targets" and getattr(data, "num_classes", None):
         return (
             f"model: {model} is a regressor, but {source} has classes to predict, not numbers. "
-            "Take a classifier such as LitLogisticRegression or LitMLP, or data with numbers."
+            "Use a classifier such as LitLogisticRegression or LitMLP, or data with numbers."
         )
     if fact == "vocab_size":
-        return f"model: {model} reads text, but {source} is not text. Take TextDataModule, or another model."
-    return f"model: {model} needs {fact}, which {source} does not state. Add a property `{fact}` to {source}."
+        return f"model: {model} reads text, but {source} is not text. Use TextDataModule or another model."
+    return f"model: {model} needs {fact}, which {source} does not have. Add a property `{fact}` to {source}."

@@ -61,7 +61,7 @@ def test_hyper_parameters_that_could_not_be_loaded_again_are_refused_before_trai
             super().__init__()
             self.save_hyperparameters()
 
-    with pytest.raises(MisconfigurationException, match="'function' is no plain data"):
+    with pytest.raises(MisconfigurationException, match="'function' must be plain data"):
         fit(Odd(DigitsDataModule), DigitsDataModule(), experiment="odd", max_epochs=1)
     assert not (workshop / "runs").exists()
 

@@ -124,7 +124,7 @@ CONFIGS: dict[str, Bad] = {
         edited(MINE, "max_epochs: 1", "max_epochs: 1, callbacks: [Gradient]"),
     ),
     "fact of the data in a config": mine(
-        "num_classes: 7", "Leave", edited(MINE, "hidden: [8]", "hidden: [8], num_classes: 7")
+        ("num_classes must be 10", "got 7"), "Remove", edited(MINE, "hidden: [8]", "hidden: [8], num_classes: 7")
     ),
     "second config spoilt": Bad(
         "fit mine.yaml more.yaml",

@@ -200,8 +200,8 @@ FLAGS: dict[str, Bad] = {
     ),
     "number of classes against the data": Bad(
         "fit --model.num_classes 7",
-        ("num_classes: 7", "DigitsDataModule has num_classes = 10"),
-        "Leave model.num_classes out",
+        ("num_classes must be 10", "num_classes of DigitsDataModule, got 7"),
+        "Remove model.num_classes",
         "fit",
     ),
     "classifier on numbers": Bad(

@@ -57,12 +57,16 @@ ODDITIES: dict[str, Bad] = {
     ),
     "interval of nothing": Bad(
         "fit --trainer.val_check_interval 0",
-        "trainer.val_check_interval: 0",
+        ("trainer.val_check_interval must be", "got 0"),
         "limit_val_batches 0",
         "fit --trainer.val_check_interval 1",
     ),
-    "clipping by NaN": Bad("fit --trainer.gradient_clip_val .nan", "gradient_clip_val: nan", "above 0", "fit"),
-    "clipping below nothing": Bad("fit --trainer.gradient_clip_val -1", "gradient_clip_val: -1", "above 0", "fit"),
+    "clipping by NaN": Bad(
+        "fit --trainer.gradient_clip_val .nan", ("gradient_clip_val must be", "got nan"), "above 0", "fit"
+    ),
+    "clipping below nothing": Bad(
+        "fit --trainer.gradient_clip_val -1", ("gradient_clip_val must be", "got -1"), "above 0", "fit"
+    ),
     "min_delta NaN": Bad("fit --min_delta .nan", ("min_delta must be", "got nan"), "0 or more", "fit"),
     "min_delta without end": Bad("fit --min_delta 1e400", ("min_delta must be", "got inf"), "0 or more", "fit"),
     "learning rate without end": Bad("fit --model.optimizer.lr 1e400", "finite number, got inf", "0.001", "fit"),

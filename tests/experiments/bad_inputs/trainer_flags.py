@@ -20,7 +20,9 @@ TRAINER: dict[str, Bad] = {
         "bf16-mixed",
         "fit --trainer.accelerator=cpu --trainer.precision=32-true",
     ),
-    "no accumulation": Bad("fit --trainer.accumulate_grad_batches=0", "accumulate_grad_batches: 0", "1 or more", "fit"),
+    "no accumulation": Bad(
+        "fit --trainer.accumulate_grad_batches=0", ("accumulate_grad_batches must be", "got 0"), "1 or more", "fit"
+    ),
     "accumulation that does not divide the batch": Bad(
         "fit --data.batch_size=10 --trainer.accumulate_grad_batches=3",
         "batch_size: 10",
@@ -28,12 +30,12 @@ TRAINER: dict[str, Bad] = {
         "fit --data.batch_size=9 --trainer.accumulate_grad_batches=3",
     ),
     "validation every 0 epochs": Bad(
-        "fit --trainer.check_val_every_n_epoch=0", "check_val_every_n_epoch: 0", "1 or more", "fit"
+        "fit --trainer.check_val_every_n_epoch=0", ("check_val_every_n_epoch must be", "got 0"), "1 or more", "fit"
     ),
     "interval that no epoch reaches": Bad(
         "fit --trainer.val_check_interval=50",
-        ("val_check_interval", "36 batches"),
-        "Give fewer",
+        ("val_check_interval must be at most 36", "got 50"),
+        "Set fewer",
         "fit --trainer.val_check_interval=5",
     ),
     "interval of more than an epoch": Bad(

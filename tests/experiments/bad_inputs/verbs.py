@@ -126,7 +126,7 @@ VERBS: dict[str, Bad] = {
     "resume with another model": Bad(
         "resume mlp_digits --model.l2=0.5",
         "model.l2 was 0.0 and is now 0.5",
-        "leave the option out",
+        "Remove it",
         "resume mlp_digits",
         given="run",
     ),

@@ -143,14 +143,14 @@ def test_a_finished_run_has_nothing_to_do(litlab: Command, workshop: Path) -> No
 
 REFUSED = [
     ("--model.hidden=[32]", "checkpoint: ", "128x64"),
-    ("--model.dropout=0.1", "model.dropout was 0.2 and is now 0.1", "leave the option out"),
-    ("--data.batch_size=64", "data.batch_size was 128 and is now 64", "leave the option out"),
-    ("--data.val_split=0.3", "data.val_split was 0.2 and is now 0.3", "leave the option out"),
-    ("--seed_everything=7", "seed_everything was 42 and is now 7", "leave the option out"),
-    ("--trainer.precision=64-true", "trainer.precision was null and is now", "leave the option out"),
-    ("--trainer.max_epochs=5", "schedule of this run ends with it", "--extend_schedule hold"),
-    ("--model.optimizer.lr=0.5", "model.optimizer.lr cannot be changed while a schedule", "Leave the option out"),
-    ("--extend_schedule=stretch", "how a longer run goes on", "--trainer.max_epochs"),
+    ("--model.dropout=0.1", "model.dropout was 0.2 and is now 0.1", "Remove it"),
+    ("--data.batch_size=64", "data.batch_size was 128 and is now 64", "Remove it"),
+    ("--data.val_split=0.3", "data.val_split was 0.2 and is now 0.3", "Remove it"),
+    ("--seed_everything=7", "seed_everything was 42 and is now 7", "Remove it"),
+    ("--trainer.precision=64-true", "trainer.precision was null and is now", "Remove it"),
+    ("--trainer.max_epochs=5", "schedule ends with the run", "--extend_schedule hold"),
+    ("--model.optimizer.lr=0.5", "model.optimizer.lr cannot change while a schedule", "Remove the option"),
+    ("--extend_schedule=stretch", "needs a longer run", "--trainer.max_epochs"),
     ("--extend_schedule=strech", "extend_schedule must be hold or stretch", "got 'strech'. Did you mean stretch?"),
     ("--ckpt_path=best", "from its newest checkpoint", "--ckpt_path FILE"),
     ("--trainer.max_epoch=5", "Did you mean --trainer.max_epochs", ""),
@@ -221,7 +221,7 @@ def test_other_data_is_refused(litlab: Command, workshop: Path) -> None:
     (workshop / "text.txt").write_text("one two three four five seven six " * 60)
     result = litlab("resume", "lstm_text")
     assert result.code == 2
-    assert "resume: the training data differ from those of the run" in result.sentence
+    assert "resume: the training data changed since the run started" in result.sentence
 
 
 def test_from_python(litlab: Command, stopper: Path) -> None:

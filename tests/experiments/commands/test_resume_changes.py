@@ -52,7 +52,7 @@ def test_a_longer_schedule_that_reached_no_checkpoint_is_asked_for_again(litlab:
     assert litlab("resume", "mlp_digits", *longer).code == 130
     result = litlab("resume", "mlp_digits")
     assert result.code == 2
-    assert "needs your word" in result.sentence
+    assert "needs one more option" in result.sentence
     assert litlab("resume", "mlp_digits", longer[1]).code == 0
     assert last()["epoch"] == 3
 
@@ -155,7 +155,7 @@ def test_a_damaged_environment_and_other_words(litlab: Command, stopper: Path) -
     file = RUN / "environment.json"
     text = file.read_text()
     file.write_text(text[:100])
-    assert "environment.json is missing or damaged" in litlab("resume", "mlp_digits").sentence
+    assert "environment.json is missing or corrupted" in litlab("resume", "mlp_digits").sentence
     file.write_text(text)
     assert "not an option" in litlab("resume", "mlp_digits", "--untrained=true").sentence
     assert "which run?" in litlab("resume", f"{RUN}/checkpoints/last.ckpt").sentence

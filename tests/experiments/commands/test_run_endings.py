@@ -115,7 +115,7 @@ def test_a_test_that_a_kill_prevented_is_made_up_for(litlab: Command, workshop: 
         (["--trainer.enable_checkpointing=false"], "trainer.enable_checkpointing was"),
         (["--config=clip.yaml"], "trainer.gradient_clip_val was null and is now 0.01"),
         (["--model.init_args.scheduler=plateau"], "model.scheduler was null and is now"),
-        (["--extend_schedule=stretch"], "--extend_schedule stretch needs a schedule"),
+        (["--extend_schedule=stretch"], "--extend_schedule stretch needs a learning rate schedule"),
     ],
 )
 def test_what_was_left_open_counts_too(litlab: Command, workshop: Path, words: list[str], named: str) -> None:
@@ -172,7 +172,7 @@ def test_a_run_that_another_process_has_is_left_alone(
     shutil.copy(run.last, "copy")
     os.replace("copy", run.last)
     assert weights.replaced()
-    with pytest.raises(Exception, match="was trained by another process until now"):
+    with pytest.raises(Exception, match="was trained by another process in the meantime"):
         Resumed(weights).check_newest()
 
     @contextmanager

@@ -130,7 +130,7 @@ def test_a_run_of_another_version_resumes_with_a_note(litlab: Command, stopped: 
     assert result.code == 0, result.err
     notes = [line for line in result.out.splitlines() if line.startswith("note ")]
     assert len(notes) == 1
-    assert "begun with litlab 0.0.7 (now 0." in notes[0]
+    assert "started with litlab 0.0.7 (now 0." in notes[0]
     assert "torch 2.9.1 (now " in notes[0]
     assert litlab("test", "mlp_digits").code == 0
 
