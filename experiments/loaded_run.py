@@ -67,7 +67,7 @@ class LoadedRun:
 
     @property
     def results(self) -> list[dict[str, Any]]:
-        """Every figure of fit, validate and test so far, oldest first, with checkpoint, epoch and split."""
+        """All results of fit, validate and test, oldest first, with checkpoint, epoch and split."""
         return read_results(self.folder)
 
     @property
@@ -85,14 +85,16 @@ class LoadedRun:
 
     @as_misconfiguration()
     def load(self, which: str = "best") -> LightningModule:
-        """The model with the `best` or the `last` weights."""
+        """Return the model with the `best` or the `last` weights."""
         if which not in ("best", "last"):
             raise UserError(f"load: which must be 'best' or 'last', got '{which}'.")
         weights = CheckpointFile(self.folder.best if which == "best" else self.folder.last, self.folder)
         path = self.config["model"]["class_path"]
         cls = _import(path)
         if not (isinstance(cls, type) and issubclass(cls, LightningModule)):
-            raise UserError(f"load: {path} in {self.folder.config} is no LightningModule.")
+            raise UserError(
+                f"load: {path} in {self.folder.config} is not a LightningModule. Fix class_path in the config."
+            )
         kept = weights.content.get("hyper_parameters") or {}
         try:
             model = self._build(cls, kept, weights)
@@ -123,26 +125,26 @@ class LoadedRun:
 
     @as_misconfiguration()
     def test(self, **overrides: Any) -> dict[str, float]:
-        """Score the best weights on the official test set; the figures also go to results.json."""
+        """Score the best weights on the official test set; the metrics also go to results.json."""
         self._command_line("test", overrides).run()
         return dict(self.results[-1]["metrics"])
 
     @as_misconfiguration()
     def resume(self, extend_schedule: str | None = None, **overrides: Any) -> LoadedRun:
-        """Go on with a run that was stopped or killed; `**{"trainer.max_epochs": 20}` makes it longer."""
+        """Continue a run that was stopped or killed; `**{"trainer.max_epochs": 20}` makes it longer."""
         words = {} if extend_schedule is None else {"extend_schedule": extend_schedule}
         self._command_line("resume", {**words, **overrides}).run()
         return LoadedRun(self.path)
 
     @as_misconfiguration()
     def rerun(self, **overrides: Any) -> LoadedRun:
-        """Train the same once more, in a new folder; `run.rerun().compare(run).agrees` says whether it repeats."""
+        """Train again in a new folder; `run.rerun().compare(run).agrees` is True if the numbers repeat."""
         cli = self._command_line("rerun", overrides)
         cli.run()
         return of_command(cli.command)
 
     def compare(self, earlier: LoadedRun | str | Path) -> Comparison:
-        """Whether figures and weights are those of an earlier run, and what differs of all they depend on."""
+        """Compare metrics and weights with those of an earlier run, and what the numbers depend on."""
         other = earlier if isinstance(earlier, LoadedRun) else load_run(earlier)
         return compare(other.folder, self.folder)
 
@@ -159,14 +161,14 @@ def of_command(command: TrainerCommand) -> LoadedRun:
 
 
 def of_plan(plan: Plan) -> LoadedRun:
-    """The run that was just trained."""
+    """Return the run that was just trained."""
     if plan.folder is None:
         raise UserError("fit: fast_dev_run keeps nothing, so there is no run to return.")
     return LoadedRun(plan.folder.path)
 
 
 def load_run(run: str | Path) -> LoadedRun:
-    """A run by its folder, or an experiment's newest by name; raises MisconfigurationException when there is none."""
+    """Return a run by its folder or, by an experiment's name, its newest; raise MisconfigurationException if none."""
     with as_misconfiguration():
         return LoadedRun(find_run(str(run)))
 

@@ -2,5 +2,5 @@
 
 VERSION = "0.1.0"
 
-# Raised when a checkpoint changes so that an older litlab or this one could not go on from the other's.
+# Increased if checkpoints change so that an older and this litlab cannot resume from each other's.
 CHECKPOINT_FORMAT = 1

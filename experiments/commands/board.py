@@ -84,7 +84,7 @@ def _port(text: str) -> int:
 
 
 def free_port() -> int:
-    """TensorBoard's usual port, or another that nobody listens at."""
+    """Return TensorBoard's default port, or a free one if it is in use."""
     if _is_free(USUAL_PORT):
         return USUAL_PORT
     with socket.socket() as found:

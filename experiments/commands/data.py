@@ -36,7 +36,7 @@ SEVERAL = 10_000  # training samples that the statistics are of
 
 @dataclass(frozen=True)
 class PartOfData:
-    """Rows of one store: inputs (N, ...) and targets as they are held."""
+    """Inputs `(N, ...)` and targets as they are stored, and the rows of one split."""
 
     name: str
     inputs: Tensor
@@ -63,7 +63,7 @@ COMMAND = Data
 
 
 def report(data: LightningDataModule, folder: Path, seed: int) -> None:
-    """Print the report, write the picture and the TensorBoard events into `folder`."""
+    """Print the report and write the figure and the TensorBoard events into `folder`."""
     if not isinstance(data, LitDataModule):
         raise MisconfigurationException(
             f"data: {type(data).__name__} is not one of litlab's data modules; derive it from LitDataModule "
@@ -88,9 +88,9 @@ def report(data: LightningDataModule, folder: Path, seed: int) -> None:
                 f"data: {path} cannot be written ({error.strerror}). Set LITLAB_RUNS_DIR to a folder that you may "
                 "write to."
             ) from error
-        print(f"picture {shown(path)}")
+        print(f"figure  {shown(path)}")
     else:
-        print("picture none: a sample is no image")
+        print("figure  none: samples are not images")
 
 
 def _parts(data: LitDataModule) -> list[PartOfData]:
@@ -105,7 +105,7 @@ def _parts(data: LitDataModule) -> list[PartOfData]:
 
 
 def _print_statistics(data: LitDataModule, train: PartOfData) -> None:
-    """Shape and range of what the network gets, and mean and deviation of each channel or feature."""
+    """Print shape and range of the network's inputs, and mean and standard deviation per channel or feature."""
     if train.inputs.is_floating_point() or train.inputs.dtype == torch.uint8:
         inputs = data.sample_inputs(SEVERAL)
         shape = "x".join(str(size) for size in data.input_shape)
@@ -147,7 +147,7 @@ def _print_balance(data: LitDataModule, parts: list[PartOfData]) -> None:
 
 
 def _print_duplicates(parts: list[PartOfData]) -> None:
-    """Equal samples within a part and between parts; between them they make the score too good."""
+    """Print equal samples within a split and between splits; those between splits make metrics too good."""
     prints = {part.name: fingerprints(part.inputs, part.rows) for part in parts}
     lines = [
         f"only the first {count(MOST)} of {part.name}'s {count(len(part.rows))} samples are compared"
@@ -170,21 +170,21 @@ def _print_duplicates(parts: list[PartOfData]) -> None:
 
 
 def fingerprints(inputs: Tensor, rows: Tensor) -> list[bytes]:
-    """A hash of each sample's bytes, of the first ones if there are very many."""
+    """Return a hash per sample, of the first `MOST` samples only."""
     picked = inputs[rows[:MOST]]
     flat = np.ascontiguousarray(picked.reshape(len(picked), -1).cpu().numpy())
     return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in flat]
 
 
 def _contradictions(part: PartOfData, prints: list[bytes]) -> int:
-    """Samples that equal another one with another label."""
+    """Return the number of samples that equal another sample with a different label."""
     labels = [tuple(row) for row in part.labels()[: len(prints)].reshape(len(prints), -1).tolist()]
     kinds = Counter(one for one, _ in set(zip(prints, labels, strict=True)))
     return sum(kinds[one] > 1 for one in prints)
 
 
 def draw_samples(data: LitDataModule, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Training samples, one a class where possible, above what augmentation makes of them in three epochs."""
+    """Plot train samples, one per class if possible, above their augmented versions of three epochs."""
     train = data.train_dataloader().batches
     rows = _one_a_class(train.order(0), train.targets, data.num_classes)
     augmented = data.preparation(True)
@@ -208,7 +208,7 @@ def draw_samples(data: LitDataModule, seed: int) -> np.ndarray[Any, np.dtype[np.
 
 
 def _one_a_class(order: Tensor, targets: Tensor, classes: int | None) -> Tensor:
-    """Rows of the first training sample of each class, up to ten; without classes the first ten."""
+    """Return the rows of the first train sample of each class, up to ten; without classes the first ten."""
     if classes is None or targets.dim() > 1:
         return order[:SAMPLES]
     labels = targets[order]

@@ -44,7 +44,7 @@ def bfloat16_text() -> str:
 
 
 def data_found() -> list[str]:
-    """A line per data set of files: where it is, or that it is not; digits, synthetic data and text need none."""
+    """Return one line per dataset that needs files: where they are, or that they are missing."""
     from experiments.options.import_paths import import_packages
 
     import_packages()

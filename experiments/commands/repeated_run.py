@@ -23,7 +23,7 @@ _ACCELERATORS = {"CPUAccelerator": "cpu", "CUDAAccelerator": "cuda", "MPSAcceler
 
 @dataclass(frozen=True)
 class Repeated:
-    """The run that is repeated: its folder, its environment.json, and whether the numbers are compared afterwards."""
+    """The run to repeat: its folder, its environment.json, and `check` to compare the numbers afterwards."""
 
     folder: RunFolder
     record: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Repeated:
         options: Mapping[str, Any],
         performance: PerformanceOptions,
     ) -> machine.Choice:
-        """What was chosen for the run's machine, threads too; chosen anew only if the run never came so far."""
+        """Return the precision, layout and threads of the run; choose them again only if the run recorded none."""
         threads = self._chosen.get("threads")
         if not self._chosen:
             return machine.choose(model, data, options, performance)
@@ -44,7 +44,7 @@ class Repeated:
         return replace(choice, threads=threads) if performance.threads is None and isinstance(threads, int) else choice
 
     def devices(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The run's kind and number of devices as Trainer arguments, where `auto` is asked for and they are here."""
+        """Return the run's devices as Trainer arguments, if the options are `auto` and this machine has them."""
         name = _ACCELERATORS.get(str(self._chosen.get("accelerator")))
         here = {"cpu": self._chosen.get("devices", 1), "cuda": torch.cuda.device_count(),
                 "mps": int(torch.backends.mps.is_available())}  # fmt: skip
@@ -77,7 +77,7 @@ class Repeated:
         return found if isinstance(found, Mapping) else {}
 
     def say_before(self, new: RunFolder) -> None:
-        """What differs already, before any time is spent."""
+        """Print known differences before training starts."""
         differs, _ = compare_environments(self.folder, new)
         _note(new, {"differs": differs})
         print(f"repeats {shown(self.folder.path)}{', with differences:' if differs else ''}")
@@ -85,7 +85,7 @@ class Repeated:
             print(line, flush=True)
 
     def compare(self, new: RunFolder) -> Comparison:
-        """Compare the repeat with the run, tell, and write it into the repeat's folder."""
+        """Compare the repeat with the run, print the result and record it in the folder of the repeat."""
         if not new.environment.is_file():
             raise UserError("rerun --check: nothing was trained, so there is nothing to compare.")
         found = compare(self.folder, new)
@@ -96,14 +96,14 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a new run comes from beside its config."""
+    """Where a new run comes from besides its config: a checkpoint, Python objects, or a run to repeat."""
 
     start: CheckpointFile | None = None
-    objects: tuple[str, ...] = ()  # what was given from Python and no config can say
+    objects: tuple[str, ...] = ()  # what was passed from Python and a config cannot hold
     repeated: Repeated | None = None
 
     def as_record(self) -> dict[str, Any]:
-        """What environment.json says of it."""
+        """Return the entries for environment.json."""
         found: dict[str, Any] = {}
         if self.start is not None and self.start.path is not None:
             path = self.start.path.resolve()
@@ -149,6 +149,6 @@ def _check_finished(folder: RunFolder) -> None:
 
 
 def _note(folder: RunFolder, facts: Mapping[str, Any]) -> None:
-    """Add to `rerun_of` in environment.json."""
+    """Add entries to `rerun_of` in environment.json."""
     with folder.edit_environment() as record:
         record["rerun_of"] = {**record.get("rerun_of", {}), **facts}

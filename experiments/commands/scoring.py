@@ -93,45 +93,47 @@ def score(
         weights.folder.add_result(record)
     except OSError as problem:  # a full disk, or somebody else's run
         say(
-            f"litlab: {shown(weights.folder.results)} could not be written ({problem.strerror}); these figures stand "
-            "here alone."
+            f"litlab: {shown(weights.folder.results)} could not be written ({problem.strerror}); the metrics above "
+            "are not stored."
         )
 
 
 def check_same_split(data: LightningDataModule, folder: RunFolder | None) -> None:
-    """Refuse to validate on another split than the run was trained with: it would score samples that were learnt."""
+    """Raise if the split differs from that of the run: validation would score samples that were trained on."""
     if isinstance(data, LitDataModule):
         data.prepare_data()
         data.setup("validate")
     if not getattr(data, "has_validation", True):
-        raise MisconfigurationException("validate: this run has no validation part (data.val_split is 0).")
+        raise MisconfigurationException(
+            "validate: this run has no validation split (data.val_split is 0). Use `litlab test`."
+        )
     if not isinstance(data, LitDataModule):
         return
     kept, now = data_record(folder).get("sha256") or {}, data.hashes()
     if any(kept.get(name, now.get(name)) != now.get(name) for name in ("train_data", "split")):
         raise MisconfigurationException(
-            "validate: data or split differ from those that the run was trained with, so its figure would include "
-            "samples that were learnt. Leave out the --data options."
+            "validate: data or split changed since the run was trained, so the metrics would include samples that "
+            "were trained on. Remove the --data options."
         )
 
 
 def data_record(folder: RunFolder | None) -> dict[str, Any]:
-    """What the run wrote down about its data: `sizes` and `sha256` of training and validation part."""
+    """Return what the run recorded about its data: `sizes` and `sha256` of the train and validation split."""
     if folder is None or not folder.environment.is_file():
         return {}
     try:
         kept: dict[str, Any] = read_environment(folder.environment).get("data") or {}
     except (OSError, ValueError) as error:
         raise MisconfigurationException(
-            f"run: {shown(folder.environment)} is damaged ({one_line(str(error), 100)}); it says with which data the "
-            "run was trained. Put it back, or move it away to go on without."
+            f"run: {shown(folder.environment)} is corrupted ({one_line(str(error), 100)}); it records the data of "
+            "the run. Put it back, or move it away to continue without it."
         ) from error
     return kept
 
 
 @contextmanager
 def without_callback_warnings() -> Iterator[None]:
-    """Lightning warns that checkpoints and early stopping are missing; here they are left out on purpose."""
+    """Ignore Lightning's warning that checkpoint and early stopping callbacks are missing: scoring needs none."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
         yield

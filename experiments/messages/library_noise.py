@@ -1,4 +1,4 @@
-"""Keeps the terminal for what concerns the user: drops adverts and notices that nobody here can act on."""
+"""Filters for adverts and warnings of libraries that a user cannot act on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_FOR_USERS = (
 
 
 class _OwnLines(logging.Filter):
-    """Lets pass every warning, and of the informations only those that were not said by Lightning itself."""
+    """Passes every warning, and info messages unless Lightning itself logged them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         own = f"{os.sep}lightning{os.sep}" not in record.pathname and "lightning_fabric" not in record.pathname
@@ -43,14 +43,14 @@ _FORMAT = warnings.formatwarning
 def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning to the user without the place in the code that gives it; others keep it."""
+    """Format a UserWarning without its place in the code; other warnings keep it."""
     if issubclass(category, UserWarning):
         return f"warning: {' '.join(str(message).split())}\n"
     return _FORMAT(message, category, filename, lineno, line)
 
 
 def quiet_libraries(debug: bool = False) -> None:
-    """Install the filters (again and again without harm); `debug` takes them away."""
+    """Install the filters; repeated calls are harmless. `debug` removes them."""
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",

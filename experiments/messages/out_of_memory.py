@@ -1,4 +1,4 @@
-"""What to do where memory does not suffice for a batch."""
+"""Advice for batches that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 
 
 def lack_within(error: BaseException | None) -> BaseException | None:
-    """The lack of memory that an error is, or was caused by; torch has a class of its own for GPUs alone."""
+    """Return the out-of-memory error that an error is or was caused by, or None."""
     while error is not None:
         text = str(error)
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -21,7 +21,7 @@ def lack_within(error: BaseException | None) -> BaseException | None:
 
 
 def advice(lack: BaseException, trainer: Trainer | None, data: LightningDataModule | None) -> str:
-    """One or two sentences: whose memory, and the options that need less of it."""
+    """Return one or two sentences: which memory is full, and the options that need less."""
     where = "the main memory"
     if isinstance(lack, torch.OutOfMemoryError):
         where = "the GPU's memory"

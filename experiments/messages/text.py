@@ -1,4 +1,4 @@
-"""Small helpers for messages to people; imports no torch."""
+"""Helpers for messages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """' Did you mean X?' for the nearest known word, or an empty string when nothing is near."""
+    """Return ' Did you mean X?' for the nearest known word, or an empty string if none is near."""
     names = {name.lower(): name for name in known}
     begins = [name for name in names if len(word) > 2 and name.startswith(word.lower())]  # shortened, not mistyped
     near = begins if len(begins) == 1 else difflib.get_close_matches(word.lower(), begins or names, n=1, cutoff=0.6)
@@ -19,7 +19,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def say(line: str) -> None:
-    """A line for the person at the terminal that must not mix with what a command prints as its result."""
+    """Print a line to stderr, so that it does not mix with the result of a command."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -36,13 +36,13 @@ def one_line(text: str, limit: int = 400) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it here: relative where that is shorter."""
+    """Return a path as a user would type it: relative if that is shorter."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)
 
 
 def sizes_text(data: Any, kept: dict[str, int] | None = None) -> str:
-    """': 48,000 train, 12,000 validation' for litlab's own data, else nothing; `kept` are sizes known from before."""
+    """Return ': 48,000 train, 12,000 validation', empty for data without sizes; `kept` are sizes known before."""
     sizes = getattr(data, "split_sizes", None)
     if not callable(sizes):
         return ""

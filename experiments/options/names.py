@@ -1,4 +1,4 @@
-"""What can be named on the command line, read from the sources without importing them (so without torch)."""
+"""Names that the command line accepts, read from the sources without importing them (and so without torch)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = {"models": "lit_models", "data": "datamodules", "callbacks": "callbac
 
 @dataclass(frozen=True)
 class Entry:
-    """A name that can be typed, the first sentence about it, and where it stands."""
+    """A name, its first sentence, and the file that defines it."""
 
     name: str
     summary: str
@@ -23,7 +23,7 @@ class Entry:
 
 
 def package_folder(package: str) -> Path:
-    """Folder of one of litlab's top-level packages: beside this one, whatever the working folder holds."""
+    """Return the folder of one of litlab's packages, next to this one, independent of the working folder."""
     return Path(__file__).resolve().parents[2] / package
 
 
@@ -35,7 +35,7 @@ def _public(folder: Path) -> set[str]:
 
 
 def classes(kind: str) -> list[Entry]:
-    """Public classes of one room: `models`, `data` or `callbacks`."""
+    """Return the public classes of one kind: `models`, `data` or `callbacks`."""
     folder = package_folder(PACKAGES[kind])
     public = _public(folder)
     prefix, suffix = {"models": ("Lit", ""), "data": ("", "DataModule"), "callbacks": ("", "")}[kind]
@@ -46,7 +46,7 @@ def classes(kind: str) -> list[Entry]:
             if isinstance(node, ast.ClassDef):
                 own = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
                 bases |= own
-                if own & {"Exception", "RuntimeError"}:  # what a room raises is not asked for by name
+                if own & {"Exception", "RuntimeError"}:  # errors are not typed by name
                     continue
                 if node.name in public and node.name.startswith(prefix) and node.name.endswith(suffix):
                     summary = (ast.get_docstring(node) or "").split("\n\n")[0]
@@ -55,7 +55,7 @@ def classes(kind: str) -> list[Entry]:
 
 
 def configs() -> list[Entry]:
-    """Shipped configs; the summary is the first comment of the file."""
+    """Return the shipped configs; the summary is the first comment of the file."""
     found = []
     for path in sorted(package_folder("configs").glob("*.yaml")):
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
@@ -64,9 +64,9 @@ def configs() -> list[Entry]:
 
 
 def find_config(word: str) -> Path:
-    """The file that a config argument means: a path, or the name of a shipped config.
+    """Return the file of a config argument: a path, or the name of a shipped config.
 
-    A file in the working folder beats a shipped name, and that is said.
+    A file in the working folder beats a shipped name, with a message.
     """
     shipped = {entry.name: entry.path for entry in configs()}
     for candidate in (Path(word), Path(f"{word}.yaml"), Path(f"{word}.yml")):

@@ -206,9 +206,9 @@ CHECKPOINTS: dict[str, Bad] = {
     ),
     "test with results cut short": scored("results.json is corrupted", "Move it away", cut(RESULTS, 20)),
     "validate with an environment cut short": scored(
-        "environment.json is damaged", "Put it back", cut(ENVIRONMENT, 100), "validate"
+        "environment.json is corrupted", "Put it back", cut(ENVIRONMENT, 100), "validate"
     ),
     "validate with an environment of no facts": scored(
-        "environment.json is damaged", "Put it back", write(str(ENVIRONMENT), "[]"), "validate"
+        "environment.json is corrupted", "Put it back", write(str(ENVIRONMENT), "[]"), "validate"
     ),
 }

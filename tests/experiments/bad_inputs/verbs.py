@@ -92,8 +92,8 @@ VERBS: dict[str, Bad] = {
     ),
     "validation on another split": Bad(
         "validate mlp_digits --data.split_seed=7",
-        "samples that were learnt",
-        "Leave out the --data options",
+        "were trained on",
+        "Remove the --data options",
         "validate mlp_digits",
         given="run",
     ),

@@ -225,7 +225,7 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_made(litlab: Comm
     (AGAIN / "config.yaml").unlink()
     assert litlab("rerun", str(AGAIN)).code == 2
     assert "which run?" in litlab("rerun").sentence
-    assert "give one run" in litlab("rerun", "a", "b").sentence
+    assert "takes one run" in litlab("rerun", "a", "b").sentence
     assert "neither a run folder" in litlab("rerun", "nothing").sentence
     assert sorted(path.name for path in Path("runs/mlp_digits").iterdir()) == ["0", "1"]
 

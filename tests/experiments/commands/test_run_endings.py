@@ -197,7 +197,7 @@ def test_a_folder_that_takes_no_files_costs_the_record_alone(
     monkeypatch.setattr(RunFolder, "add_result", refuse)
     result = litlab("test", str(RUN))
     assert (result.code, "test/acc" in result.out) == (0, True)
-    assert "results.json could not be written (Permission denied); these figures stand here alone" in result.sentence
+    assert "results.json could not be written (Permission denied); the metrics above are not stored" in result.sentence
 
 
 def test_output_that_nobody_reads_ends_the_run(

@@ -231,7 +231,7 @@ def test_a_config_that_would_run_code_runs_nothing(litlab: Command, content: dic
     config.write_text(honest_text)
     for text in (f"odd: {TAG}", "- no mapping", 3):
         torch.save({**content, "config": text}, RUN / "checkpoints/last.ckpt")
-        assert "the settings in" in litlab("resume", "mlp_digits").sentence
+        assert "the config in" in litlab("resume", "mlp_digits").sentence
 
 
 @pytest.mark.parametrize("path", ["os.system", "subprocess.Popen", "builtins.exec"])
@@ -244,7 +244,7 @@ def test_a_config_without_a_model_class_builds_nothing(litlab: Command, content:
     for verb in ("test", "resume"):
         result = litlab(verb, "mlp_digits")
         assert result.code == 2, result.err
-    with pytest.raises(MisconfigurationException, match=f"{path} in .* is no LightningModule"):
+    with pytest.raises(MisconfigurationException, match=f"{path} in .* is not a LightningModule"):
         load_run("mlp_digits").load()
 
 
