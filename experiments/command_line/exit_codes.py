@@ -109,7 +109,7 @@ def _(error: SyntaxError) -> Report:
 def _(error: ModuleNotFoundError) -> Report:
     quoted = re.search(r"Requirement '([\w-]+)", str(error))  # Lightning's own message, which carries no name
     package = (quoted[1] if quoted else error.name or "").partition(".")[0]
-    if not package or package in ("experiments", *PACKAGES.values()):
+    if not package or package in ("litlab", "experiments", *PACKAGES.values()):
         return Report(FAILED, fault=True, last="folder")
     reason = one_line(str(error).partition(" Requirement ")[0]).rstrip(".")
     return Report(USER_ERROR, f"{reason}. Run `pip install {package}`, or remove what needs it.")
