@@ -98,7 +98,7 @@ class LitDataModule(LightningDataModule, ABC):
         return RowPreparation(self.prepare_batch)
 
     def sample_inputs(self, n: int) -> Tensor:
-        """Return evenly spaced training inputs without augmentation: (n, *input_shape)."""
+        """Return evenly spaced training inputs without augmentation: `(n, *input_shape)`."""
         train, _ = self._indices()
         inputs, targets = self._load("train")
         train = train[torch.linspace(0, len(train) - 1, min(n, len(train))).long()]

@@ -22,8 +22,8 @@ def check_samples(what: str, inputs: Tensor, targets: Tensor, num_classes: int |
 
     Args:
         what: plural name of the data: "MNIST's train files in /data".
-        inputs: (N, ...).
-        targets: (N, ...); integers are class indices.
+        inputs: `(N, ...)`.
+        targets: `(N, ...)`; integers are class indices.
         num_classes: None for data without classes.
         fix: last sentence of the error.
     """

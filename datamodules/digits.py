@@ -31,7 +31,7 @@ class DigitsDataModule(PixelDataModule):
     max_value = 16
 
     def load_part(self, part: Part) -> Batch:
-        """Return images uint8 (N, 1, 8, 8) and labels of one split."""
+        """Return images uint8 `(N, 1, 8, 8)` and labels of one split."""
         from sklearn.datasets import load_digits  # 0.75 s to import
 
         images, labels = load_digits(return_X_y=True)

@@ -64,7 +64,7 @@ class ImageFolderDataModule(PixelDataModule):
         if mean is not None and std is not None:
             if len(mean) != channels or len(std) != channels or min(std) <= 0:
                 raise MisconfigurationException(
-                    f"mean and std must have one number for each of the {channels} channels, and std must be above 0, "
+                    f"mean and std must have one value for each of the {channels} channels, and std must be above 0, "
                     f"got {mean} and {std}. Change --data.mean and --data.std."
                 )
             self.mean, self.std = tuple(mean), tuple(std)
@@ -105,7 +105,7 @@ class ImageFolderDataModule(PixelDataModule):
         _ = self.class_names
 
     def load_part(self, part: Part) -> Batch:
-        """Return images uint8 (N, C, H, W) and labels (N,), sorted by class and name, with those of val/ at the end."""
+        """Return images uint8 `(N, C, H, W)` and labels `(N,)`, sorted by class and name, those of val/ last."""
         decoded = self._decode(part)
         self.mapped = decoded.mapped
         self._digests[part] = decoded.digest

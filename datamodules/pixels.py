@@ -14,7 +14,7 @@ from datamodules.serving.batches import Batch, Preparation
 
 
 class PixelDataModule(LitDataModule):
-    """Images (N, C, H, W) stored as uint8; batches are float32, scaled to 0..1, then (x - mean) / std per channel."""
+    """Images `(N, C, H, W)` stored as uint8; batches are float32, scaled to 0..1, then (x - mean) / std per channel."""
 
     mean: tuple[float, ...]  # per channel, of the training images scaled to 0..1
     std: tuple[float, ...]
@@ -69,7 +69,7 @@ class PixelDataModule(LitDataModule):
         )
 
     def _scale_and_shift(self, device: torch.device, repeats: int) -> tuple[Tensor, Tensor]:
-        """Return a and b with a * x + b = (x / max_value - mean) / std: (C, 1, 1), or (repeats * C,)."""
+        """Return a and b with a * x + b = (x / max_value - mean) / std: `(C, 1, 1)`, or (repeats * C,)."""
         if (device, repeats) not in self._affine:
             mean, std = (torch.tensor(value, device=device).view(-1, 1, 1) for value in (self.mean, self.std))
             pair = 1 / (std * self.max_value), -mean / std

@@ -180,7 +180,7 @@ class NoisyRegressionDataModule(SyntheticDataModule):
         self.noise = noise
 
     def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Return features (N, F) and targets (N, 1)."""
+        """Return features `(N, F)` and targets `(N, 1)`."""
         from sklearn.datasets import make_regression  # 0.75 s to import
 
         features = self.input_shape[0]

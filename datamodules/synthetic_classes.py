@@ -55,7 +55,7 @@ class ThresholdDataModule(TwoClassDataModule):
         self.spacing = spacing
 
     def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Return points (N, 1) and their classes."""
+        """Return points `(N, 1)` and their classes."""
         x = points(part, count, self.low, self.high, self.spacing, generator)
         return x, (x.squeeze(1) > self.boundary).long()
 
@@ -80,7 +80,7 @@ class PlanesDataModule(TwoClassDataModule):
         self.margin = margin
 
     def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Return normal points (N, F), moved away from the plane, which is the same in all splits."""
+        """Return normal points `(N, F)`, moved away from the plane, which is the same in all splits."""
         size = self.input_shape[0]
         normal = torch.randn(size, generator=self.generator("plane"))
         normal /= normal.norm()
@@ -107,7 +107,7 @@ class MoonsDataModule(TwoClassDataModule):
         self.noise = noise
 
     def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Return points (N, 2) and their classes."""
+        """Return points `(N, 2)` and their classes."""
         from sklearn.datasets import make_moons  # 0.75 s to import
 
         x, y = make_moons(
@@ -138,7 +138,7 @@ class PureNoiseDataModule(TwoClassDataModule):
         self.class_names = tuple(map(str, range(num_classes)))
 
     def generate(self, part: Part, count: int, generator: torch.Generator) -> Batch:
-        """Return inputs (N, F) and independent classes."""
+        """Return inputs `(N, F)` and independent classes."""
         x = torch.randn(count, self.input_shape[0], generator=generator)
         assert self.num_classes is not None
         return x, torch.randint(self.num_classes, (count,), generator=generator)

@@ -22,7 +22,7 @@ Level = Literal["char", "word"]
 
 
 class TextDataModule(LitDataModule):
-    """Windows of a text: x = `sequence_length` tokens, y = the same shifted by one, both int64 (B, T).
+    """Windows of a text: x = `sequence_length` tokens, y = the same shifted by one, both int64 `(B, T)`.
 
     The text is split by position: the last tenth is the test split, preceded by the validation windows. Random windows
     would put neighboring sentences, or the same one, into two splits. The vocabulary contains the unknown token, as the
@@ -84,7 +84,7 @@ class TextDataModule(LitDataModule):
         return self.vocab_size
 
     def encode(self, text: str) -> Tensor:
-        """Return the token numbers int64 (T,) of a text; tokens outside the vocabulary become 0."""
+        """Return the token numbers int64 `(T,)` of a text; tokens outside the vocabulary become 0."""
         return self._numbers(tokenize(text, self.level))
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:

@@ -48,7 +48,7 @@ class ImageDataModule(PixelDataModule):
         return str(find_dataset(self.dataset_class, self.data_dir, self.download))
 
     def load_part(self, part: Part) -> Batch:
-        """Return images uint8 (N, C, H, W) and labels (N,) of the official train or test split."""
+        """Return images uint8 `(N, C, H, W)` and labels `(N,)` of the official train or test split."""
         dataset: Any = read_dataset(self.dataset_class, self.root(), part)
         images, targets = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets)
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()

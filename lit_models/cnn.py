@@ -45,7 +45,7 @@ VARIANTS: Mapping[str, Architecture] = MappingProxyType(
 
 
 class CNN(nn.Module):
-    """Convolutions, then fully connected layers, (B, channels, height, width) -> (B, out_features).
+    """Convolutions, then fully connected layers, `(B, channels, height, width)` -> `(B, out_features)`.
 
     For the arguments see `LitCNN`.
 

@@ -11,7 +11,7 @@ from lit_models.base.shapes import sample_shape
 
 
 class LinearRegression(nn.Module):
-    """Affine map of the flattened sample, (B, *input_shape) -> (B, out_features).
+    """Affine map of the flattened sample, `(B, *input_shape)` -> `(B, out_features)`.
 
     >>> LinearRegression((3,), 1)(torch.zeros(2, 3)).shape
     torch.Size([2, 1])

@@ -9,7 +9,7 @@ from lit_models.parts.specs import Spec
 
 
 class LogisticRegression(LinearRegression):
-    """Logits of logistic regression, (B, *input_shape) -> (B, out_features); (B, 1) for two classes."""
+    """Logits of logistic regression, `(B, *input_shape)` -> `(B, out_features)`; `(B, 1)` for two classes."""
 
 
 class LitLogisticRegression(LitClassifier):

@@ -19,7 +19,7 @@ def check_dropout(dropout: float, layers: int) -> float:
 
 
 class RowLSTM(nn.Module):
-    """LSTM and a linear layer on its last output, (B, steps, features) or (B, C, H, W) -> (B, out_features).
+    """LSTM and a linear layer on its last output, `(B, steps, features)` or `(B, C, H, W)` -> `(B, out_features)`.
 
     An image is a sequence of H rows with C * W features each.
 

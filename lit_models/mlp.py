@@ -14,7 +14,7 @@ from lit_models.parts.specs import Spec
 
 
 class MLP(nn.Module):
-    """Fully connected network, (B, *input_shape) -> (B, out_features).
+    """Fully connected network, `(B, *input_shape)` -> `(B, out_features)`.
 
     A hidden layer consists of linear layer, optional BatchNorm, activation and optional dropout.
 

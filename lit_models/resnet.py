@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, stages of residual blocks, mean over the image and a linear layer, (B, C, H, W) -> (B, out_features).
+    """Stem, stages of residual blocks, mean over the image and a linear layer, `(B, C, H, W)` -> `(B, out_features)`.
 
     Every stage after the first halves height and width.
 
@@ -89,7 +89,9 @@ class ResNet(nn.Module):
 
 def _stem(stem: str, channels: int, width: int, activation: Spec) -> nn.Sequential:
     if stem not in ("small", "large"):
-        raise MisconfigurationException(f"stem must be small (3x3) or large (7x7 with pooling), got {stem!r}.")
+        raise MisconfigurationException(
+            f"stem must be small (3x3) or large (7x7 with pooling), got {stem!r}. Set stem: small."
+        )
     kernel, stride = (3, 1) if stem == "small" else (7, 2)
     convolution = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
     layers: list[nn.Module] = [convolution, nn.BatchNorm2d(width), build_activation(activation)]

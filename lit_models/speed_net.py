@@ -21,7 +21,7 @@ def whitening_filters(images: Tensor, kernel: int = 2, eps: float = 5e-4) -> Ten
     (arXiv:2404.00498, section 3.2, after tysam-code 2023). The negatives keep what an activation cuts off.
 
     Args:
-        images: (N, channels, height, width), normalized as in training; about 2,000 are enough.
+        images: `(N, channels, height, width)`, normalized as in training; about 2,000 are enough.
         kernel: side of the patches.
         eps: added to each variance, so that noise is not amplified.
 
@@ -89,7 +89,7 @@ class SpeedBlock(nn.Module):
 
 
 class SpeedNet(nn.Module):
-    """Whitening, blocks that halve the image, maximum over the image, scaled linear layer, (B, C, H, W) -> (B, K).
+    """Whitening, blocks that halve the image, maximum over the image, scaled linear layer, `(B, C, H, W)` -> `(B, K)`.
 
     The architecture of airbench (arXiv:2404.00498), for images of 8x8 pixels or more. Filters are initialized as the
     identity of their first inputs (Dirac), BatchNorm has a bias only, and the first layer trains only its bias. Call
@@ -135,7 +135,7 @@ class SpeedNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor, eps: float = 5e-4) -> None:
-        """Set the first layer from normalized training images (N, channels, height, width)."""
+        """Set the first layer from normalized training images `(N, channels, height, width)`."""
         filters = whitening_filters(images, self.whitening.kernel_size[0], eps)
         if filters.shape != self.whitening.weight.shape:
             channels = self.whitening.in_channels

@@ -14,7 +14,7 @@ Hidden = tuple[Tensor, Tensor]
 
 
 class TokenLSTM(nn.Module):
-    """Embedding, LSTM and linear layer: tokens (B, T), state -> logits (B, T, vocab_size), new state.
+    """Embedding, LSTM and linear layer: tokens `(B, T)`, state -> logits `(B, T, vocab_size)`, new state.
 
     >>> logits, state = TokenLSTM(vocab_size=7, hidden=8)(torch.zeros(2, 5, dtype=torch.long))
     >>> logits.shape
@@ -33,13 +33,13 @@ class TokenLSTM(nn.Module):
         self.head = nn.Linear(hidden, vocab_size)
 
     def forward(self, tokens: Tensor, state: Hidden | None = None, last: bool = False) -> tuple[Tensor, Hidden]:
-        """Return logits and state; with `last` only logits (B, 1, vocab_size) of the last position, to save time."""
+        """Return logits and state; with `last` only logits `(B, 1, vocab_size)` of the last position, to save time."""
         states, state = self.lstm(self.embedding(tokens), state)
         return self.head(states[:, -1:] if last else states), state
 
 
 class LitTokenLSTM(LitClassifier):
-    """`TokenLSTM` that predicts the next token; targets (B, T) are the tokens shifted by one.
+    """`TokenLSTM` that predicts the next token; targets `(B, T)` are the tokens shifted by one.
 
     Args:
         vocab_size: from the data.
@@ -81,7 +81,7 @@ class LitTokenLSTM(LitClassifier):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits (B, T, vocab_size), starting from an empty state; `net` takes and returns a state."""
+        """Return logits `(B, T, vocab_size)`, starting from an empty state; `net` takes and returns a state."""
         logits: Tensor = self.net(tokens)[0]
         return logits
 
@@ -109,7 +109,7 @@ class LitTokenLSTM(LitClassifier):
     def generate(
         self, prompt_ids: Tensor, length: int, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the prompt (T,) or (B, T) continued by `length` tokens.
+        """Return the prompt `(T,)` or `(B, T)` continued by `length` tokens.
 
         Temperature 0 takes the most probable token; higher values give more varied text. Tokens are sampled on the
         generator's device, by default the CPU, so that a seed gives the same text everywhere.

@@ -38,7 +38,7 @@ class ColorJitter(Transform):
         )
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return factors of brightness, contrast and saturation, and the shift of the hue: float32 (B,) each."""
+        """Return factors of brightness, contrast and saturation, and the shift of the hue: float32 `(B,)` each."""
         ranges = [(max(0.0, 1 - strength), 1 + strength) for strength in self.strengths[:3]]
         ranges.append((-self.strengths[3], self.strengths[3]))
         return tuple(low + context.uniforms[:, i] * (high - low) for i, (low, high) in enumerate(ranges))
@@ -67,7 +67,7 @@ class Grayscale(Transform):
         self.p = number("grayscale: p", p, 0, 1)
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return True for the samples to convert, bool (B,)."""
+        """Return True for the samples to convert, bool `(B,)`."""
         return (context.uniforms[:, 0] < self.p,)
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
@@ -99,7 +99,7 @@ class Blur(Transform):
             )
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return the standard deviations, float32 (B,)."""
+        """Return the standard deviations, float32 `(B,)`."""
         low, high = self.sigma
         return (low + context.uniforms[:, 0] * (high - low),)
 
@@ -136,7 +136,7 @@ class Noise(Transform):
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """Return (B, 1, H, W): the luma of three channels (ITU-R 601), or the mean of any other number."""
+    """Return `(B, 1, H, W)`: the luma of three channels (ITU-R 601), or the mean of any other number."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     red, green, blue = images.unbind(1)
@@ -149,7 +149,7 @@ def blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Shift the hue of (B, 3, H, W) by a fraction of the color circle, (B,)."""
+    """Shift the hue of `(B, 3, H, W)` by a fraction of the color circle, `(B,)`."""
     red, green, blue = images.unbind(1)
     most, least = images.amax(1), images.amin(1)
     spread = most - least

@@ -32,7 +32,7 @@ class Cutout(Transform):
         self.exact = not self.value
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return top, left, height and width of the squares, int64 (B,) each."""
+        """Return top, left, height and width of the squares, int64 `(B,)` each."""
         top = integers(context.uniforms[:, 0], context.height) - self.size // 2
         left = integers(context.uniforms[:, 1], context.width) - self.size // 2
         extent = torch.full_like(top, self.size)
@@ -65,7 +65,7 @@ class Erasing(Transform):
         self.exact = not self.value
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return top, left, height and width of the rectangles, int64 (B,) each; a size of 0 has no effect."""
+        """Return top, left, height and width of the rectangles, int64 `(B,)` each; a size of 0 has no effect."""
         numbers = context.uniforms
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         share = self.scale[0] + numbers[:, 3 : 3 + ATTEMPTS] * (self.scale[1] - self.scale[0])
@@ -86,7 +86,7 @@ class Erasing(Transform):
 
 
 def rectangle_masks(parameters: Parameters, height: int, width: int) -> Tensor:
-    """Return masks of the rectangles (top, left, height, width): bool (B, 1, H, W)."""
+    """Return masks of the rectangles (top, left, height, width): bool `(B, 1, H, W)`."""
     rows, columns = _sides(parameters, height, width)
     return rows & columns
 

@@ -44,7 +44,7 @@ class Crop(Transform):
             )
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return top and left of the windows in the padded images, int64 (B,) each."""
+        """Return top and left of the windows in the padded images, int64 `(B,)` each."""
         corner = integers(context.uniforms, 2 * self.padding + 1)
         return corner[:, 0], corner[:, 1]
 
@@ -69,7 +69,7 @@ class Flip(Transform):
         self.num_uniforms = int(self.mode == "random")
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return True for the samples to flip, bool (B,)."""
+        """Return True for the samples to flip, bool `(B,)`."""
         if self.mode == "random":
             return (context.uniforms[:, 0] < self.p,)
         first = hash_samples(context.samples, context.run_seed) < int(self.p * 2**32)
@@ -99,7 +99,7 @@ class Shift(Transform):
         return self.size if self.size >= 1 else self.size * extent
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return pixels down and to the right, int64 (B,) each."""
+        """Return pixels down and to the right, int64 `(B,)` each."""
         signed = context.uniforms * 2 - 1
         down, right = signed[:, 0] * self._most(context.height), signed[:, 1] * self._most(context.width)
         return down.round().long(), right.round().long()
@@ -123,7 +123,7 @@ class Rotation(Transform):
         self.degrees = number("rotation: degrees", degrees, 0, 180)
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return counterclockwise angles in degrees, float32 (B,)."""
+        """Return counterclockwise angles in degrees, float32 `(B,)`."""
         return ((context.uniforms[:, 0] * 2 - 1) * self.degrees,)
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
@@ -150,7 +150,7 @@ class Perspective(Transform):
         self.p = number("perspective: p", p, 0, 1)
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return samples to distort, bool (B,), and new corners (B, 4, 2): x and y, clockwise from the top left."""
+        """Return samples to distort, bool `(B,)`, and new corners `(B, 4, 2)`: x and y, clockwise from the top left."""
         most = [int(self.distortion * (extent // 2)) for extent in (context.width, context.height)]
         inward = context.uniforms[:, 1:].reshape(-1, 4, 2)
         x, y = (integers(inward[..., axis], most[axis] + 1).float() for axis in (0, 1))
@@ -238,7 +238,7 @@ def gather_slices(source: Tensor, starts: Tensor, offsets: Tensor, length: int) 
 
 
 def hash_samples(samples: Tensor, seed: int) -> Tensor:
-    """Hash each sample number with the seed to 0..2^32-1: int64 (B,), the same on every device."""
+    """Hash each sample number with the seed to 0..2^32-1: int64 `(B,)`, the same on every device."""
     mask = 0xFFFFFFFF
     value = (samples ^ (seed * 0x9E3779B1 & mask)) & mask
     for _ in range(2):
@@ -251,7 +251,7 @@ def _centers(extent: int, like: Tensor) -> Tensor:
 
 
 def _from_quadrilateral(corners: Tensor) -> Tensor:
-    """Return projective maps (B, 3, 3), up to a factor, from the four corners to the unit square (Heckbert)."""
+    """Return projective maps `(B, 3, 3)`, up to a factor, from the four corners to the unit square (Heckbert)."""
     x, y = corners.unbind(2)
     (x0, x1, x2, x3), (y0, y1, y2, y3) = x.unbind(1), y.unbind(1)
     skew_x, skew_y = x0 - x1 + x2 - x3, y0 - y1 + y2 - y3

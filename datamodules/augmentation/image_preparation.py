@@ -14,7 +14,7 @@ from datamodules.serving.batches import Batch, RowPreparation, Selection
 
 
 class ImagePreparation(RowPreparation):
-    """A preparation that selects images (C, H, W), converts them to the model's memory layout and normalizes them."""
+    """A preparation that selects images `(C, H, W)`, converts them to the model's memory layout and normalizes them."""
 
     def __init__(self, normalize: Callable[[Tensor, Tensor], Batch], channels_last: bool = False) -> None:
         super().__init__(normalize)

@@ -27,13 +27,13 @@ class Mix:
         self._table = beta_table(self.alpha)
 
     def weights(self, context: TransformContext) -> Tensor:
-        """Return the weight of each sample, float32 (B,)."""
+        """Return the weight of each sample, float32 `(B,)`."""
         self._table = self._table.to(context.uniforms.device)
         weights = beta_quantile(context.uniforms[:, 1], self.alpha, self._table)
         return torch.where(context.uniforms[:, 0] < self.p, weights, 1.0)
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return the weight of each sample's own target, float32 (B,), then what `mix` needs; pure in `context`."""
+        """Return the weight of each sample's own target, float32 `(B,)`, then what `mix` needs; pure in `context`."""
         raise NotImplementedError
 
     def mix(self, images: Tensor, parameters: Parameters) -> Tensor:
@@ -41,7 +41,7 @@ class Mix:
         raise NotImplementedError
 
     def apply(self, batch: Batch, parameters: Parameters, num_classes: int) -> Batch:
-        """Return mixed images and targets float32 (B, classes); the given targets may be indices or rows."""
+        """Return mixed images and targets float32 `(B, classes)`; the given targets may be indices or rows."""
         images, targets = batch
         if not targets.is_floating_point():
             targets = (targets.unsqueeze(1) == torch.arange(num_classes, device=targets.device)).float()
@@ -55,7 +55,7 @@ class MixUp(Mix):
     name = "mixup"
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return the weight of each sample, float32 (B,)."""
+        """Return the weight of each sample, float32 `(B,)`."""
         return (self.weights(context),)
 
     def mix(self, images: Tensor, parameters: Parameters) -> Tensor:
@@ -71,7 +71,7 @@ class CutMix(Mix):
     name = "cutmix"
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return weights, float32, and top, left, height and width of the rectangles, int64: (B,) each."""
+        """Return weights, float32, and top, left, height and width of the rectangles, int64: `(B,)` each."""
         half = (1 - self.weights(context)).sqrt() * 0.5
         edges = []
         for column, extent in ((2, context.height), (3, context.width)):

@@ -16,7 +16,7 @@ class PerSampleTransform(Transform):
     """A transform that calls `transform(image)` once per image, with torch's generator seeded for each image.
 
     Random numbers are therefore the same for every batch size, number of ranks and resume point. It is slow, and each
-    batch waits for the device. Images are uint8 (C, H, W), or floats in 0..1 if the transform does not accept uint8.
+    batch waits for the device. Images are uint8 `(C, H, W)`, or floats in 0..1 if the transform does not accept uint8.
     """
 
     num_uniforms = 2
@@ -48,7 +48,7 @@ class PerSampleTransform(Transform):
         raise MisconfigurationException(f"augment: {self.name} fails on an image: {problem}. Use another transform.")
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return a seed for each sample, int64 (B,)."""
+        """Return a seed for each sample, int64 `(B,)`."""
         high, low = (context.uniforms * 2**24).long().unbind(1)
         return ((high << 24) | low,)
 

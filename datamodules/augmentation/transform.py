@@ -32,7 +32,7 @@ class TransformContext:
 
 
 class Transform:
-    """A transform of a batch (B, C, H, W) with its own parameters for every sample.
+    """A transform of a batch `(B, C, H, W)` with its own parameters for every sample.
 
     A subclass implements `parameters` and `apply`, or `__call__`. None of them waits for the device: they depend on
     shapes, not on values. Images are floats in 0..1. If `exact` is True they may be integers too, because pixels are
@@ -69,12 +69,12 @@ def integers(uniforms: Tensor, count: int) -> Tensor:
 
 
 def to_4d(values: Tensor) -> Tensor:
-    """Reshape (B,) to (B, 1, 1, 1)."""
+    """Reshape `(B,)` to `(B, 1, 1, 1)`."""
     return values.view(-1, 1, 1, 1)
 
 
 def where_samples(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Select samples from `yes` or `no` by `condition` (B,); copying rows is several times faster than torch.where."""
+    """Select samples from `yes` or `no` by `condition` `(B,)`; copying rows is faster than torch.where."""
     rows = torch.arange(len(no), device=no.device) + condition * len(no)
     return torch.cat([no, yes]).index_select(0, rows)
 

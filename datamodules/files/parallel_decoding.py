@@ -57,10 +57,10 @@ def decode_files(
     counted: int,
     threads: int | None = None,
 ) -> Tensor:
-    """Pass all images to `sink` in order, in chunks uint8 (n, C, H, W).
+    """Pass all images to `sink` in order, in chunks uint8 `(n, C, H, W)`.
 
     Pillow's decoders release the GIL, so threads are enough. At most two chunks more than threads are in memory.
-    Returns int64 (C, 256), the number of pixels of each value in the first `counted` images. After all files were
+    Returns int64 `(C, 256)`, the number of pixels of each value in the first `counted` images. After all files were
     tried, raises an error that names unreadable files, or files of another size if they are not resized.
     """
     threads = threads or usable_cores()

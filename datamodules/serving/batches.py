@@ -96,8 +96,8 @@ class Batches:
         """Divide the samples into batches.
 
         Args:
-            inputs: (N, ...), all data.
-            targets: (N, ...).
+            inputs: `(N, ...)`, all data.
+            targets: `(N, ...)`.
             batch_size: samples per batch, over all ranks.
             indices: int64, the samples to use; all if None.
             preparation: returns the model's batch; only selects rows if None.
@@ -147,7 +147,7 @@ class Batches:
         return last - first
 
     def order(self, epoch: int) -> Tensor:
-        """Return the sample numbers of an epoch in order: int64 (n,), on the CPU."""
+        """Return the sample numbers of an epoch in order: int64 `(n,)`, on the CPU."""
         if not self.shuffle:
             return torch.arange(self.num_samples) if self._indices is None else self._indices
         # SeedSequence mixes the integers, so consecutive seeds and epochs give unrelated orders.
@@ -156,7 +156,7 @@ class Batches:
         return order if self._indices is None else self._indices.index_select(0, order)
 
     def uniforms(self, epoch: int) -> Tensor:
-        """Return random numbers in [0, 1), float32 (n, num_uniforms); row i belongs to position i of the order."""
+        """Return random numbers in [0, 1), float32 `(n, num_uniforms)`; row i belongs to position i of the order."""
         state = int(np.random.SeedSequence([self.seed, epoch, 1]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(state)
         return torch.rand(self.num_samples, self.preparation.num_uniforms, generator=generator)

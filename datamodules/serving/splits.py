@@ -47,7 +47,7 @@ def validation_count(num_samples: int, val_split: int | float) -> int:
 def split_indices(
     num_samples: int, val_split: int | float, seed: int, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return sorted random indices of the training and validation split, stratified if `labels` (N,) are given."""
+    """Return sorted random indices of the training and validation split, stratified if `labels` `(N,)` are given."""
     count = validation_count(num_samples, val_split)
     val = _sample(torch.arange(num_samples), count, seed, labels, "val_split")
     mask = torch.ones(num_samples, dtype=torch.bool)

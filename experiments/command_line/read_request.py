@@ -90,7 +90,9 @@ def _read_run(request: Request, leading: list[str]) -> None:
         raise UserError(f"{name} takes one run, got {len(leading)}: {' '.join(leading)}.")
     if not leading:
         if trains and not request.asks_for_help:
-            raise UserError(f"{name}: which run? `litlab {name} RUN`; `litlab list runs` shows all.")
+            raise UserError(
+                f"{name} needs a run, got none. Pass one: `litlab {name} RUN`; `litlab list runs` shows all."
+            )
         return
     (word,) = leading
     if word.endswith(".ckpt") and name != "rerun":

@@ -57,7 +57,7 @@ def _serve(folder: Path, port: int | None) -> None:
         raise UserError(f"board: TensorBoard does not start ({problem}). Try again.") from problem
     print(f"board   {shown(folder)}: {address}", flush=True)
     if next(folder.rglob("events.out.tfevents.*"), None) is None:
-        print("        no run there yet; what is trained from now on appears", flush=True)
+        print("        No runs yet. New runs will appear here.", flush=True)
     print("stop    Ctrl-C", flush=True)
     while True:
         time.sleep(3600)

@@ -44,7 +44,7 @@ class PartOfData:
     rows: Tensor
 
     def labels(self) -> Tensor:
-        """Targets (n,) or (n, ...)."""
+        """Targets `(n,)` or `(n, ...)`."""
         return self.targets[self.rows]
 
 

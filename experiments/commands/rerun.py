@@ -37,7 +37,7 @@ class Rerun(Fit):
         """Take the run's config and the checkpoint it was started from; raise if it cannot be repeated."""
         request = self.request
         if request.run is None and not request.asks_for_help:
-            raise UserError("rerun: which run? `litlab rerun RUN`; `litlab list runs` shows all.")
+            raise UserError("rerun needs a run, got none. Pass one: `litlab rerun RUN`; `litlab list runs` shows all.")
         if request.run is not None:
             folder, check = RunFolder(request.run.resolve()), bool(request.option("check"))
             self.repeated = Repeated.of(folder, check)

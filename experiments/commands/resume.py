@@ -34,7 +34,9 @@ class Resume(Fit):
         if request.run is None and request.asks_for_help:
             return CheckpointFile(None)
         if request.run is None:
-            raise UserError("resume: which run? `litlab resume RUN`; `litlab list runs` shows all.")
+            raise UserError(
+                "resume needs a run, got none. Pass one: `litlab resume RUN`; `litlab list runs` shows all."
+            )
         if request.option("ckpt_path"):
             raise UserError(
                 "resume: a run continues from its newest checkpoint. To start a new run from another one, pass it to "

@@ -181,7 +181,7 @@ class Resumed:
         return [Changes(None if rate is None else float(rate[1]), self.extension, lambda: self._write(config_text))]
 
     def prepare_model(self, model: LightningModule) -> None:
-        """Remove the schedule if the learning rate is held."""
+        """Remove the learning rate schedule if --extend_schedule is hold."""
         if self.extension == "hold":
             model.scheduler_spec = None  # type: ignore[assignment]
 

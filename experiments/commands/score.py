@@ -37,7 +37,7 @@ class Score(TrainerCommand):
         self.scored = ScoredSamples()
 
     def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
-        """Check that the weights fit the model, and take over what was chosen for the run's machine."""
+        """Check that the weights fit the model, and use the performance options that the run recorded."""
         self.weights.check(built.model)
         if self.request.command.name != "predict":
             check_program(processes(options), options.get("strategy"))

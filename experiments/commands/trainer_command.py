@@ -16,7 +16,7 @@ from experiments.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class Built:
-    """What the command line built of a request: the options, the resolved config as YAML, model and data."""
+    """Objects built from a request: the options, the resolved config as YAML, model and data."""
 
     options: RunOptions
     seed: int

@@ -38,7 +38,7 @@ def processor() -> str:
 
 
 def fast_bfloat16(device: Device) -> tuple[str, ...]:
-    """Return what shows that the device is fast at bfloat16: flags of the CPU, compute capability of the GPU."""
+    """Return the features that make a device fast at bfloat16: flags of the CPU, compute capability of the GPU."""
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         return (f"compute capability {major}.{minor}",) if major >= 8 and torch.cuda.is_bf16_supported() else ()

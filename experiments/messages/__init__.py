@@ -1,1 +1,1 @@
-"""Messages for users, and the errors that carry them."""
+"""Messages for users, and the errors that contain them."""

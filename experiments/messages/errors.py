@@ -27,7 +27,7 @@ class LitlabError(Exception):
 
 
 class UserError(LitlabError):
-    """Something the user can fix: what happened, where, and the way out."""
+    """An error that the user can fix: what happened, where, and how to fix it."""
 
     exit_code = USER_ERROR
 

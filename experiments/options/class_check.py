@@ -22,6 +22,8 @@ _BASES = {"model": LightningModule, "data": LightningDataModule, "trainer.callba
 _PACKAGES = {"model": lit_models, "data": datamodules, "trainer.callbacks": callbacks}
 _KINDS = {"model": ("models", "model"), "data": ("data", "data"), "trainer.callbacks": ("callbacks", "callback")}
 
+_WAY_OUT = "Install it, or run litlab in the folder that contains it."
+
 
 def find_class(path: Any, section: str) -> Any:
     """Return the class with this name or import path; raise a user error if there is none of the right kind."""
@@ -78,11 +80,9 @@ def _imported(path: str, section: str) -> Any:
     try:
         imported = importlib.import_module(module)
     except ImportError as error:
-        raise UserError(
-            f"{section}: '{path}' cannot be imported: {one_line(str(error))}. Is it in this folder or installed?"
-        ) from error
+        raise UserError(f"{section}: '{path}' cannot be imported: {one_line(str(error))}. {_WAY_OUT}") from error
     if not hasattr(imported, name):
-        hint = did_you_mean(name, vars(imported)) or " Is it in this folder or installed?"
+        hint = did_you_mean(name, vars(imported)) or f" {_WAY_OUT}"
         raise UserError(f"{section}: '{path}' cannot be imported: {module} has no '{name}'.{hint}")
     return getattr(imported, name)
 

@@ -152,7 +152,7 @@ def _set_trainer(merged: dict[str, Any], name: str, value: Any, append: bool) ->
 
 
 def _section_value(value: Any, section: str) -> Any:
-    """Return a section given as an option: a name, a file that holds it, or YAML text."""
+    """Return a section given as an option: a name, a file that contains it, or YAML text."""
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
         return read_section(value, section, Path(f"--{section}"))
     value = _parsed(value, section)

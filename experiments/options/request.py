@@ -64,7 +64,7 @@ class Request:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a value from Python as plain data, as a config file holds it."""
+    """Return a value from Python as plain data, in the form of a config file."""
     if isinstance(value, (str, Path)):
         return str(value)
     try:

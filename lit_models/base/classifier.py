@@ -14,14 +14,14 @@ from lit_models.parts.specs import Spec
 
 
 def class_indices(target: Tensor) -> Tensor:
-    """Return class indices (B,) of targets: indices, one-hot or soft (B, C), or probabilities of class 1 (B, 1)."""
+    """Return class indices `(B,)` of targets: indices, one-hot or soft `(B, C)`, or probabilities `(B, 1)`."""
     if target.dim() == 1:
         return target
     return (target[:, 0] > 0.5).long() if target.shape[1] == 1 else target.argmax(dim=1)
 
 
 class LitClassifier(LitTask):
-    """Model that predicts one of `num_classes` classes from logits (B, num_classes), or (B, 1) for two classes.
+    """Model that predicts one of `num_classes` classes from logits `(B, num_classes)`, or `(B, 1)` for two classes.
 
     Args:
         num_classes: from the data.
@@ -70,7 +70,7 @@ class LitClassifier(LitTask):
             metrics.scored.update(probabilities[:, 1] if self.num_classes == 2 else probabilities, target)
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Return probabilities (B, num_classes) in float32 for logits."""
+        """Return probabilities `(B, num_classes)` in float32 for logits."""
         return torch.softmax(two_logits(output).float(), dim=1)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from lit_models.parts.specs import Spec
 
 
 class LitRegressor(LitTask):
-    """Model that predicts `num_targets` numbers (B, num_targets).
+    """Model that predicts `num_targets` numbers `(B, num_targets)`.
 
     Args:
         num_targets: from the data.

@@ -51,7 +51,7 @@ def _is_size(value: object) -> bool:
 def positive_integer(name: str, value: int) -> int:
     """Return a layer size; raise an error unless it is a positive integer."""
     if not _is_size(value):
-        raise MisconfigurationException(f"{name} must be a positive integer, got {value!r}.")
+        raise MisconfigurationException(f"{name} must be a positive integer, got {value!r}. Set {name} to 1 or more.")
     return value
 
 

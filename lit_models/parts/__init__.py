@@ -1,1 +1,1 @@
-"""Components chosen by name: activations, losses, metrics, optimizers and schedules."""
+"""Components chosen by name: activations, losses, metrics, optimizers and learning rate schedules."""

@@ -1,7 +1,8 @@
 """Losses by name.
 
-Losses for classes take logits (B, C) and class indices (B,), or one-hot or soft targets (B, C), with equal results. The
-single logit z (B, 1) of a binary classifier stands for two logits (0, z). Losses for numbers take equal shapes.
+Losses for classes take logits `(B, C)` and class indices `(B,)`, or one-hot or soft targets `(B, C)`, with equal
+results. The single logit z `(B, 1)` of a binary classifier stands for two logits (0, z). Losses for numbers take equal
+shapes.
 """
 
 import warnings
@@ -19,7 +20,7 @@ from lit_models.parts.specs import Spec
 
 
 def soft_targets(logits: Tensor, target: Tensor) -> Tensor:
-    """Return any form of targets as float (B, C) like the logits; for C = 1 they are probabilities of class 1."""
+    """Return any form of targets as float `(B, C)` like the logits; for C = 1 they are probabilities of class 1."""
     classes = max(logits.shape[1], 2)
     if target.dim() == 1 and not target.is_floating_point():
         target = functional.one_hot(target, classes)

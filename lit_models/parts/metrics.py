@@ -49,7 +49,7 @@ class Mean(Metric):
 
 
 class Accuracy(Metric):
-    """Fraction of predicted classes (B,) that equal the target; takes a third of the time of torchmetrics' Accuracy."""
+    """Fraction of predicted classes `(B,)` that equal the target; three times as fast as torchmetrics' Accuracy."""
 
     correct: Tensor
     count: Tensor
@@ -69,7 +69,7 @@ class Accuracy(Metric):
 
 
 class R2(R2Score):
-    """Coefficient of determination; NaN for fewer than two samples, where torchmetrics raises an error."""
+    """Coefficient of determination; NaN for fewer than two samples; torchmetrics raises an error for them."""
 
     def compute(self) -> Tensor:
         return super().compute() if self.total >= 2 else torch.full_like(self.residual.sum(), float("nan"))

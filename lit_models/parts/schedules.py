@@ -40,7 +40,7 @@ def run_length(trainer: pl.Trainer) -> RunLength:
     total = trainer.estimated_stepping_batches
     if not math.isfinite(total):
         raise MisconfigurationException(
-            "scheduler: the schedule needs the length of the run, got max_epochs=-1. "
+            "scheduler: a schedule needs a run of known length, got max_epochs=-1. "
             "Set --trainer.max_epochs or --trainer.max_steps."
         )
     batches = batches_per_epoch(trainer)

@@ -10,7 +10,7 @@ MAX_ROW = 128  # pixels of several images in a row
 
 
 class SmallImageConv2d(nn.Conv2d):
-    """3x3 convolution that keeps the image size, (B, C, H, W) -> (B, K, H, W); fast for small images in bfloat16.
+    """3x3 convolution that keeps the image size, `(B, C, H, W)` -> `(B, K, H, W)`; fast for small images in bfloat16.
 
     A processor fills its bfloat16 tiles with 32 pixels of an image row, so that 3x3 images leave 90% of them empty. On
     a CPU this class therefore joins small images to one wide image, with a column of zeros after each; the sums are the

@@ -65,7 +65,9 @@ def _from_mapping(value: dict[str, Any], what: str) -> dict[str, Any]:
     name = name if name is not None else short
     init_args = value.pop("init_args", None) or {}
     if not isinstance(init_args, Mapping):
-        raise MisconfigurationException(f"{what}: init_args must be a dictionary, got {init_args!r}.")
+        raise MisconfigurationException(
+            f"{what}: init_args must be a dictionary, got {init_args!r}. Write init_args: {{lr: 0.1}}."
+        )
     arguments = {**init_args, **value}
     if name is None:
         given = ", ".join(f"{key}={argument!r}" for key, argument in arguments.items()) or "nothing"

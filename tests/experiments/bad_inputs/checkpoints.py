@@ -201,7 +201,7 @@ CHECKPOINTS: dict[str, Bad] = {
     "test with a config cut short": scored("config.yaml", "Fix", write(str(CONFIG), "model: {")),
     "test with a class that is gone": scored(
         "'my_net.Net' cannot be imported",
-        "in this folder or installed?",
+        "run litlab in the folder",
         edited(CONFIG, "lit_models.LitMLP", "my_net.Net"),
     ),
     "test with results cut short": scored("results.json is corrupted", "Move it away", cut(RESULTS, 20)),

@@ -56,7 +56,7 @@ FLAGS: dict[str, Bad] = {
         "fit --trainer.callbacks+=Gradients --trainer.callbacks.every_n_steps=3",
     ),
     "module that is not there": Bad(
-        "fit --model no_such.Net", ("model", "'no_such.Net' cannot be imported"), "in this folder or installed?", "fit"
+        "fit --model no_such.Net", ("model", "'no_such.Net' cannot be imported"), "run litlab in the folder", "fit"
     ),
     "class that is no model": Bad(
         "fit --model torch.nn.Linear", ("model", "torch.nn.Linear"), "Name a class that derives from it", "fit"

@@ -16,7 +16,7 @@ def own(offender: str | tuple[str, ...], remedy: str | tuple[str, ...], offence:
 
 
 OWN: dict[str, Bad] = {
-    "own module gone": own("'my_net.Net' cannot be imported", "in this folder or installed?", gone(NET)),
+    "own module gone": own("'my_net.Net' cannot be imported", "run litlab in the folder", gone(NET)),
     "own class of another name": own("'my_net.Net'", "Did you mean", edited(NET, "class Net", "class Nets")),
     "own module that is no Python": own(
         "my_net.py, line 1 is not valid Python", "Fix", write("my_net.py", "class Net(:\n")
@@ -26,7 +26,7 @@ OWN: dict[str, Bad] = {
     ),
     "own module that needs what is not there": own(
         "'my_net.Net' cannot be imported: No module named 'jaxx'",
-        "installed?",
+        "run litlab in the folder",
         edited(NET, "import torch", "import jaxx"),
     ),
     "own model that is not a LightningModule": own(

@@ -60,6 +60,13 @@ VERBS: dict[str, Bad] = {
         "test mlp_digits --ckpt_path best",
         given="run",
     ),
+    "random weights of a checkpoint": Bad(
+        "test mlp_digits --untrained --ckpt_path=runs/mlp_digits/0/checkpoints/best.ckpt",
+        ("--untrained means random weights", "best.ckpt too"),
+        "Remove one of them",
+        "test mlp_digits",
+        given="run",
+    ),
     "checkpoint option without a file": Bad(
         "test mlp_digits --ckpt_path", "--ckpt_path", "needs a value", "test mlp_digits", given="run"
     ),
@@ -104,14 +111,14 @@ VERBS: dict[str, Bad] = {
         "validate mlp_digits",
         given="run",
     ),
-    "resume of no run": Bad("resume", "which run?", "litlab list runs", "resume mlp_digits", given="run"),
+    "resume of no run": Bad("resume", "needs a run", "litlab list runs", "resume mlp_digits", given="run"),
     "resume of two runs": Bad("resume mlp_digits mlp_mnist", "got 2", "one run", "resume mlp_digits", given="run"),
     "resume of a run that is not there": Bad(
         "resume nothing", "'nothing'", "litlab list runs", "resume mlp_digits", given="run"
     ),
     "resume of a checkpoint": Bad(
         "resume runs/mlp_digits/0/checkpoints/last.ckpt",
-        "which run?",
+        "needs a run",
         "litlab resume RUN",
         "resume mlp_digits",
         given="run",

@@ -224,7 +224,7 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_made(litlab: Comm
     assert "environment.json is missing or corrupted" in litlab("rerun", str(AGAIN)).sentence
     (AGAIN / "config.yaml").unlink()
     assert litlab("rerun", str(AGAIN)).code == 2
-    assert "which run?" in litlab("rerun").sentence
+    assert "needs a run" in litlab("rerun").sentence
     assert "takes one run" in litlab("rerun", "a", "b").sentence
     assert "neither a run folder" in litlab("rerun", "nothing").sentence
     assert sorted(path.name for path in Path("runs/mlp_digits").iterdir()) == ["0", "1"]

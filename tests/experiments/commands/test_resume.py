@@ -253,7 +253,7 @@ def test_a_run_that_is_being_trained_is_left_alone(litlab: Command, stopper: Pat
 
 def test_a_run_that_is_not_there(litlab: Command, workshop: Path) -> None:
     assert litlab("resume").code == 2
-    assert "which run?" in litlab("resume").sentence
+    assert "needs a run" in litlab("resume").sentence
     assert "neither a run folder" in litlab("resume", "nothing").sentence
     assert "litlab resume RUN" in litlab("resume", "--help").out
 

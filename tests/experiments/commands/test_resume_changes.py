@@ -158,7 +158,7 @@ def test_a_damaged_environment_and_other_words(litlab: Command, stopper: Path) -
     assert "environment.json is missing or corrupted" in litlab("resume", "mlp_digits").sentence
     file.write_text(text)
     assert "not an option" in litlab("resume", "mlp_digits", "--untrained=true").sentence
-    assert "which run?" in litlab("resume", f"{RUN}/checkpoints/last.ckpt").sentence
+    assert "needs a run" in litlab("resume", f"{RUN}/checkpoints/last.ckpt").sentence
     (RUN / "checkpoints/last.ckpt.123.part").write_bytes(b"half")
     assert litlab("resume", "mlp_digits").code == 0
     assert not list(RUN.rglob("*.part"))
