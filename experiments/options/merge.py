@@ -28,6 +28,8 @@ SECTIONS = ("model", "data", "trainer")
 # Arguments of litlab's models that take a name with arguments: `--model.optimizer sgd --model.optimizer.lr 0.1`.
 NAMED_COMPONENTS = ("optimizer", "scheduler", "loss", "init", "activation")
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+# Options that `read_request` takes itself; an unknown option may be a misspelling of one.
+_READ_BEFORE = ("config", "print_config", "debug", "help", "help-all")
 
 
 def merge(request: Request, trainer_class: type) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def _check_option(name: str, known: list[str], trainer_arguments: list[str]) -> 
     section, argument = (top, rest.partition(".")[0]) if top in SECTIONS else (name, "")
     fits = section in known and (top != "trainer" or not argument or argument in trainer_arguments)
     if not fits:
-        names = [*known, *(f"trainer.{argument}" for argument in trainer_arguments)]
+        names = [*known, *_READ_BEFORE, *(f"trainer.{argument}" for argument in trainer_arguments)]
         hint = did_you_mean(name, names).replace("Did you mean ", "Did you mean --")
         raise UserError(f"'--{name}' is not an option.{hint} `--help` shows the usual options, `--help-all` every one.")
 

@@ -177,6 +177,8 @@ ERRORS: list[tuple[str, str, tuple[str, ...]]] = [
     ("--seed_everthing 2", "", ("'--seed_everthing' is not an option.", "Did you mean --seed_everything?")),
     ("--trainer.max_epoch 2", "", ("'--trainer.max_epoch' is not an option.", "Did you mean --trainer.max_epochs?")),
     ("--max_epochs 2", "", ("'--max_epochs' is not an option.", "Did you mean --trainer.max_epochs?")),
+    ("--confg x", "", ("'--confg' is not an option.", "Did you mean --config?")),
+    ("--help-al x", "", ("'--help-al' is not an option.", "Did you mean --help-all?")),
     ("--model.hiden [2]", "", ("LitMLP has no argument 'hiden'.", "Did you mean hidden?")),
     ("--data.batchsize 2", "", ("DigitsDataModule has no argument 'batchsize'.", "Did you mean batch_size?")),
     ("--trainer.callbacks.every_n_step 2", "",
