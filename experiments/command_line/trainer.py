@@ -6,10 +6,10 @@ from lightning.pytorch import Trainer
 
 
 class LitlabTrainer(Trainer):
-    """Lightning's Trainer; whole numbers given for batch limits stay whole numbers.
+    """Lightning's Trainer, which keeps integers for batch limits as integers.
 
     Lightning annotates these as `Union[int, float]`, which `typing` may hand over as float first, so that `1` becomes
-    `1.0`, the whole epoch (Lightning issue 21259).
+    `1.0`, the entire epoch (Lightning issue 21259).
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 config
   CONFIG ...                       YAML files or shipped configs; later ones beat earlier ones
-  --config FILE                    the same, as an option; options beat every file wherever they stand
+  --config FILE                    the same, as an option; options override every file, at any position
   --print_config                   print the merged config and exit
 run
   --experiment NAME                folder in runs/ (default: the name of the first config)

@@ -18,7 +18,9 @@ def find_weights(request: Request) -> CheckpointFile:
     command = request.command.name
     given = request.option("ckpt_path")
     if given and request.option("untrained"):
-        raise UserError(f"{command}: --untrained means random weights, got --ckpt_path {given} too. Remove one of them.")
+        raise UserError(
+            f"{command}: --untrained means random weights, got --ckpt_path {given} too. Remove one of them."
+        )
     folder = RunFolder(request.run.resolve()) if request.run is not None else None
     path, folder = _locate(command, given, folder, bool(request.option("untrained")))
     if path is None and not request.option("untrained") and not request.actions:

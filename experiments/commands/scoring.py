@@ -30,7 +30,7 @@ def trainer_options(options: dict[str, Any], folder: RunFolder | None, choice: C
     """Return Trainer arguments for scoring: no checkpoints, no logger unless figures need one, the user's callbacks."""
     kept = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
     everyday = everyday_callbacks({**options, "enable_model_summary": False})
-    # Without callbacks that draw there is nothing to log: the metrics stand in results.json.
+    # Without figure callbacks there is nothing to log: results.json stores the metrics.
     draws = (
         folder is not None and options.get("logger") in (None, True) and any(isinstance(c, EndFigures) for c in kept)
     )

@@ -1,7 +1,7 @@
 """Config files and options merged into one nested mapping, with every key checked.
 
-Later files beat earlier ones, and options beat files wherever they stand. Short forms are written out: `--model.hidden`
-becomes `model: {init_args: {hidden: ...}}`. The text of an option stays text, because jsonargparse reads it by the type
+Later files override earlier ones, and options override files at any position. Short forms are written out:
+`--model.hidden` becomes `model: {init_args: {hidden: ...}}`. The text of an option stays text, because jsonargparse reads it by the type
 of its argument; only text inside a mapping or list is read as YAML.
 """
 
