@@ -9,7 +9,7 @@ from experiments.messages.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceOptions:
-    """What the user asked for; None leaves the choice to the rule in precision.py."""
+    """What the user asked for; None leaves the choice to the rule in choice.py."""
 
     channels_last: bool | None = None
     threads: int | None = None

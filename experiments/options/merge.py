@@ -1,8 +1,8 @@
 """Config files and options merged into one nested mapping, with every key checked.
 
 Later files override earlier ones, and options override files at any position. Short forms are written out:
-`--model.hidden` becomes `model: {init_args: {hidden: ...}}`. The text of an option stays text, because jsonargparse reads it by the type
-of its argument; only text inside a mapping or list is read as YAML.
+`--model.hidden` becomes `model: {init_args: {hidden: ...}}`. The text of an option stays text, because jsonargparse
+reads it by the type of its argument; only text inside a mapping or list is read as YAML.
 """
 
 from __future__ import annotations
