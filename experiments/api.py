@@ -75,7 +75,11 @@ def fit(
             raise UserError("fit: overrides change a config; set what you want on the model and data.")
         options = RunOptions(**{**own, "experiment": experiment or type(config).__name__})
         return _fit_objects(config, data, options, DEFAULT_SEED if seed is None else seed, trainer)
-    given = {name: value for name, value in own.items() if value is not None and value != getattr(RunOptions, name)}
+    if data is not None:
+        raise UserError("fit: a config names its data, got data too. Pass a model with it, or remove it.")
+    # False and 1, the defaults of these keywords, leave the choice to the config.
+    unset = {"compile": False, "steps_per_call": 1}
+    given = {name: value for name, value in own.items() if value is not None and value != unset.get(name)}
     if seed is not None:
         given["seed_everything"] = seed
     objects = {name: value for name, value in trainer.items() if not _is_plain(value)}

@@ -142,7 +142,7 @@ def test_a_callback_is_one_file_and_its_export(copy: Path) -> None:
         copy, "'list', 'callbacks'", f"'fit', 'mlp_sine', '--trainer.callbacks+=LearningGap', {SMALL}",
         "'fit', 'mlp_sine', '--trainer.callbacks+=LearningGpa'",
     )  # fmt: skip
-    assert re.search(r"  LearningGap +Logs `gap`", listed)
+    assert re.search(r"  LearningGap +Callback that logs `gap`", listed)
     assert "exit code 0" in fitted
     assert "Did you mean LearningGap?" in typo
     with (copy / "runs/mine/0/metrics.csv").open(newline="") as file:

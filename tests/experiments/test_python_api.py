@@ -84,3 +84,12 @@ def test_importing_fit_imports_no_torch_and_a_users_own_folders_do_not_get_in_th
     done = subprocess.run(module, cwd=workshop, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Tip" not in done.stdout + done.stderr
+
+
+def test_data_next_to_a_config_is_rejected(workshop: Path) -> None:
+    with pytest.raises(MisconfigurationException, match="a config names its data"):
+        fit("mlp_digits", DigitsDataModule(), max_epochs=1)
+
+
+def test_a_name_equal_to_an_options_default_counts(workshop: Path) -> None:
+    assert fit("linear_line", experiment="run", max_epochs=1).path.parent.name == "run"
