@@ -48,7 +48,7 @@ def _run(arguments: list[str]) -> int:
         raise UserError(f"'{name}' is not a command.{did_you_mean(name, COMMANDS)} `litlab` lists all.")
     command = COMMANDS[name]
     if command.kind == "plain":
-        parser = OptionParser(name, command.help)
+        parser = OptionParser(command)
         command.module.add_options(parser)
         code: int = command.module.run(parser.parse_args(rest))
         return code

@@ -163,7 +163,7 @@ def of_command(command: TrainerCommand) -> LoadedRun:
 def of_plan(plan: Plan) -> LoadedRun:
     """Return the run that was just trained."""
     if plan.folder is None:
-        raise UserError("fit: fast_dev_run keeps nothing, so there is no run to return.")
+        raise UserError("fit: fast_dev_run saves no run, so there is none to return. Remove fast_dev_run.")
     return LoadedRun(plan.folder.path)
 
 

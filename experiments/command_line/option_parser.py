@@ -6,19 +6,21 @@ import argparse
 from typing import NoReturn
 
 from experiments.messages.errors import UserError
+from experiments.options.command_table import Command
 
 
 class OptionParser(argparse.ArgumentParser):
     """argparse that raises UserError with one sentence instead of printing its usage."""
 
-    def __init__(self, command: str, page: str) -> None:
+    def __init__(self, command: Command) -> None:
         super().__init__(
-            prog=f"litlab {command}",
-            description=page,
+            prog=f"litlab {command.name}",
+            usage=f"litlab {command.name} {command.arguments}".rstrip(),
+            description=command.help,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        self.command = command
+        self.command = command.name
 
     def parse_args(self, args: list[str]) -> argparse.Namespace:  # type: ignore[override]
         """Parse; reject the first argument that is not known and show the usage."""
@@ -32,5 +34,4 @@ class OptionParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the sentence."""
-        message = message.replace("expected one argument", "a value must follow").removeprefix("argument ")
         raise UserError(f"{self.command}: {message.rstrip('.')}.")

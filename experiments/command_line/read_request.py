@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from experiments.messages.errors import UserError
+from experiments.messages.text import did_you_mean
 from experiments.options.command_table import DEMO, Command
 from experiments.options.names import find_config
 from experiments.options.request import Given, Request
+from experiments.options.run_options import RunOptions
 from experiments.runs.find import find_run
 
 
@@ -49,7 +52,7 @@ def _read_options(request: Request, rest: Iterator[str]) -> None:
         elif name in own and own[name].switch:
             request.given.append(Given(name, text.lower() not in ("false", "0") if equals else True))
         else:
-            value = text if equals else _value(word, rest)
+            value = text if equals else _value(word, rest, request.command)
             if not value and name in own:
                 raise UserError(f"--{name} needs a value after it.")
             request.given.append(Given(name.removesuffix("+"), value, name.endswith("+")))
@@ -75,11 +78,17 @@ def _action(word: str, rest: Iterator[str]) -> str:
     return f"{word}={value}" if value else word
 
 
-def _value(option: str, rest: Iterator[str]) -> str:
+def _value(option: str, rest: Iterator[str], command: Command) -> str:
     value = next(rest, None)
-    if value is None or value.startswith("--"):
-        raise UserError(f"{option} needs a value after it.")
-    return value
+    if value is not None and not value.startswith("--"):
+        return value
+    known = {field.name for field in fields(RunOptions)} | {own.name for own in command.options}
+    known |= {"seed_everything", "model", "data", "trainer"}
+    name = option.removeprefix("--").removesuffix("+")
+    if name.partition(".")[0] not in known:
+        hint = did_you_mean(name, [*known, "config", "debug", "help-all"]).replace("mean ", "mean --")
+        raise UserError(f"'{option}' is not an option.{hint} `--help` shows the usual options, `--help-all` every one.")
+    raise UserError(f"{option} needs a value after it.")
 
 
 def _read_run(request: Request, leading: list[str]) -> None:

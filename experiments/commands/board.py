@@ -18,13 +18,18 @@ HOST, USUAL_PORT = "127.0.0.1", 6006
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the folder and the port."""
-    parser.add_argument("folder", nargs="?", metavar="DIR", help="a folder, a run or an experiment; default: all runs")
-    parser.add_argument("--port", metavar="N", help=f"default: {USUAL_PORT}, or a free one if that is taken")
+    parser.add_argument("folders", nargs="*", metavar="DIR", help="a folder, a run or an experiment; default: all runs")
+    parser.add_argument(
+        "--port", nargs="?", const="", metavar="N", help=f"default: {USUAL_PORT}, or a free one if that is taken"
+    )
 
 
 def run(options: Namespace) -> int:
     """Start TensorBoard, print its address, and wait."""
-    folder = _folder(options.folder)
+    if len(options.folders) > 1:
+        given = " ".join(options.folders)
+        raise UserError(f"board takes one folder, got {len(options.folders)}: {given}. `litlab board` shows all runs.")
+    folder = _folder(*options.folders)
     port = None if options.port is None else _port(options.port)
     if port is not None and not _is_free(port):
         raise UserError(f"board: port {port} is in use. Remove --port to use a free one.")
@@ -63,7 +68,7 @@ def _serve(folder: Path, port: int | None) -> None:
         time.sleep(3600)
 
 
-def _folder(given: str | None) -> Path:
+def _folder(given: str | None = None) -> Path:
     """Return the folder to show."""
     folder = Path(given) if given else runs_dir()
     if given and not folder.is_dir():
@@ -79,7 +84,7 @@ def _folder(given: str | None) -> Path:
 
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise UserError(f"board: --port needs a number from 1 to 65535, not '{text}'.")
+        raise UserError(f"board: --port must be a number from 1 to 65535, got '{text}'. Remove it to use a free port.")
     return int(text)
 
 

@@ -7,7 +7,7 @@ hardware, config. Ctrl-C stops it.
   --check                          afterwards compare every value of metrics.csv and results.json and all weights of
                                    best.ckpt and last.ckpt: exit code 0 if they agree; else 1, and it prints the first
                                    difference, its size, and what differs of all that the numbers depend on
-  --seed_everything N ...          all options of `litlab fit` override the config; then it is no exact repeat
+  --seed_everything N ...          all options of `litlab fit` override the config; the numbers then differ
   --trainer.deterministic true     on GPUs: only computations that repeat bit for bit (docs/reproducibility.md)
 """
 

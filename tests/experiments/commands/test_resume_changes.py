@@ -157,7 +157,7 @@ def test_a_damaged_environment_and_other_words(litlab: Command, stopper: Path) -
     file.write_text(text[:100])
     assert "environment.json is missing or corrupted" in litlab("resume", "mlp_digits").sentence
     file.write_text(text)
-    assert "not an option" in litlab("resume", "mlp_digits", "--untrained=true").sentence
+    assert "not an option" in litlab("resume", "mlp_digits", "--untrained").sentence
     assert "needs a run" in litlab("resume", f"{RUN}/checkpoints/last.ckpt").sentence
     (RUN / "checkpoints/last.ckpt.123.part").write_bytes(b"half")
     assert litlab("resume", "mlp_digits").code == 0
