@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from datamodules.checks import check_integer, check_samples, check_target_arguments, check_two_tensors
-from datamodules.serving.batches import Batch, Batches, Preparation, RowPreparation, Selection
+from datamodules.serving.batches import Batch, Batches, Preparation, Selection
 from datamodules.serving.loader import InMemoryLoader
 from datamodules.serving.splits import check_split_arguments, hash_tensors, shrink, split_indices
 from datamodules.serving.storage import Storage, StorageOption, check_storage_arguments, choose_storage
@@ -95,7 +95,7 @@ class LitDataModule(LightningDataModule, ABC):
 
     def preparation(self, train: bool) -> Preparation:
         """Return the callable that makes the batches of one loader; only `train` batches are augmented."""
-        return RowPreparation(self.prepare_batch)
+        return Preparation(self.prepare_batch)
 
     def sample_inputs(self, n: int) -> Tensor:
         """Return evenly spaced training inputs without augmentation: `(n, *input_shape)`."""
@@ -282,7 +282,7 @@ class LitDataModule(LightningDataModule, ABC):
                 self.preparation(train=True).copy_bytes(inputs) if part == "train" else 0,
                 device,
                 mapped=self.mapped,
-                part="training" if part == "train" else part,
+                split="training" if part == "train" else part,
                 workers=workers,
                 processes=self.trainer.num_devices if self.trainer else 1,
             )

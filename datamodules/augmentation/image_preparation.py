@@ -10,10 +10,10 @@ from torch import Tensor
 from datamodules.augmentation.fused_crop_flip import FusedCropFlip
 from datamodules.augmentation.mix import Mix
 from datamodules.augmentation.transform import Transform, TransformContext
-from datamodules.serving.batches import Batch, RowPreparation, Selection
+from datamodules.serving.batches import Batch, Preparation, Selection
 
 
-class ImagePreparation(RowPreparation):
+class ImagePreparation(Preparation):
     """A preparation that selects images `(C, H, W)`, converts them to the model's memory layout and normalizes them."""
 
     def __init__(self, normalize: Callable[[Tensor, Tensor], Batch], channels_last: bool = False) -> None:
