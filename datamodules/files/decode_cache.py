@@ -29,7 +29,7 @@ from datamodules.serving.splits import hash_header
 from datamodules.serving.storage import free_memory
 
 FORMAT = 1  # of the files below; a cache in another format is not used
-_IMAGES, _METADATA = "images.bin", "facts.json"
+_IMAGES, _METADATA = "images.bin", "facts.json"  # names that belong to FORMAT 1
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STALE_S = 3600.0
 
