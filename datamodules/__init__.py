@@ -1,4 +1,4 @@
-"""Datamodules: datasets, their splits and their loaders."""
+"""Datamodules: datasets, their splits and their dataloaders."""
 
 from pkgutil import extend_path
 
@@ -8,12 +8,7 @@ from datamodules.folder import ImageFolderDataModule
 from datamodules.pixels import PixelDataModule
 from datamodules.serving.loader import InMemoryLoader
 from datamodules.synthetic import LineDataModule, NoisyRegressionDataModule, SineDataModule, SyntheticDataModule
-from datamodules.synthetic_classes import (
-    MoonsDataModule,
-    PlanesDataModule,
-    PureNoiseDataModule,
-    ThresholdDataModule,
-)
+from datamodules.synthetic_classes import MoonsDataModule, PlanesDataModule, PureNoiseDataModule, ThresholdDataModule
 from datamodules.text import TextDataModule
 from datamodules.vision import CIFAR10DataModule, FashionMNISTDataModule, ImageDataModule, MNISTDataModule
 

@@ -1,4 +1,4 @@
-"""Base of all datamodules: arguments, split, loaders and hashes."""
+"""Base of all datamodules: arguments, splits, dataloaders and hashes."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
@@ -12,23 +12,23 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from datamodules.checks import check_integer, check_samples, check_target_arguments, check_two_tensors
-from datamodules.serving.batches import Batch, Batches, Preparation, RowPreparation, Selection
+from datamodules.serving.batches import Batch, Batches, Preparation, Selection
 from datamodules.serving.loader import InMemoryLoader
 from datamodules.serving.splits import check_split_arguments, hash_tensors, shrink, split_indices
 from datamodules.serving.storage import Storage, StorageOption, check_storage_arguments, choose_storage
 from datamodules.serving.workers import WorkerBatches, default_workers
 
-Part = Literal["train", "test"]
+Split = Literal["train", "test"]
 TargetForm = Literal["index", "one_hot"]
 TargetKind = Literal["classes", "numbers", "tokens"]
 
 
 class LitDataModule(LightningDataModule, ABC):
-    """Data in memory, split once, served by index as batches `(x, y)`.
+    """Base of all datamodules: tensors in memory, split once, and batches `(x, y)`.
 
     A subclass sets the data properties below and implements `load_part`. It may override `prepare_batch` to process
     batches, or `preparation` to select and process rows in one operation.
-    The official test set is loaded only by `test` and `predict`, and is never split.
+    Only `test` and `predict` load the official test set, which is never split.
     """
 
     input_shape: tuple[int, ...]  # of one sample
@@ -36,8 +36,8 @@ class LitDataModule(LightningDataModule, ABC):
     num_targets: int | None = None
     class_names: tuple[str, ...] | None = None
     target_kind: ClassVar[TargetKind] = "classes"
-    mapped: bool = False  # True if `load_part` memory-maps a file, which takes no memory that cannot be freed
-    batches_per_call: int = 1  # training batches per item of the loader; set before fit
+    mapped: bool = False  # True if `load_part` memory-maps a file, whose memory the system can free
+    batches_per_call: int = 1  # training batches per item of the dataloader; set before fit
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ class LitDataModule(LightningDataModule, ABC):
 
         Args:
             batch_size: samples per optimizer step, over all devices and accumulated batches.
-            val_split: validation samples: an integer is a count, a float a fraction, 0 is none.
+            val_split: number (integer) or fraction (float) of validation samples; 0 for none.
             split_seed: seed of the split, independent of the run's seed.
-            stratify: keep the class proportions equal in training and validation.
-            train_fraction: fraction of the training samples to use; the validation split stays the same.
-            target_form: classes as integers, or as one-hot rows of floats.
-            holding: data storage: device (where the model trains), memory (main memory, each batch is moved) or
-                workers (worker processes); auto takes the first that needs at most half of the free memory.
-            num_workers: worker processes, if they are used; by default one per processor core but one, at most 8.
+            stratify: give the training and validation split the same class proportions.
+            train_fraction: fraction of the training samples to use; the validation split does not depend on it.
+            target_form: targets are class indices (index), or float rows (one_hot).
+            holding: data storage: device (the training device), memory (main memory; each batch is moved) or workers
+                (worker processes); auto takes the first that needs at most half of the free memory.
+            num_workers: number of worker processes; by default one per processor core except one, at most 8.
         """
         super().__init__()
         check_integer("batch_size", batch_size)
@@ -77,25 +77,25 @@ class LitDataModule(LightningDataModule, ABC):
         self.holding = holding
         self.num_workers = num_workers
         self.save_hyperparameters()
-        self._parts: dict[Part, Batch] = {}
-        self._split: tuple[Tensor, Tensor] | None = None
+        self._tensors: dict[Split, Batch] = {}
+        self._split_indices: tuple[Tensor, Tensor] | None = None
         self._hashes: dict[str, str] = {}
-        self._storages: dict[tuple[Part, torch.device], Storage] = {}
+        self._storages: dict[tuple[Split, torch.device], Storage] = {}
         self._worker_loaders: list[InMemoryLoader] = []
         self._train_loader: InMemoryLoader | None = None
         self._resume_position: dict[str, Any] | None = None  # of the training loader
 
     @abstractmethod
-    def load_part(self, part: Part) -> Batch:
-        """Return all inputs and targets of the train or test split, in file order, as they are stored in memory."""
+    def load_part(self, split: Split) -> Batch:
+        """Return all inputs and targets of the train or test split, in file order and with the dtype to store."""
 
     def prepare_batch(self, inputs: Tensor, targets: Tensor) -> Batch:
-        """Return the model's batch for selected rows; by default only the form of the targets changes."""
+        """Return the model's batch for selected rows; by default, convert only the targets."""
         return inputs, self.prepare_targets(targets)
 
     def preparation(self, train: bool) -> Preparation:
-        """Return the callable that makes the batches of one loader; only `train` batches are augmented."""
-        return RowPreparation(self.prepare_batch)
+        """Return the callable that makes the batches of one dataloader; augment only if `train`."""
+        return Preparation(self.prepare_batch)
 
     def sample_inputs(self, n: int) -> Tensor:
         """Return evenly spaced training inputs without augmentation: `(n, *input_shape)`."""
@@ -105,7 +105,7 @@ class LitDataModule(LightningDataModule, ABC):
         return self.preparation(False)(inputs, targets, Selection(train.to(inputs.device)))[0].float()
 
     def prepare_targets(self, targets: Tensor) -> Tensor:
-        """Return the targets in the form that `target_form` sets."""
+        """Return the targets as class indices or one-hot rows, according to `target_form`."""
         if self.target_form == "index" or self.num_classes is None:
             return targets
         return one_hot(targets, self.num_classes).float()
@@ -116,43 +116,44 @@ class LitDataModule(LightningDataModule, ABC):
 
     @property
     def has_validation(self) -> bool:
-        """True if there is a validation split; it is never empty."""
+        """True if there is a validation split, which then is not empty."""
         return bool(self.val_split)
 
     def setup(self, stage: str) -> None:
-        """Load the files of the stage once: training files for fit and validate, test files for test and predict."""
+        """Load the data of a stage once: the train split for fit and validate, the test split for test and predict."""
         if stage in ("test", "predict"):
             self._load("test")
             return
         if not self.has_validation:
             if stage == "validate":
                 raise MisconfigurationException(
-                    f"val_split: {self.val_split} leaves no validation samples. Set --data.val_split 0.2, or use test."
+                    f"val_split: {self.val_split} leaves no validation samples. "
+                    "Set --data.val_split 0.2, or run `litlab test`."
                 )
             if self.trainer:
                 self.trainer.limit_val_batches = 0  # otherwise Lightning warns about an empty loader
-        if self._split is None:
+        if self._split_indices is None:
             inputs, targets = self._load("train")
             train, val = self.split(len(inputs), targets)
             train = shrink(train, self.train_fraction, self.split_seed, targets if self.stratify else None)
-            self._split = train, val
+            self._split_indices = train, val
 
     def split_sizes(self) -> dict[str, int]:
-        """Return the number of samples of each loaded split."""
+        """Return the number of samples in each loaded split."""
         sizes = {}
-        if self._split is not None:
-            sizes["train"], sizes["val"] = (len(indices) for indices in self._split)
-        if "test" in self._parts:
-            sizes["test"] = len(self._parts["test"][0])
+        if self._split_indices is not None:
+            sizes["train"], sizes["val"] = (len(indices) for indices in self._split_indices)
+        if "test" in self._tensors:
+            sizes["test"] = len(self._tensors["test"][0])
         return sizes
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of the loaded data: `train_data`, `split`, `test_data`."""
-        for part, tensors in self._parts.items():
-            if f"{part}_data" not in self._hashes:
-                self._hashes[f"{part}_data"] = hash_tensors(*tensors)
-        if self._split is not None and "split" not in self._hashes:
-            self._hashes["split"] = hash_tensors(*self._split)
+        """Return the SHA-256 hashes of the loaded data: `train_data`, `split` and `test_data`."""
+        for split, tensors in self._tensors.items():
+            if f"{split}_data" not in self._hashes:
+                self._hashes[f"{split}_data"] = hash_tensors(*tensors)
+        if self._split_indices is not None and "split" not in self._hashes:
+            self._hashes["split"] = hash_tensors(*self._split_indices)
         return dict(self._hashes)
 
     def train_dataloader(self) -> InMemoryLoader:
@@ -173,7 +174,7 @@ class LitDataModule(LightningDataModule, ABC):
             train,
             self.batch_size // steps,
             train=True,
-            # BatchNorm cannot train on one sample, so a last batch of one joins the previous batch.
+            # BatchNorm cannot train on one sample, so a last batch of one sample joins the previous batch.
             min_share=min(2, self.batch_size // steps // world_size),
             batches_per_call=self.batches_per_call,
             accumulate=steps,
@@ -188,17 +189,18 @@ class LitDataModule(LightningDataModule, ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the training data.
 
-        Lightning saves the loader's position too, but does not restore it if a schedule has requested the run's length.
+        Lightning also saves the dataloader's position, but does not restore it if a learning rate schedule has
+        requested the number of steps.
         """
         return {} if self._train_loader is None else {"place": self._train_loader.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Store the position for the train dataloader; ignore it unless the run trains."""
+        """Store the position for the train dataloader; do nothing unless the run trains."""
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self._resume_position = state_dict.get("place")
 
     def val_dataloader(self) -> InMemoryLoader | list[InMemoryLoader]:
-        """Return the validation dataloader, in file order; an empty list without validation samples."""
+        """Return the validation dataloader, in file order; an empty list if there is no validation split."""
         _, val = self._indices()
         return self._loader("train", val, self.batch_size) if len(val) else []
 
@@ -215,18 +217,18 @@ class LitDataModule(LightningDataModule, ABC):
         while self._worker_loaders:
             self._worker_loaders.pop().close()
 
-    def _load(self, part: Part) -> Batch:
-        if part not in self._parts:
-            inputs, targets = check_two_tensors(f"{type(self).__name__}.load_part({part!r})", self.load_part(part))
-            what = f"{type(self).__name__}'s {part} tensors"
-            check_samples(what, inputs, targets, self.num_classes, f"Check its load_part({part!r}).")
-            self._parts[part] = inputs, targets
-        return self._parts[part]
+    def _load(self, split: Split) -> Batch:
+        if split not in self._tensors:
+            inputs, targets = check_two_tensors(f"{type(self).__name__}.load_part({split!r})", self.load_part(split))
+            what = f"{type(self).__name__}'s {split} tensors"
+            check_samples(what, inputs, targets, self.num_classes, f"Check its load_part({split!r}).")
+            self._tensors[split] = inputs, targets
+        return self._tensors[split]
 
     def _indices(self) -> tuple[Tensor, Tensor]:
         self.setup("fit")
-        assert self._split is not None
-        return self._split
+        assert self._split_indices is not None
+        return self._split_indices
 
     def _training_hash(self) -> str:
         hashes = self.hashes()
@@ -234,28 +236,28 @@ class LitDataModule(LightningDataModule, ABC):
 
     def _loader(
         self,
-        part: Part,
+        split: Split,
         indices: Tensor | None,
         batch_size: int,
         train: bool = False,
         min_share: int = 1,
         **options: Any,
     ) -> InMemoryLoader:
-        """Return a loader of the given samples of a part; `options` are those of `InMemoryLoader`."""
+        """Return a dataloader for samples of one split; `options` are arguments of `InMemoryLoader`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         workers = default_workers() if self.num_workers is None else self.num_workers
-        storage = self._storage(part, device, workers)
-        # All loaders of a part share its tensors.
+        storage = self._storage(split, device, workers)
+        # All dataloaders of a split share its tensors.
         place = device if storage.kind == "device" else torch.device("cpu")
-        inputs, targets = self._load(part)
-        inputs, targets = self._parts[part] = inputs.to(place), targets.to(place)
+        inputs, targets = self._load(split)
+        inputs, targets = self._tensors[split] = inputs.to(place), targets.to(place)
         preparation = self.preparation(train)
         preparation.use_copies = storage.copies and train
         world_size = self.trainer.world_size if self.trainer else 1
         batches = Batches(
             inputs,
             targets,
-            max(batch_size, world_size),  # in evaluation, too, every rank gets a share of every batch
+            max(batch_size, world_size),  # also in evaluation, every rank gets a share of every batch
             indices=indices,
             preparation=preparation,
             # With `overfit_batches`, every epoch must have the same batches.
@@ -272,18 +274,18 @@ class LitDataModule(LightningDataModule, ABC):
         self._worker_loaders.append(InMemoryLoader(batches, source=source, **options))
         return self._worker_loaders[-1]
 
-    def _storage(self, part: Part, device: torch.device, workers: int) -> Storage:
-        """Return the storage of a part, chosen once."""
-        if (part, device) not in self._storages:
-            inputs, targets = self._load(part)
-            self._storages[part, device] = choose_storage(
+    def _storage(self, split: Split, device: torch.device, workers: int) -> Storage:
+        """Return the storage of a split, chosen once."""
+        if (split, device) not in self._storages:
+            inputs, targets = self._load(split)
+            self._storages[split, device] = choose_storage(
                 self.holding,
                 (inputs, targets),
-                self.preparation(train=True).copy_bytes(inputs) if part == "train" else 0,
+                self.preparation(train=True).copy_bytes(inputs) if split == "train" else 0,
                 device,
                 mapped=self.mapped,
-                part="training" if part == "train" else part,
+                split="training" if split == "train" else split,
                 workers=workers,
                 processes=self.trainer.num_devices if self.trainer else 1,
             )
-        return self._storages[part, device]
+        return self._storages[split, device]

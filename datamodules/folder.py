@@ -1,4 +1,4 @@
-"""Image folders, one per class, decoded once into a file that later runs memory-map."""
+"""Image folders, one per class, decoded once into a cache that later runs memory-map."""
 
 from functools import cached_property
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.base import Part
+from datamodules.base import Split
 from datamodules.files.decode_cache import DecodedImages, decoded_images
 from datamodules.files.image_files import read_image
 from datamodules.files.image_listing import Listing, class_folders, list_images
@@ -22,8 +22,8 @@ class ImageFolderDataModule(PixelDataModule):
     """Images below `train/<class>/` and `test/<class>/`; the folder names are the class names.
 
     The first run decodes them into a cache, which later runs memory-map (less than 1 s for 60,000 files). If a file is
-    changed, added or removed, the images are decoded again. A folder `val/<class>/`, if there is one, is the validation
-    split; otherwise `val_split` samples of the training images are.
+    changed, added or removed, the images are decoded again. If there are folders `val/<class>/`, their images are the
+    validation split. Otherwise it is sampled from the training images as set by `val_split`.
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class ImageFolderDataModule(PixelDataModule):
         std: list[float] | None = None,
         **options: Any,
     ) -> None:
-        """Check the arguments; no file is read.
+        """Check the arguments without reading any file.
 
         Args:
             data_dir: folder that contains train/ and test/; by default LITLAB_DATA_DIR, else ./data.
-            image_size: side length, or [height, width], that images are center-cropped and resized to; by default their
-                own size, which must be the same for all.
+            image_size: side length, or [height, width], to which images are center-cropped and resized; by default
+                their own size, which must be the same for all images.
             channels: 3 for color, 1 for gray.
-            mean: per channel, of values from 0 to 1; by default that of the training images.
-            std: per channel; by default that of the training images.
+            mean: mean of each channel, for values from 0 to 1; by default that of the training images.
+            std: standard deviation of each channel; by default that of the training images.
             **options: arguments of every datamodule, see `LitDataModule`.
         """
         super().__init__(**options)
@@ -59,7 +59,8 @@ class ImageFolderDataModule(PixelDataModule):
             )
         if (mean is None) != (std is None):
             raise MisconfigurationException(
-                "mean and std must be set together. Set both, or neither to use the training images."
+                f"mean and std must be set together, got {mean} and {std}. Set both --data.mean and --data.std, or "
+                "neither to use the training images."
             )
         if mean is not None and std is not None:
             if len(mean) != channels or len(std) != channels or min(std) <= 0:
@@ -71,8 +72,8 @@ class ImageFolderDataModule(PixelDataModule):
         self.root = data_root(data_dir)
         self.channels = channels
         self._sides = sides
-        self._listings: dict[Part, Listing] = {}
-        self._digests: dict[Part, str] = {}
+        self._listings: dict[Split, Listing] = {}
+        self._digests: dict[Split, str] = {}
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -87,7 +88,7 @@ class ImageFolderDataModule(PixelDataModule):
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """Number of folders below train/."""
+        """Number of class folders below train/."""
         return len(self.class_names)
 
     @property
@@ -96,7 +97,7 @@ class ImageFolderDataModule(PixelDataModule):
         return self._spec.shape
 
     def prepare_data(self) -> None:
-        """Check the class folders; images are decoded when they are needed."""
+        """Check the class folders; images are decoded later, when they are needed."""
         for name in ("valid", "validation"):
             if (self.root / name).is_dir() and not (self.root / "val").is_dir():
                 raise MisconfigurationException(
@@ -104,17 +105,17 @@ class ImageFolderDataModule(PixelDataModule):
                 )
         _ = self.class_names
 
-    def load_part(self, part: Part) -> Batch:
-        """Return images uint8 `(N, C, H, W)` and labels `(N,)`, sorted by class and name, those of val/ last."""
-        decoded = self._decode(part)
+    def load_part(self, split: Split) -> Batch:
+        """Return images uint8 `(N, C, H, W)` and labels `(N,)`, sorted by class and name; images of val/ are last."""
+        decoded = self._decode(split)
         self.mapped = decoded.mapped
-        self._digests[part] = decoded.digest
+        self._digests[split] = decoded.digest
         if not hasattr(self, "mean"):
-            self._set_mean_and_std(decoded if part == "train" else self._decode("train"))
-        return decoded.images, self._listing(part).labels
+            self._set_mean_and_std(decoded if split == "train" else self._decode("train"))
+        return decoded.images, self._listing(split).labels
 
     def split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Use the images of val/ for validation if there are any, else split those of train/."""
+        """Return the images of val/ as the validation split if there are any, else split those of train/."""
         count = self._listing("train").validation
         if not count:
             return super().split(num_samples, targets)
@@ -125,9 +126,9 @@ class ImageFolderDataModule(PixelDataModule):
         return indices[:-count], indices[-count:]
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of the loaded data; that of the images was computed while decoding."""
-        for part, digest in self._digests.items():
-            self._hashes.setdefault(f"{part}_data", digest)
+        """Return the SHA-256 hashes of the loaded data; those of the images were computed during decoding."""
+        for split, digest in self._digests.items():
+            self._hashes.setdefault(f"{split}_data", digest)
         return super().hashes()
 
     @cached_property
@@ -138,7 +139,7 @@ class ImageFolderDataModule(PixelDataModule):
         for name in listing.names:
             try:
                 _, height, width = read_image(str(self.root / name), self.channels).shape
-            except Exception:  # reported, with all other unreadable files, when the images are decoded
+            except Exception:  # decoding the images reports it, with all other unreadable files
                 continue
             return ImageSpec(self.channels, height, width, resized=False)
         raise MisconfigurationException(
@@ -146,21 +147,21 @@ class ImageFolderDataModule(PixelDataModule):
             f"{self.root / listing.names[0]}. Replace them."
         )
 
-    def _listing(self, part: Part) -> Listing:
-        if part not in self._listings:
-            parts = [part, "val"] if part == "train" and (self.root / "val").is_dir() else [part]
-            self._listings[part] = list_images(self.root, parts, self.class_names)
-        return self._listings[part]
+    def _listing(self, split: Split) -> Listing:
+        if split not in self._listings:
+            folders = [split, "val"] if split == "train" and (self.root / "val").is_dir() else [split]
+            self._listings[split] = list_images(self.root, folders, self.class_names)
+        return self._listings[split]
 
-    def _decode(self, part: Part) -> DecodedImages:
-        return decoded_images(self._listing(part), self._spec, part)
+    def _decode(self, split: Split) -> DecodedImages:
+        return decoded_images(self._listing(split), self._spec, split)
 
     def _set_mean_and_std(self, decoded: DecodedImages) -> None:
-        """Set the exact mean and standard deviation of all training pixels, from the number of pixels of each value."""
+        """Set the exact mean and standard deviation of the training pixels from the number of pixels of each value."""
         counts = decoded.counts.double()
         values = torch.arange(256, dtype=torch.float64) / self.max_value
         frequencies = counts / counts.sum(1, keepdim=True)
         mean = frequencies @ values
         std = (frequencies * (values - mean.unsqueeze(1)) ** 2).sum(1).sqrt()
-        std[std == 0] = 1.0  # constant channel: do not scale
+        std[std == 0] = 1.0  # do not scale a constant channel
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())

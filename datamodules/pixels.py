@@ -1,4 +1,4 @@
-"""Images stored as integers, augmented and normalized per batch."""
+"""Base of the image datamodules: uint8 images, augmented and normalized per batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,20 +14,23 @@ from datamodules.serving.batches import Batch, Preparation
 
 
 class PixelDataModule(LitDataModule):
-    """Images `(N, C, H, W)` stored as uint8; batches are float32, scaled to 0..1, then (x - mean) / std per channel."""
+    """Base of the image datamodules: images stored as uint8 `(N, C, H, W)`, and normalized float32 batches.
 
-    mean: tuple[float, ...]  # per channel, of the training images scaled to 0..1
-    std: tuple[float, ...]
+    Pixels are scaled to 0..1, then normalized to (x - mean) / std per channel.
+    """
+
+    mean: tuple[float, ...]  # of each channel of the training images, scaled to 0..1
+    std: tuple[float, ...]  # of each channel
     max_value: int = 255  # the pixel value that becomes 1.0
 
     def __init__(self, augment: Sequence[str | dict[str, Any]] = (), **options: Any) -> None:
         """Build the transforms.
 
         Args:
-            augment: transforms of training images, in this order, with random parameters per sample: names or
-                {name: crop, padding: 4}. Any of crop, flip, cutout, erasing, shift, rotation, color_jitter,
-                perspective, resize, grayscale, blur, noise, mixup, cutmix; or {class_path: torchvision.transforms.v2.X,
-                init_args: {...}}, which is slower.
+            augment: transforms of training images, in this order, with random parameters per sample. An entry is a name
+                or a mapping such as {name: crop, padding: 4}. Names are crop, flip, cutout, erasing, shift, rotation,
+                color_jitter, perspective, resize, grayscale, blur, noise, mixup and cutmix. The slower {class_path:
+                torchvision.transforms.v2.X, init_args: {...}} adds any other transform.
             **options: arguments of every datamodule, see `LitDataModule`.
         """
         augment = normalize_specs(augment)  # before super(), where `save_hyperparameters` reads the argument
@@ -37,18 +40,18 @@ class PixelDataModule(LitDataModule):
         self._transforms, self._mixes = build_transforms(augment)
 
     def prepare_batch(self, inputs: Tensor, targets: Tensor) -> Batch:
-        """Normalize images, integers or floats in 0..max_value; the memory layout does not change."""
+        """Return normalized images in the same memory layout, from integers or floats in 0..max_value."""
         images = inputs.to(torch.float32, copy=True)
         count, channels, height, width = images.shape
         last = channels > 1 and images.is_contiguous(memory_format=torch.channels_last)
         scale, shift = self._scale_and_shift(inputs.device, width if last else 0)
-        # In channels-last layout, rows of pixels with their channels are long enough for vector instructions.
+        # In the channels-last layout, rows of pixels with all channels are long enough for vector instructions.
         flat = images.permute(0, 2, 3, 1).view(count, height, width * channels) if last else images
         flat.mul_(scale).add_(shift)
         return images, self.prepare_targets(targets)
 
     def preparation(self, train: bool) -> Preparation:
-        """Return a callable that selects and normalizes images in the model's memory layout; augments if `train`."""
+        """Return the callable that selects, augments (if `train`) and normalizes images, in the model's layout."""
         module = getattr(self.trainer, "lightning_module", None)
         channels_last = bool(getattr(module, "channels_last", False))
         if not train or not self.augment:
@@ -69,7 +72,7 @@ class PixelDataModule(LitDataModule):
         )
 
     def _scale_and_shift(self, device: torch.device, repeats: int) -> tuple[Tensor, Tensor]:
-        """Return a and b with a * x + b = (x / max_value - mean) / std: `(C, 1, 1)`, or (repeats * C,)."""
+        """Return a and b with a * x + b = (x / max_value - mean) / std: `(C, 1, 1)`, or flat with repeats."""
         if (device, repeats) not in self._affine:
             mean, std = (torch.tensor(value, device=device).view(-1, 1, 1) for value in (self.mean, self.std))
             pair = 1 / (std * self.max_value), -mean / std

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.base import LitDataModule, Part, TargetKind
-from datamodules.checks import check_integer
+from datamodules.base import LitDataModule, Split, TargetKind
+from datamodules.checks import check_choice, check_integer
 from datamodules.serving.batches import Batch
 from datamodules.serving.splits import validation_count
 
@@ -22,13 +22,13 @@ Level = Literal["char", "word"]
 
 
 class TextDataModule(LitDataModule):
-    """Windows of a text: x = `sequence_length` tokens, y = the same shifted by one, both int64 `(B, T)`.
+    """Windows of a text: x is `sequence_length` tokens, y the same shifted by one token, both int64 `(B, T)`.
 
-    The text is split by position: the last tenth is the test split, preceded by the validation windows. Random windows
-    would put neighboring sentences, or the same one, into two splits. The vocabulary contains the unknown token, as the
-    first one, and the tokens of the training split.
-    The default text is the language reference in Python's `pydoc_data.topics`. It differs slightly between versions of
-    Python, and so may the vocabulary; the data hash shows it.
+    The text is split by position: the last tenth is the test split, preceded by the validation windows. With random
+    windows, the same sentence could be in two splits. The vocabulary contains the unknown token, which is the first,
+    and the tokens of the training split.
+    The default text is the language reference in Python's `pydoc_data.topics`. The text, and therefore the vocabulary
+    and the data hash, may differ between versions of Python.
     """
 
     target_kind: ClassVar[TargetKind] = "tokens"
@@ -44,15 +44,14 @@ class TextDataModule(LitDataModule):
         """Check the arguments and that the file exists.
 
         Args:
-            path: a text file in UTF-8; by default an English text included in Python.
-            level: tokens are characters (char), or words, punctuation marks and line ends (word).
-            sequence_length: tokens per window; windows are consecutive and do not overlap.
-            max_vocab: number of most frequent tokens to keep, the others become unknown; by default all.
+            path: text file in UTF-8; by default an English text included in Python.
+            level: tokens are characters (char), or words, punctuation marks and line breaks (word).
+            sequence_length: number of tokens per window; windows are consecutive and do not overlap.
+            max_vocab: number of most frequent tokens in the vocabulary; the others become unknown; by default all.
             **options: arguments of every datamodule, see `LitDataModule`; val_split counts windows.
         """
         super().__init__(**options)
-        if level not in ("char", "word"):
-            raise MisconfigurationException(f"level must be char or word, got {level!r}. Set --data.level char.")
+        check_choice("level", level, ("char", "word"))
         check_integer("sequence_length", sequence_length)
         if max_vocab is not None:
             check_integer("max_vocab", max_vocab)
@@ -66,10 +65,10 @@ class TextDataModule(LitDataModule):
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Tokens by number; the first represents all unknown tokens."""
+        """Tokens by number, from 0; token 0 represents all unknown tokens."""
         train = self._tokens("train")[: self._validation_start() * self.sequence_length + 1]
         counts = Counter(train)
-        # Ties in alphabetical order, so that the order of the text does not matter.
+        # Sort ties alphabetically, so that the order of the text does not matter.
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[: self.max_vocab]
         return (UNKNOWN, *sorted(frequent))
 
@@ -80,7 +79,7 @@ class TextDataModule(LitDataModule):
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """Equal to `vocab_size`: the next token is the class."""
+        """Number of classes, equal to `vocab_size`, because the next token is the class."""
         return self.vocab_size
 
     def encode(self, text: str) -> Tensor:
@@ -88,13 +87,13 @@ class TextDataModule(LitDataModule):
         return self._numbers(tokenize(text, self.level))
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
-        """Return the text of token numbers; words are joined by single spaces."""
+        """Return the text of token numbers, with a space between words."""
         numbers: list[int] = torch.as_tensor(ids).flatten().tolist()
         return ("" if self.level == "char" else " ").join(self.class_names[number] for number in numbers)
 
-    def load_part(self, part: Part) -> Batch:
+    def load_part(self, split: Split) -> Batch:
         """Return all windows of one split, as views of its token numbers."""
-        numbers = self._numbers(self._tokens(part))
+        numbers = self._numbers(self._tokens(split))
         length = self.sequence_length
         return numbers[:-1].unfold(0, length, length), numbers[1:].unfold(0, length, length)
 
@@ -110,7 +109,8 @@ class TextDataModule(LitDataModule):
         if min(start, len(tokens) - start) < self.sequence_length + 1:
             raise MisconfigurationException(
                 f"sequence_length: {self.sequence_length} is too long: the text {self.path or 'of Python'} has only "
-                f"{len(tokens)} tokens, with no window in its last tenth, the test split. Use a longer text."
+                f"{len(tokens)} tokens, which is not enough for a window in the test split. Use a longer "
+                "text, or a smaller --data.sequence_length."
             )
         return tokens
 
@@ -118,9 +118,9 @@ class TextDataModule(LitDataModule):
     def _test_start(num_tokens: int) -> int:
         return num_tokens - round(num_tokens * TEST_SHARE)
 
-    def _tokens(self, part: Part) -> list[str]:
+    def _tokens(self, split: Split) -> list[str]:
         start = self._test_start(len(self._text))
-        return self._text[:start] if part == "train" else self._text[start:]
+        return self._text[:start] if split == "train" else self._text[start:]
 
     def _validation_start(self) -> int:
         windows = (len(self._tokens("train")) - 1) // self.sequence_length
@@ -135,7 +135,7 @@ class TextDataModule(LitDataModule):
 
 
 def tokenize(text: str, level: Level) -> list[str]:
-    """Split a text into characters, or into words, punctuation marks and line ends."""
+    """Split a text into characters, or into words, punctuation marks and line breaks."""
     return list(text) if level == "char" else re.findall(r"\w+|[^\w\s]|\n", text)
 
 
@@ -154,7 +154,7 @@ def read_utf8(path: Path) -> str:
 
 
 def default_text() -> str:
-    """Return about 700,000 characters of English: Python's help topics in sorted order."""
+    """Return Python's help topics in sorted order, about 700,000 characters of English."""
     from pydoc_data.topics import topics
 
     return "\n".join(topics[name] for name in sorted(topics))

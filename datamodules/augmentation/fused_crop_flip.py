@@ -1,4 +1,4 @@
-"""Selecting, cropping and flipping images in one gather."""
+"""Selection, crop and flip of images in one gather."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from datamodules.augmentation.geometry import Crop, Flip, gather_slices, pad
 from datamodules.augmentation.transform import Transform, TransformContext
 
-MAX_FACTOR, SPARE_BYTES = 1, 100 * 2**20  # the copy may be as large as the data, plus the spare bytes
+SPARE_BYTES = 100 * 2**20  # the copy may have as many bytes as the data, plus these
 COPY_CHUNK = 4096  # images copied at a time
 
 
 class FusedCropFlip:
-    """A padded copy of all images, in both orientations if they may be flipped, for transforms that begin with these.
+    """A padded copy of all images, also flipped if needed, for transforms that begin with a crop, a flip or both.
 
-    A batch is one gather of rows: the window of a sample begins at some byte, and each of its rows at a fixed offset.
+    A batch is one gather: the crop of a sample starts at some byte, and each of its rows at a fixed offset from there.
     """
 
     def __init__(self, crop: Crop | None, flip: Flip | None, crop_first: bool) -> None:
@@ -32,7 +32,7 @@ class FusedCropFlip:
 
     @classmethod
     def of(cls, transforms: Sequence[Transform]) -> FusedCropFlip | None:
-        """Return the fusion of the crop and flip that the transforms begin with; None if there are none."""
+        """Return the fusion of the crop and flip that the transforms begin with; None if they begin with neither."""
         first, second = [*transforms[:2], None, None][:2]
         if isinstance(first, Crop):
             return cls(first, second if isinstance(second, Flip) else None, crop_first=True)
@@ -41,14 +41,14 @@ class FusedCropFlip:
         return None
 
     def size(self, inputs: Tensor) -> int:
-        """Return the bytes of the copy; 0 if it is too large compared with the data."""
+        """Return the size of the copy in bytes; 0 if it is too large compared with the data."""
         height, width = (extent + 2 * self.padding for extent in inputs.shape[2:])
         data = inputs.numel() * inputs.element_size()
         size = data * self.orientations * height * width // (inputs.shape[2] * inputs.shape[3])
-        return size if size <= MAX_FACTOR * data + SPARE_BYTES else 0
+        return size if size <= data + SPARE_BYTES else 0
 
     def prepare(self, inputs: Tensor, channels_last: bool) -> bool:
-        """Make the copy at the first call; return True if it is a copy of these images."""
+        """Make the copy in the first call; return True if it is a copy of these images."""
         if self._source is None:
             self._source = inputs
             self._fill(inputs, channels_last)

@@ -1,4 +1,4 @@
-"""Preparation of image batches: select, augment, normalize and mix."""
+"""Preparation of image batches: selection, augmentation, normalization and mixing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,10 +10,10 @@ from torch import Tensor
 from datamodules.augmentation.fused_crop_flip import FusedCropFlip
 from datamodules.augmentation.mix import Mix
 from datamodules.augmentation.transform import Transform, TransformContext
-from datamodules.serving.batches import Batch, RowPreparation, Selection
+from datamodules.serving.batches import Batch, Preparation, Selection
 
 
-class ImagePreparation(RowPreparation):
+class ImagePreparation(Preparation):
     """A preparation that selects images `(C, H, W)`, converts them to the model's memory layout and normalizes them."""
 
     def __init__(self, normalize: Callable[[Tensor, Tensor], Batch], channels_last: bool = False) -> None:
@@ -27,7 +27,7 @@ class ImagePreparation(RowPreparation):
         return self.normalize(images, targets.index_select(0, selection.rows))
 
     def to_memory_layout(self, images: Tensor) -> Tensor:
-        """Return the images in the model's memory layout; cheapest on uint8 images."""
+        """Return the images in the model's memory layout; uint8 images are the fastest to convert."""
         if not self.channels_last:
             return images.contiguous()
         count, channels, height, width = images.shape
@@ -39,8 +39,8 @@ class ImagePreparation(RowPreparation):
 class AugmentedPreparation(ImagePreparation):
     """A preparation that selects, transforms, normalizes and mixes images.
 
-    If the transforms begin with crop and flip, in any order, and copies are allowed, one gather from a padded copy of
-    the images selects, crops and flips.
+    If the transforms begin with crop and flip, in any order, and copies are allowed, one gather from a padded copy
+    selects, crops and flips the images.
     """
 
     def __init__(
@@ -54,10 +54,15 @@ class AugmentedPreparation(ImagePreparation):
         run_seed: int = 0,
         channels_last: bool = False,
     ) -> None:
-        """`normalize` gets images in 0..max_value, uint8 unless a transform needs floats; `mixes` get its batch."""
+        """Store the arguments.
+
+        `normalize` gets images in 0..max_value, uint8 unless a transform needs floats. `mixes` get normalized batches.
+        """
         super().__init__(normalize, channels_last)
         if mixes and num_classes is None:
-            raise MisconfigurationException(f"augment: {mixes[0].name} needs data with classes. Remove it.")
+            raise MisconfigurationException(
+                f"augment: {mixes[0].name} needs data with classes. Remove it from data.augment."
+            )
         self.transforms = list(transforms)
         self.mixes = list(mixes)
         self.max_value = max_value
@@ -70,7 +75,7 @@ class AugmentedPreparation(ImagePreparation):
         self._fused = FusedCropFlip.of(self.transforms)
 
     def copy_bytes(self, inputs: Tensor) -> int:
-        """Return the size of the padded copy; 0 if it has no use or is too large compared with the data."""
+        """Return the size of the padded copy in bytes; 0 if it is not useful or too large compared with the data."""
         return self._fused.size(inputs) if self._fused else 0
 
     def __call__(self, inputs: Tensor, targets: Tensor, selection: Selection) -> Batch:
@@ -90,7 +95,7 @@ class AugmentedPreparation(ImagePreparation):
         return batch
 
     def _transform(self, inputs: Tensor, rows: Tensor, contexts: Sequence[TransformContext]) -> Tensor:
-        """Return transformed images in 0..max_value."""
+        """Return the transformed images, in 0..max_value."""
         fused, done = self._fused, 0
         if fused and self.use_copies and fused.size(inputs) and fused.prepare(inputs, self.channels_last):
             done = fused.steps
@@ -115,7 +120,7 @@ def with_image_size(context: TransformContext, images: Tensor) -> TransformConte
 
 
 def select_rows(inputs: Tensor, rows: Tensor) -> Tensor:
-    """Return rows of the images in the same memory layout, because copying complete rows is fastest."""
+    """Return rows of the images in the memory layout of `inputs`, because copying complete rows is fastest."""
     count, channels, height, width = inputs.shape
     if channels > 1 and inputs.is_contiguous(memory_format=torch.channels_last):
         flat = inputs.permute(0, 2, 3, 1).view(count, -1).index_select(0, rows)

@@ -1,20 +1,21 @@
-"""Mixup and cutmix of normalized batches, with soft targets."""
+"""Mixup and cutmix for normalized batches, with soft targets."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.augmentation.erase import rectangle_masks
-from datamodules.augmentation.transform import Parameters, TransformContext, integers, number, to_4d
+from datamodules.augmentation.transform import Parameters, TransformContext, integers, to_4d
+from datamodules.checks import check_number
 from datamodules.serving.batches import Batch
 
 POINTS = 1024  # of the quantile table of the Beta distribution
 
 
 class Mix:
-    """Base class that mixes each sample, with probability p, by its own weight from Beta(alpha, alpha).
+    """Base of the transforms that mix each sample, with probability p, with the previous one in the batch of all ranks.
 
-    Each sample is mixed with the previous one in the batch of all ranks. torchvision uses one weight per batch.
+    Each sample has its own weight from Beta(alpha, alpha), whereas torchvision uses one weight per batch.
     """
 
     num_uniforms = 2
@@ -22,8 +23,8 @@ class Mix:
     name = "mix"
 
     def __init__(self, alpha: float = 1.0, p: float = 1.0) -> None:
-        self.alpha = number(f"{self.name}: alpha", alpha, 0.01, 100)
-        self.p = number(f"{self.name}: p", p, 0, 1)
+        self.alpha = check_number(f"augment: {self.name}: alpha", alpha, 0.01, 100)
+        self.p = check_number(f"augment: {self.name}: p", p, 0, 1)
         self._table = beta_table(self.alpha)
 
     def weights(self, context: TransformContext) -> Tensor:
@@ -33,7 +34,7 @@ class Mix:
         return torch.where(context.uniforms[:, 0] < self.p, weights, 1.0)
 
     def parameters(self, context: TransformContext) -> Parameters:
-        """Return the weight of each sample's own target, float32 `(B,)`, then what `mix` needs; pure in `context`."""
+        """Return the weight of each sample's own target, float32 `(B,)`, followed by the parameters of `mix`."""
         raise NotImplementedError
 
     def mix(self, images: Tensor, parameters: Parameters) -> Tensor:
@@ -41,7 +42,7 @@ class Mix:
         raise NotImplementedError
 
     def apply(self, batch: Batch, parameters: Parameters, num_classes: int) -> Batch:
-        """Return mixed images and targets float32 `(B, classes)`; the given targets may be indices or rows."""
+        """Return mixed images and targets float32 `(B, num_classes)`, from targets that are class indices or rows."""
         images, targets = batch
         if not targets.is_floating_point():
             targets = (targets.unsqueeze(1) == torch.arange(num_classes, device=targets.device)).float()
@@ -50,7 +51,7 @@ class Mix:
 
 
 class MixUp(Mix):
-    """Weighted mean of two images (arXiv:1710.09412)."""
+    """The weighted mean of two images (arXiv:1710.09412)."""
 
     name = "mixup"
 
@@ -59,7 +60,6 @@ class MixUp(Mix):
         return (self.weights(context),)
 
     def mix(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """Return the weighted means."""
         weights = to_4d(parameters[0])
         return images * weights + images.roll(1, 0) * (1 - weights)
 
@@ -87,12 +87,12 @@ class CutMix(Mix):
 
 
 def beta_table(alpha: float) -> Tensor:
-    """Return quantiles of Beta(alpha, alpha) from 0 to the median, to the power of alpha: float32 (POINTS + 1,).
+    """Return the quantiles of Beta(alpha, alpha) up to the median, to the power of alpha: float32 `(POINTS + 1,)`.
 
-    To that power they are almost proportional to the probability, so linear interpolation needs few points.
+    These powers are almost proportional to the probability, so linear interpolation needs few points.
     """
     power = np.linspace(0, 0.5**alpha, 200 * POINTS + 1)
-    # With t = x^alpha the density x^(alpha - 1) (1 - x)^(alpha - 1) dx is (1 - x)^(alpha - 1) dt, smooth up to 1/2.
+    # With t = x^alpha, the density x^(alpha - 1) (1 - x)^(alpha - 1) dx is (1 - x)^(alpha - 1) dt, smooth up to 1/2.
     density = (1 - power ** (1 / alpha)) ** (alpha - 1)
     mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return torch.from_numpy(np.interp(np.linspace(0, 1, POINTS + 1), mass / mass[-1], power)).float()

@@ -1,4 +1,4 @@
-"""Any transform of torchvision or of the user, applied to one image at a time."""
+"""Transforms of torchvision or of the user, applied to one image at a time."""
 
 import importlib
 import inspect
@@ -9,14 +9,15 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.augmentation.transform import Parameters, Transform, TransformContext, did_you_mean
+from datamodules.augmentation.transform import Parameters, Transform, TransformContext
+from datamodules.checks import did_you_mean
 
 
 class PerSampleTransform(Transform):
     """A transform that calls `transform(image)` once per image, with torch's generator seeded for each image.
 
-    Random numbers are therefore the same for every batch size, number of ranks and resume point. It is slow, and each
-    batch waits for the device. Images are uint8 `(C, H, W)`, or floats in 0..1 if the transform does not accept uint8.
+    The results therefore depend neither on batch size and number of ranks nor on where a run resumes. The transform is
+    slow, and each batch waits for the device. Images `(C, H, W)` are uint8, or floats in 0..1 if it rejects uint8.
     """
 
     num_uniforms = 2
@@ -26,19 +27,22 @@ class PerSampleTransform(Transform):
         self.name = name
 
     def check_output(self, shape: tuple[int, ...], is_uint8: bool) -> None:
-        """Try it on an image of this shape, uint8 first if `is_uint8`; raise an error if it changes the shape."""
+        """Call the transform on an image of this shape, uint8 first if `is_uint8`; raise an error if it fails.
+
+        It must return a tensor of the same shape. Set `exact` if it accepts uint8.
+        """
         dtypes = (torch.uint8, torch.float32)
         problem: Exception | None = None
         for exact in (True, False) if is_uint8 else (False,):
             image = torch.full(shape, 100, dtype=torch.uint8) if exact else torch.full(shape, 0.4)
             try:
                 with torch.random.fork_rng(devices=[]):
-                    made = self.transform(image)
+                    output = self.transform(image)
             except Exception as error:  # a transform may raise anything
                 problem = error
                 continue
-            if not isinstance(made, Tensor) or made.shape != image.shape or made.dtype not in dtypes:
-                got = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+            if not isinstance(output, Tensor) or output.shape != image.shape or output.dtype not in dtypes:
+                got = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
                 raise MisconfigurationException(
                     f"augment: {self.name} must return a uint8 or float32 tensor of shape {tuple(shape)}, got {got}. "
                     "Use another transform."
@@ -53,18 +57,18 @@ class PerSampleTransform(Transform):
         return ((high << 24) | low,)
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """Transform one image at a time."""
+        """Transform one image at a time, each with its seed."""
         devices = [images.device] if images.device.type == "cuda" else []
-        made = []
+        results = []
         with torch.random.fork_rng(devices=devices):
             for image, seed in zip(images, parameters[0].tolist(), strict=True):
                 torch.manual_seed(seed)
-                made.append(self.transform(image))
-        return torch.stack(made)
+                results.append(self.transform(image))
+        return torch.stack(results)
 
 
 def import_transform(path: str, init_args: dict[str, Any]) -> Callable[[Tensor], Any]:
-    """Import a class and return an instance of it."""
+    """Import a class and return an instance of it; raise an error if it is not a transform."""
     module_name, _, attribute = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)

@@ -1,4 +1,4 @@
-"""The `augment` argument: names and options as plain data, and the transforms built from them."""
+"""The `augment` argument: transforms built from names and options."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ from datamodules.augmentation.erase import Cutout, Erasing
 from datamodules.augmentation.geometry import Crop, Flip, Perspective, Resize, Rotation, Shift
 from datamodules.augmentation.mix import CutMix, Mix, MixUp
 from datamodules.augmentation.per_sample_transform import PerSampleTransform, import_transform
-from datamodules.augmentation.transform import Transform, did_you_mean
+from datamodules.augmentation.transform import Transform
+from datamodules.checks import did_you_mean
 
 Spec = str | dict[str, Any]
 
@@ -36,14 +37,14 @@ DEPRECATED_NAMES = {"greyscale": "grayscale"}
 
 
 def normalize_specs(augment: Any) -> list[Spec]:
-    """Return the specs in the form that is saved: a name, {name, options...}, or {class_path, init_args}."""
+    """Return the specs in the form that config.yaml stores: a name, {name, options...} or {class_path, init_args}."""
     if isinstance(augment, (str, Mapping)):
         augment = [augment]
     if augment is None:
         return []
     if not isinstance(augment, Sequence):
         raise MisconfigurationException(
-            f"augment: must be a list, got {augment!r}. Write [crop, flip] or [{{name: crop}}]."
+            f"augment must be a list, got {augment!r}. Write [crop, flip] or [{{name: crop}}]."
         )
     return [_normalize(entry) for entry in augment]
 
@@ -64,7 +65,7 @@ def _normalize(entry: Any) -> Spec:
 
 
 def build_transforms(specs: Sequence[Spec]) -> tuple[list[Transform], list[Mix]]:
-    """Return the transforms of images, and those that mix normalized batches, which must come last."""
+    """Return the transforms of images and the transforms that mix normalized batches, which must come last."""
     transforms: list[Transform] = []
     mixes: list[Mix] = []
     for spec in specs:

@@ -1,4 +1,4 @@
-"""Cache of the decoded images of a folder: a file that later runs memory-map instead of decoding again."""
+"""Cache of decoded images: a file that later runs memory-map instead of decoding the images again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from datamodules.files.paths import cache_root, exclusive_lock
 from datamodules.serving.splits import hash_header
 from datamodules.serving.storage import free_memory
 
-FORMAT = 1  # of the files below; caches of another format are not used
-_IMAGES, _METADATA = "images.bin", "facts.json"
+FORMAT = 1  # of the files below; a cache in another format is not used
+_IMAGES, _METADATA = "images.bin", "facts.json"  # names that belong to FORMAT 1
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STALE_S = 3600.0
 
@@ -39,24 +38,24 @@ _STALE_S = 3600.0
 class DecodedImages:
     """All images of a listing, in its order."""
 
-    images: Tensor  # uint8 (N, C, H, W), mapped from the cache file or in memory
+    images: Tensor  # uint8 (N, C, H, W), memory-mapped if `mapped`
     counts: Tensor  # int64 (C, 256): number of pixels of each value in the training images
     digest: str  # SHA-256 of images and labels, equal to `splits.hash_tensors`
     mapped: bool
 
 
-def decoded_images(listing: Listing, spec: ImageSpec, part: str, threads: int | None = None) -> DecodedImages:
-    """Map the cached images; decode the files first if there is no cache for them or it is corrupted.
+def decoded_images(listing: Listing, spec: ImageSpec, split: str) -> DecodedImages:
+    """Return the memory-mapped cache; first decode the images into it if it is missing or corrupted.
 
-    If several processes call it, one decodes, and the others wait and map. If the cache folder cannot be written, the
-    images are decoded into memory.
+    If several processes call this function, one of them decodes and the others wait. If the cache folder cannot be
+    written, decode into memory.
     """
-    path = cache_path(listing, spec, part)
+    path = cache_path(listing, spec, split)
     shape = len(listing), *spec.shape
     with contextlib.suppress(_CorruptedError):
         if found := _map(path, shape):
             return found
-    source = listing.root / part
+    source = listing.root / split
     with exclusive_lock(path, f"Waiting for another process that decodes the images of {source}."):
         try:
             if found := _map(path, shape):
@@ -66,23 +65,23 @@ def decoded_images(listing: Listing, spec: ImageSpec, part: str, threads: int | 
             shutil.rmtree(path, ignore_errors=True)
         others = ", ".join(f"{number} {extension}" for extension, number in sorted(listing.others.items()))
         rank_zero_info(f"Decoding {shape[0]:,} images of {source}, once{f'; skipping {others}' if others else ''} ...")
-        return _build(path, listing, spec, threads)
+        return _build(path, listing, spec)
 
 
-def cache_path(listing: Listing, spec: ImageSpec, part: str) -> Path:
-    """Return the cache folder, one for each path, split, size and content of an image folder."""
+def cache_path(listing: Listing, spec: ImageSpec, split: str) -> Path:
+    """Return the cache folder for this path, split, image shape and content of an image folder."""
     root = listing.root.resolve()
-    where = hashlib.sha256(str(root).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    path_hash = hashlib.sha256(str(root).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     size = f"{spec.height}x{spec.width}x{spec.channels}"
-    return cache_root() / "folders" / f"{root.name}-{where}" / f"{part}-{size}-{listing.key[:16]}"
+    return cache_root() / "folders" / f"{root.name}-{path_hash}" / f"{split}-{size}-{listing.key[:16]}"
 
 
 class _CorruptedError(Exception):
-    """The reason why a cache cannot be used."""
+    """Error with the reason why a cache cannot be used."""
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> DecodedImages | None:
-    """Check and memory-map the cache; return None if there is none."""
+    """Return the cached images, checked and memory-mapped; None if there is no cache."""
     try:
         metadata: dict[str, Any] = json.loads((path / _METADATA).read_text(encoding="utf-8"))
         size = (path / _IMAGES).stat().st_size
@@ -94,7 +93,7 @@ def _map(path: Path, shape: tuple[int, ...]) -> DecodedImages | None:
             raise _CorruptedError(f"{_IMAGES} has {size:,} bytes, expected {math.prod(shape):,}")
         if _sampled_checksum(path / _IMAGES) != metadata["samples"]:
             raise _CorruptedError(f"{_IMAGES} does not match its checksum")
-        # With shared=False, writing to the tensor does not change the file. Pages are loaded when they are read.
+        # With shared=False, writing to the tensor does not change the file. Reading a page loads it.
         images = torch.from_file(str(path / _IMAGES), shared=False, size=size, dtype=torch.uint8)
     except FileNotFoundError as error:
         if path.exists():
@@ -107,8 +106,8 @@ def _map(path: Path, shape: tuple[int, ...]) -> DecodedImages | None:
     return DecodedImages(images.view(shape), torch.tensor(metadata["counts"]), metadata["digest"], True)
 
 
-def _build(path: Path, listing: Listing, spec: ImageSpec, threads: int | None) -> DecodedImages:
-    """Decode into a temporary folder and rename it when complete; decode into memory if nothing can be written."""
+def _build(path: Path, listing: Listing, spec: ImageSpec) -> DecodedImages:
+    """Decode into a temporary folder and rename it; decode into memory if the folder cannot be created."""
     shape = len(listing), *spec.shape
     needed = math.prod(shape) + (1 << 16)
     try:
@@ -122,16 +121,16 @@ def _build(path: Path, listing: Listing, spec: ImageSpec, threads: int | None) -
             f"{path.parent} cannot be written ({error.strerror}), so every run decodes the images into memory. "
             "Set LITLAB_CACHE_DIR to another folder."
         )
-        return _build_in_memory(listing, spec, threads)
+        return _build_in_memory(listing, spec)
     started = time.monotonic()
     try:
         if shutil.disk_usage(temporary).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        _write_cache(temporary, listing, spec, threads)
+        _write_cache(temporary, listing, spec)
         try:
             temporary.rename(path)
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another machine was faster, with the same images
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another machine has created the same cache
                 raise
     except OSError as error:
         raise _write_error(path, error, needed) from error
@@ -152,9 +151,10 @@ def _build(path: Path, listing: Listing, spec: ImageSpec, threads: int | None) -
         raise MisconfigurationException(message) from error
 
 
-def _write_cache(folder: Path, listing: Listing, spec: ImageSpec, threads: int | None) -> None:
-    with open(folder / _IMAGES, "wb", buffering=0) as file:
-        counts, digest = _decode(listing, spec, threads, lambda images: _write_all(file, images.numpy().data.cast("B")))
+def _write_cache(folder: Path, listing: Listing, spec: ImageSpec) -> None:
+    with open(folder / _IMAGES, "wb") as file:
+        counts, digest = _decode(listing, spec, lambda images: file.write(images.numpy().data))
+        file.flush()
         os.fsync(file.fileno())
     metadata: dict[str, Any] = {
         "format": FORMAT,
@@ -163,19 +163,17 @@ def _write_cache(folder: Path, listing: Listing, spec: ImageSpec, threads: int |
         "digest": digest,
         "samples": _sampled_checksum(folder / _IMAGES),
     }
-    with open(folder / _METADATA, "wb", buffering=0) as file:
-        _write_all(file, json.dumps({**metadata, "check": _checksum(metadata)}).encode())
-        os.fsync(file.fileno())
+    (folder / _METADATA).write_text(json.dumps({**metadata, "check": _checksum(metadata)}), encoding="utf-8")
     folder.chmod(0o755)  # mkdtemp sets 0o700
 
 
-def _build_in_memory(listing: Listing, spec: ImageSpec, threads: int | None) -> DecodedImages:
+def _build_in_memory(listing: Listing, spec: ImageSpec) -> DecodedImages:
     shape = len(listing), *spec.shape
     needed, free = math.prod(shape), free_memory(torch.device("cpu"))
     if needed > free:
         raise MisconfigurationException(
             f"data: the decoded images of {listing.root} need {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB of "
-            "memory are free. Set LITLAB_CACHE_DIR to a writable folder, or set a smaller image_size."
+            "memory are free. Set LITLAB_CACHE_DIR to a writable folder, or set a smaller --data.image_size."
         )
     images, done = torch.empty(shape, dtype=torch.uint8), 0
 
@@ -184,34 +182,26 @@ def _build_in_memory(listing: Listing, spec: ImageSpec, threads: int | None) -> 
         images[done : done + len(chunk)] = chunk
         done += len(chunk)
 
-    counts, digest = _decode(listing, spec, threads, store)
+    counts, digest = _decode(listing, spec, store)
     return DecodedImages(images, counts, digest, False)
 
 
-def _decode(
-    listing: Listing, spec: ImageSpec, threads: int | None, sink: Callable[[Tensor], None]
-) -> tuple[Tensor, str]:
-    """Pass all images to `sink`; return the pixel counts, and `splits.hash_tensors` of images and labels."""
+def _decode(listing: Listing, spec: ImageSpec, sink: Callable[[Tensor], Any]) -> tuple[Tensor, str]:
+    """Pass all images to `sink`; return the pixel counts and the hash of images and labels."""
     digest = hashlib.sha256(hash_header(torch.uint8, (len(listing), *spec.shape)))
 
     def hash_and_pass(images: Tensor) -> None:
         digest.update(images.numpy().data)
         sink(images)
 
-    counts = decode_files(listing.root, listing.names, spec, hash_and_pass, len(listing) - listing.validation, threads)
+    counts = decode_files(listing.root, listing.names, spec, hash_and_pass, len(listing) - listing.validation)
     digest.update(hash_header(listing.labels.dtype, listing.labels.shape))
     digest.update(listing.labels.numpy().data)
     return counts, digest.hexdigest()
 
 
-def _write_all(file: FileIO, content: memoryview | bytes) -> None:
-    """Write all bytes: on a nearly full disk, one call may write only some of them without an error."""
-    while content:
-        content = content[file.write(content) :]
-
-
 def _sampled_checksum(path: Path) -> int:
-    """Return the CRC of 64 evenly spaced pieces of 4 KiB, to detect a truncated or empty file of any size quickly."""
+    """Return the CRC of 64 evenly spaced blocks of 4 KiB, which quickly detects a truncated or zeroed file."""
     size, crc = path.stat().st_size, 0
     with open(path, "rb", buffering=0) as file:
         for i in range(64):
@@ -235,14 +225,14 @@ def _write_error(path: Path, error: OSError, needed: int) -> MisconfigurationExc
 
 
 def _remove_outdated(path: Path) -> None:
-    """Remove caches of the same folder, split and size, but of other files."""
+    """Remove the caches of the same folder, split and shape for previous contents."""
     for other in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
         if other != path:
             shutil.rmtree(other, ignore_errors=True)
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove temporary folders of killed processes, unchanged for an hour."""
+    """Remove temporary folders of killed processes, which are unchanged for an hour."""
     for temporary in folder.glob(".*"):
         with contextlib.suppress(OSError):
             if time.time() - max(path.stat().st_mtime for path in (temporary, *temporary.iterdir())) > _STALE_S:

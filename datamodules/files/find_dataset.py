@@ -1,13 +1,15 @@
-"""Finding the files of a torchvision dataset; unpacks or downloads missing files."""
+"""Search, unpacking and download of the files of a torchvision dataset."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import io
+import math
 import os
 import shutil
 import socket
+import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,8 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.datasets import VisionDataset
 
-from datamodules.files.idx import idx_problem
-from datamodules.files.paths import atomic_write, cache_root, data_root, exclusive_lock
+from datamodules.files.paths import cache_root, data_root, exclusive_lock
 
 # The Debian package dataset-fashion-mnist contains the four files, gzipped.
 PACKAGE_DIRS = {"FashionMNIST": (Path("/usr/share/datasets/fashion-mnist"),)}
@@ -31,38 +32,39 @@ HINTS = {
     "https://github.com/zalandoresearch/fashion-mnist",
     "CIFAR10": "unpack cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html",
 }
-DOWNLOAD_TIMEOUT_S = 30.0  # without a byte
+DOWNLOAD_TIMEOUT_S = 30.0  # without receiving a byte
+_IDX_IMAGES, _IDX_LABELS = 2051, 2049  # magic numbers: unsigned bytes in three dimensions and in one
 
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The files of a dataset, relative to its root; `kind` is `idx` (MNIST), `batches` (CIFAR) or `other`."""
+    """The files of a dataset in `folder` below its root; `kind` is `idx` (MNIST), `batches` (CIFAR) or `other`."""
 
     name: str
     kind: str
     folder: str
     files: tuple[str, ...]
     checksums: dict[str, str] = field(default_factory=dict)
-    parts: dict[str, str] = field(default_factory=dict)  # train or test by file, for files of only one split
+    splits: dict[str, str] = field(default_factory=dict)  # file: train or test, for files of only one split
 
     def missing(self, root: Path) -> list[str]:
-        """Return the files that do not exist below this root."""
+        """Return the files that are missing below this root."""
         return [name for name in self.files if not os.path.isfile(root / self.folder / name)]
 
 
 def dataset_files(dataset_class: type[VisionDataset]) -> DatasetFiles:
-    """Return the files of a dataset, from public attributes of torchvision's class."""
+    """Return the files of a dataset, read from public attributes of torchvision's class."""
     public: Any = dataset_class
     name = dataset_class.__name__
     if hasattr(public, "resources"):
         files = tuple(Path(url).stem for url, _ in public.resources)
-        parts = {file: "test" if file.startswith("t10k") else "train" for file in files}
-        return DatasetFiles(name, "idx", f"{name}/raw", files, parts=parts)
+        splits = {file: "test" if file.startswith("t10k") else "train" for file in files}
+        return DatasetFiles(name, "idx", f"{name}/raw", files, splits=splits)
     if hasattr(public, "base_folder") and hasattr(public, "train_list"):
-        parts = {file: "train" for file, _ in public.train_list} | {file: "test" for file, _ in public.test_list}
+        splits = {file: "train" for file, _ in public.train_list} | {file: "test" for file, _ in public.test_list}
         sums: dict[str, str] = dict([*public.train_list, *public.test_list])
         sums[public.meta["filename"]] = public.meta["md5"]
-        return DatasetFiles(name, "batches", public.base_folder, tuple(sums), sums, parts)
+        return DatasetFiles(name, "batches", public.base_folder, tuple(sums), sums, splits)
     return DatasetFiles(name, "other", "", ())
 
 
@@ -72,10 +74,10 @@ def find_dataset(
     download: bool = True,
     package_dirs: Sequence[Path] | None = None,
 ) -> Path:
-    """Return the root folder that contains all files of the dataset.
+    """Return the root folder that contains all files of the dataset; raise an error with all reasons if it fails.
 
-    Search the data folder, then the cache. Otherwise unpack gzipped copies from the data folder or `package_dirs`, or
-    download the files. Raise an error with all reasons if everything fails.
+    Search the data folder, then the cache. If files are missing, unpack gzipped copies from the data folder or
+    `package_dirs`, or download the files.
     """
     files = dataset_files(dataset_class)
     root, cache = data_root(data_dir), cache_root()
@@ -103,9 +105,9 @@ def find_dataset(
 
 
 def _unpack(source: Path, target: Path, files: DatasetFiles, problems: list[str]) -> bool:
-    """Unpack `source/*.gz` into the target root atomically; return False if there are no such files.
+    """Unpack `source/*.gz` into the target root atomically; return False if this is not possible.
 
-    Return False and add the reason to `problems` if the files cannot be written.
+    Add the reason to `problems` if the files exist but cannot be written.
     """
     if files.kind != "idx":
         return False
@@ -115,12 +117,14 @@ def _unpack(source: Path, target: Path, files: DatasetFiles, problems: list[str]
         return False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, path in packed.items():
-            with atomic_write(folder / name) as out, gzip.open(path) as compressed:
-                shutil.copyfileobj(compressed, out)
-                out.flush()
-                if problem := idx_problem(Path(out.name)):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+            for name, path in packed.items():
+                unpacked = Path(temporary, name)
+                with gzip.open(path) as compressed, unpacked.open("wb") as out:
+                    shutil.copyfileobj(compressed, out)
+                if problem := idx_problem(unpacked):
                     raise gzip.BadGzipFile(f"the unpacked file {problem}")
+                unpacked.replace(folder / name)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise MisconfigurationException(f"data: {path} is corrupted ({error}). Replace it.") from error
     except OSError as error:
@@ -131,19 +135,19 @@ def _unpack(source: Path, target: Path, files: DatasetFiles, problems: list[str]
 
 
 def _download(dataset_class: type[VisionDataset], root: Path, files: DatasetFiles) -> str | None:
-    """Download into a temporary folder, then move the files; return the reason if it fails, else None."""
+    """Download into a temporary folder, then move the files; return the reason of a failure, else None."""
     new = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=f".{files.name}-", ignore_cleanup_errors=True) as temporary:
             rank_zero_info(f"Downloading {files.name} into {root} ...")
-            silent = io.StringIO()  # torchvision prints progress
+            silent = io.StringIO()  # discards the progress that torchvision prints
             with _timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(silent), redirect_stderr(silent):
                 dataset_class(temporary, download=True)
             for name in files.missing(root):
                 (root / files.folder).mkdir(parents=True, exist_ok=True)
                 Path(temporary, files.folder, name).replace(root / files.folder / name)
-    except Exception as error:  # a network, an archive or a disk may raise anything
+    except Exception as error:  # network, archive and disk may raise any exception
         if new:
             with contextlib.suppress(OSError):
                 root.rmdir()
@@ -154,9 +158,28 @@ def _download(dataset_class: type[VisionDataset], root: Path, files: DatasetFile
 
 @contextlib.contextmanager
 def _timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
+    """Limit the time that sockets wait for data."""
+    previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
         yield
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(previous)
+
+
+def idx_problem(path: Path) -> str | None:
+    """Return the problem of an idx file of images or labels, according to its name; None if header and size agree."""
+    expected = _IDX_LABELS if "labels" in path.name else _IDX_IMAGES
+    dimensions = expected % 256
+    header = 4 * (dimensions + 1)
+    with path.open("rb") as file:
+        head = file.read(header)
+    size = path.stat().st_size
+    if len(head) < header:
+        return f"is truncated after {size} bytes"
+    magic, *shape = struct.unpack(f">{dimensions + 1}I", head)
+    if magic != expected:
+        return f"is not an idx file of the right kind (it begins with {magic}, expected {expected})"
+    if size != header + math.prod(shape):
+        return f"has {size} bytes, but its header describes {header + math.prod(shape)}"
+    return None if size > header else "contains no samples"

@@ -1,4 +1,4 @@
-"""Reading one image file as a uint8 array, with Pillow."""
+"""Reader of one image file, with Pillow."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 Pixels = NDArray[np.uint8]
 
 EXTENSIONS = (*IMG_EXTENSIONS, ".gif")
-# Pillow's formats for these extensions; some of its other formats start an external program.
+# Pillow's formats for these extensions; some other formats would start an external program.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
 
 def read_image(path: str, channels: int, size: tuple[int, int] | None = None) -> Pixels:
-    """Return the image, upright, as (channels, H, W): 3 is RGB, 1 is gray. Decoders may raise any exception.
+    """Return the image, upright, as uint8 `(channels, H, W)`: RGB or gray. Decoders may raise any exception.
 
-    `size` (height, width) crops the center to this aspect ratio and resizes it. Transparent pixels become white, 16-bit
-    values keep their upper 8 bits, and an animation is read as its first frame.
+    If `size` (height, width) is given, crop the center to its aspect ratio and resize it. Transparent pixels become
+    white, 16-bit values are reduced to their upper 8 bits, and only the first frame of an animation is read.
     """
     with Image.open(path, formats=_FORMATS) as file:
         if size is not None:
@@ -28,7 +28,7 @@ def read_image(path: str, channels: int, size: tuple[int, int] | None = None) ->
             file.draft(file.mode, (2 * max(size), 2 * max(size)))
         image: Image.Image = ImageOps.exif_transpose(file)
     if image.mode == "F":
-        raise ValueError("floating-point pixels of unknown range: convert it to 8 bits")
+        raise ValueError("floating-point pixels of unknown range; convert the image to 8 bits")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -41,7 +41,7 @@ def read_image(path: str, channels: int, size: tuple[int, int] | None = None) ->
 
 
 def why_unreadable(path: str, error: Exception) -> str:
-    """Return a short reason for an exception of `read_image`."""
+    """Return the reason for an exception of `read_image` in a few words."""
     size = os.path.getsize(path) if os.path.exists(path) else None
     text = " ".join(str(error).split())
     if size == 0:

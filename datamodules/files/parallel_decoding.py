@@ -1,4 +1,4 @@
-"""Parallel decoding of image files, in order."""
+"""Parallel decoding of image files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,13 @@ from torch import Tensor
 from datamodules.files.image_files import read_image, why_unreadable
 from datamodules.serving.workers import usable_cores
 
-_CHUNK_FILES, _CHUNK_BYTES = 64, 4 << 20  # whichever is less
+_CHUNK_FILES, _CHUNK_BYTES = 64, 4 << 20  # limits of one chunk
 _LOG_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Shape of all images; images of another size are resized, or rejected if `resized` is False."""
+    """Shape of all images; images of another size are resized if `resized`, else rejected."""
 
     channels: int
     height: int
@@ -53,17 +54,16 @@ def decode_files(
     root: Path,
     names: Sequence[str],
     spec: ImageSpec,
-    sink: Callable[[Tensor], None],
+    sink: Callable[[Tensor], Any],
     counted: int,
-    threads: int | None = None,
 ) -> Tensor:
     """Pass all images to `sink` in order, in chunks uint8 `(n, C, H, W)`.
 
     Pillow's decoders release the GIL, so threads are enough. At most two chunks more than threads are in memory.
-    Returns int64 `(C, 256)`, the number of pixels of each value in the first `counted` images. After all files were
-    tried, raises an error that names unreadable files, or files of another size if they are not resized.
+    Return int64 `(C, 256)`, the number of pixels of each value in the first `counted` images. After trying all files,
+    raise an error that names the unreadable files, or the files of another size if images are not resized.
     """
-    threads = threads or usable_cores()
+    threads = usable_cores()
     step = max(1, min(_CHUNK_FILES, _CHUNK_BYTES // (spec.channels * spec.height * spec.width)))
     counts = torch.zeros(spec.channels, 256, dtype=torch.int64)
     unreadable: list[tuple[str, str]] = []
@@ -81,11 +81,11 @@ def decode_files(
         advance(len(chunk.images))
 
     with warnings.catch_warnings(), _progress(len(names)) as advance, ThreadPoolExecutor(threads) as pool:
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata of images that it can read
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata of readable images
         try:
             for start in range(0, len(names), step):
-                some = names[start : start + step]
-                pending.append(pool.submit(_decode_chunk, root, some, spec, counted - start))
+                chunk = names[start : start + step]
+                pending.append(pool.submit(_decode_chunk, root, chunk, spec, counted - start))
                 if len(pending) > threads + 2:
                     take()
             while pending:
@@ -94,26 +94,27 @@ def decode_files(
             for future in pending:
                 future.cancel()
     if unreadable:
-        raise MisconfigurationException(_unreadable_sentence(root, unreadable, len(names)))
+        raise MisconfigurationException(_unreadable_message(root, unreadable, len(names)))
     if wrong_size:
         name, (height, width) = wrong_size[0]
         raise MisconfigurationException(
-            f"image_size is not set, but the images differ: {root / names[0]} has {spec.height} x {spec.width} pixels "
-            f"(height x width), {root / name} has {height} x {width}; {len(wrong_size):,} of {len(names):,} differ. "
+            f"image_size is required for images of different sizes: {root / names[0]} has {spec.height} x {spec.width} "
+            f"pixels (height x width), {root / name} has {height} x {width}; {len(wrong_size):,} of {len(names):,} "
+            "differ. "
             f"Set a size, such as --data.image_size {min(spec.height, spec.width)}."
         )
     return counts
 
 
 def _decode_chunk(root: Path, names: Sequence[str], spec: ImageSpec, counted: int) -> _Chunk:
-    # Use NumPy: with torch, each of these threads would start its own pool of OpenMP threads.
+    # Use NumPy, because with torch each of these threads would start its own pool of OpenMP threads.
     images = np.empty((len(names), *spec.shape), np.uint8)
     chunk = _Chunk(torch.from_numpy(images), torch.zeros(spec.channels, 256, dtype=torch.int64))
     for index, name in enumerate(names):
         path = os.path.join(root, name)
         try:
             image = read_image(path, spec.channels, (spec.height, spec.width) if spec.resized else None)
-        except Exception as error:  # decoders may raise anything, from SyntaxError to struct.error
+        except Exception as error:  # decoders may raise any exception, from SyntaxError to struct.error
             chunk.unreadable.append((name, why_unreadable(path, error)))
             continue
         if image.shape != spec.shape:
@@ -126,7 +127,7 @@ def _decode_chunk(root: Path, names: Sequence[str], spec: ImageSpec, counted: in
     return chunk
 
 
-def _unreadable_sentence(root: Path, unreadable: list[tuple[str, str]], total: int) -> str:
+def _unreadable_message(root: Path, unreadable: list[tuple[str, str]], total: int) -> str:
     (name, reason), *more = unreadable
     also = f" (also {', '.join(other for other, _ in more[:3])}{', ...' if len(more) > 3 else ''})" if more else ""
     return (
@@ -137,7 +138,7 @@ def _unreadable_sentence(root: Path, unreadable: list[tuple[str, str]], total: i
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on a terminal, else log a line every 10 s; only on rank 0."""
+    """Show a progress bar on a terminal, else log a line every 10 s, on rank 0 only."""
     if sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb" and not getattr(rank_zero_only, "rank", 0):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

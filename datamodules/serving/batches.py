@@ -1,10 +1,10 @@
-"""Batches as a pure function of (seed, epoch, batch index)."""
+"""Batches as a pure function of seed, epoch and batch index."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,63 +19,42 @@ class Selection(NamedTuple):
 
     rows: Tensor  # int64 (B,), rows of the tensors passed to the preparation
     uniforms: Tensor | None = None  # float32 (B, num_uniforms) in [0, 1); None in evaluation
-    seed: int = 0  # one integer below 2^63 per (seed, epoch, batch)
+    seed: int = 0  # of this batch, below 2^63
     epoch: int = 0
     samples: Tensor | None = None  # int64 (B,), sample numbers; None if they equal `rows`
 
 
-class Preparation(Protocol):
-    """A callable that selects rows of all data and returns the model's batch.
+class Preparation:
+    """Selection and processing of rows, by default with `prepare(inputs, targets)`.
 
-    Selection and processing are one call so that, for example, selecting and cropping can be one operation. All
-    randomness comes from `Selection.uniforms` or, per pixel, from `Selection.seed`.
+    Both are one call, so that a subclass can, for example, select and crop in one operation. All random numbers must
+    come from `Selection.uniforms` or, per pixel, from a generator with `Selection.seed`.
     """
 
-    use_copies: bool  # set before the first batch: the preparation may store copies of `copy_bytes` bytes
-
-    @property
-    def num_uniforms(self) -> int:
-        """Number of random numbers per sample; 0 for none."""
-
-    @property
-    def full_batch(self) -> bool:
-        """True to process the batch of all ranks (to mix samples, or for noise per pixel) before it is divided."""
-
-    def __call__(self, inputs: Tensor, targets: Tensor, selection: Selection) -> Batch:
-        """Return the batch of the selected rows."""
-
-    def copy_bytes(self, inputs: Tensor) -> int:
-        """Return the size of the copies of the data that would make it faster; 0 for none."""
-
-
-class RowPreparation:
-    """A preparation that selects rows and applies `prepare(inputs, targets)`."""
-
-    num_uniforms: int = 0
-    full_batch: bool = False
-    use_copies: bool = False
+    num_uniforms: int = 0  # random numbers per sample
+    full_batch: bool = False  # process the batch of all ranks before it is divided, for mixing or noise per pixel
+    use_copies: bool = False  # set before the first batch: copies of the data of `copy_bytes` bytes are allowed
 
     def __init__(self, prepare: Callable[[Tensor, Tensor], Batch] | None = None) -> None:
         self.prepare = prepare
 
     def __call__(self, inputs: Tensor, targets: Tensor, selection: Selection) -> Batch:
-        """Return the prepared rows."""
+        """Return the model's batch for the selected rows."""
         rows = inputs.index_select(0, selection.rows), targets.index_select(0, selection.rows)
         return rows if self.prepare is None else self.prepare(*rows)
 
     def copy_bytes(self, inputs: Tensor) -> int:
-        """Return 0: no copies."""
+        """Return the size of the copies of the data that would make it faster; 0 for none."""
         return 0
 
 
 class Batches:
-    """The batches of one rank, each a pure function of (seed, epoch, index).
+    """The batches of one rank, each a pure function of seed, epoch and index.
 
-    `batch_size` counts samples over all ranks. Each batch is divided among the ranks, so all ranks have the same number
-    of batches and no sample is repeated or dropped. A last batch with fewer than `min_share` samples per rank joins the
-    previous batch. The order of an epoch and the random numbers of each position are generated once per epoch, on the
-    CPU, identically on all ranks. A batch is therefore the same on every device, for any number of ranks and wherever
-    iteration starts. Making it needs no generator and does not wait for the device.
+    Each batch is divided among the ranks. All ranks therefore have the same number of batches, and no sample is
+    repeated or dropped. A last batch with fewer than `min_share` samples per rank joins the previous batch.
+    The order of an epoch and the random numbers of each position are generated once per epoch, on the CPU, identically
+    on all ranks. A batch is therefore the same on every device, for any number of ranks and wherever iteration starts.
     """
 
     def __init__(
@@ -96,17 +75,17 @@ class Batches:
         """Divide the samples into batches.
 
         Args:
-            inputs: `(N, ...)`, all data.
-            targets: `(N, ...)`.
+            inputs: all inputs `(N, ...)`.
+            targets: all targets `(N, ...)`.
             batch_size: samples per batch, over all ranks.
-            indices: int64, the samples to use; all if None.
-            preparation: returns the model's batch; only selects rows if None.
+            indices: int64 `(n,)`, the samples to use; all if None.
+            preparation: returns the model's batch; if None, selects rows only.
             shuffle: use a new order every epoch instead of the order of `indices`.
             seed: seed of the order and of the random numbers.
-            rank: this process.
-            world_size: number of processes.
-            min_share: minimum number of samples that each rank gets of the last batch.
-            device: where batches are prepared. If the data is elsewhere, the selected rows are moved there first.
+            rank: rank of this process.
+            world_size: number of ranks.
+            min_share: minimum number of samples per rank in the last batch.
+            device: device that prepares the batches. Rows of data on another device are moved there first.
         """
         count = len(inputs) if indices is None else len(indices)
         if count < world_size:
@@ -116,7 +95,7 @@ class Batches:
         self.inputs = inputs
         self.targets = targets
         self.batch_size = batch_size
-        self.preparation: Preparation = RowPreparation() if preparation is None else preparation
+        self.preparation = Preparation() if preparation is None else preparation
         self.shuffle = shuffle
         self.seed = seed
         self.world_size = world_size
@@ -126,7 +105,7 @@ class Batches:
         self.bounds = batch_bounds(count, batch_size, world_size * min_share)
         shares = [share_sizes(stop - start, world_size) for start, stop in self.bounds]
         self._shares = [(sum(sizes[:rank]), sum(sizes[: rank + 1])) for sizes in shares]
-        # The order of an epoch is cut into these pieces. This rank takes every `_step`th of them, from `_first` on.
+        # The order of an epoch is split into pieces of these sizes. This rank takes `pieces[_first::_step]`.
         full = self.preparation.full_batch
         self._pieces = [sum(sizes) for sizes in shares] if full else list(chain.from_iterable(shares))
         self._first, self._step = (0, 1) if full else (rank, world_size)
@@ -138,11 +117,11 @@ class Batches:
         self._seeds: list[int] = []
 
     def __len__(self) -> int:
-        """Batches per epoch, the same on every rank."""
+        """Return the number of batches per epoch, the same on every rank."""
         return len(self.bounds)
 
     def share(self, index: int) -> int:
-        """Return the number of samples of a batch that this rank gets."""
+        """Return the number of samples in this rank's share of a batch."""
         first, last = self._shares[index]
         return last - first
 
@@ -178,15 +157,15 @@ class Batches:
         return batch[0][first:last], batch[1][first:last]
 
     def _start_epoch(self, epoch: int) -> None:
-        """Generate the order and random numbers; split them into views here, which is faster than one at a time."""
+        """Generate the order and random numbers, and split them into one view per batch."""
         if self.shuffle or self._epoch is None:
             self._rows = self._split(self.order(epoch).to(self.inputs.device))
         self._uniforms, self._seeds = [None] * len(self), [0] * len(self)
         if self.preparation.num_uniforms:
             self._uniforms = self._split(self.uniforms(epoch).to(self.device))
         if self.preparation.num_uniforms or self.preparation.full_batch:
-            words = np.random.SeedSequence([self.seed, epoch, 2]).generate_state(len(self), np.uint64)
-            self._seeds = (words >> np.uint64(1)).tolist()
+            seeds = np.random.SeedSequence([self.seed, epoch, 2]).generate_state(len(self), np.uint64)
+            self._seeds = (seeds >> np.uint64(1)).tolist()
         self._epoch = epoch
 
     def _split(self, table: Tensor) -> Sequence[Tensor]:
@@ -198,7 +177,7 @@ class Batches:
 
 
 def batch_bounds(num_samples: int, batch_size: int, min_last: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of every batch; a last batch of fewer than `min_last` samples joins the previous one."""
+    """Return (start, stop) of every batch; a last batch with fewer than `min_last` samples joins the previous one."""
     starts = list(range(0, num_samples, batch_size))
     if len(starts) > 1 and num_samples - starts[-1] < min_last:
         starts.pop()
@@ -206,6 +185,6 @@ def batch_bounds(num_samples: int, batch_size: int, min_last: int) -> list[tuple
 
 
 def share_sizes(num_samples: int, world_size: int) -> list[int]:
-    """Divide a batch equally among the ranks; the first ranks get one of the remaining samples each."""
+    """Return each rank's number of samples in a batch; the first ranks get one sample more if it is not divisible."""
     size, more = divmod(num_samples, world_size)
     return [size + (rank < more) for rank in range(world_size)]

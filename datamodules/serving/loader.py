@@ -1,28 +1,29 @@
-"""Loader for Lightning: iterates over `Batches`, and can save and restore its position in the epoch."""
+"""Dataloader for Lightning that saves and restores its position in the epoch."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import Sampler, SequentialSampler
 
 from datamodules.serving.batches import Batch, Batches
+from datamodules.serving.workers import WorkerBatches
 
 
 class EpochSampler(Sampler[int]):
-    """The order of the current epoch; Lightning calls `set_epoch`."""
+    """Sampler of the current epoch's order; Lightning calls `set_epoch`."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next batches."""
+        """Store the epoch of the next batches."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -36,25 +37,15 @@ class FileOrderSampler(EpochSampler, SequentialSampler):
     """An `EpochSampler` without shuffling; Lightning recognizes it as a `SequentialSampler`."""
 
 
-class BatchSource(Protocol):
-    """Another source of the same batches, such as worker processes."""
-
-    def iterate(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Iterate over the batches of an epoch, from `start` on."""
-
-    def close(self) -> None:
-        """Stop its processes."""
-
-
 class _Iteration:
-    """A marker that lives as long as the iteration whose position is saved."""
+    """Marker that exists as long as the iteration whose position is saved."""
 
 
 class InMemoryLoader:
-    """An iterable over `batches`, without side effects before the first batch is requested.
+    """Dataloader over `batches`; an iterator has no effect until its first batch is requested.
 
-    Its position, `state_dict`, counts the batches returned in the epoch, not those prefetched by workers. A second
-    iterator over the same epoch (a callback that looks at a batch) does not change the position.
+    The position in `state_dict` counts the batches returned in the epoch, not those prefetched by workers. A second
+    iterator over the same epoch, for example in a callback, does not change it.
     """
 
     batch_sampler = None  # Lightning reads it from loaders that have a sampler
@@ -63,7 +54,7 @@ class InMemoryLoader:
         self,
         batches: Batches,
         *,
-        source: BatchSource | None = None,
+        source: WorkerBatches | None = None,
         batches_per_call: int = 1,
         accumulate: int = 1,
         limit: int | float | None = None,
@@ -73,11 +64,11 @@ class InMemoryLoader:
 
         Args:
             batches: the batches to iterate over.
-            source: makes the batches; this process if None.
-            batches_per_call: above 1, each item holds this many consecutive batches.
-            accumulate: batches per optimizer step, for `weight`.
-            limit: number or fraction of batches used per epoch, for `weight`; all if None.
-            data_hash: returns a hash of the data for the saved position, so that other data is rejected.
+            source: worker processes that make the batches; this process makes them if None.
+            batches_per_call: number of consecutive batches per item; if 1, the items are batches, not groups.
+            accumulate: batches per optimizer step, used by `weight`.
+            limit: number or fraction of batches per epoch, used by `weight`; all if None.
+            data_hash: returns a hash that is saved with the position, so that `load_state_dict` rejects other data.
         """
         self.batches = batches
         self.source = source
@@ -93,16 +84,16 @@ class InMemoryLoader:
 
     @property
     def batch_size(self) -> int:
-        """Samples per batch, over all ranks."""
+        """Number of samples per batch, over all ranks."""
         return self.batches.batch_size
 
     def __len__(self) -> int:
-        """Items per epoch, the same on every rank: batches, or groups of them."""
+        """Return the number of items (batches or groups of them) per epoch, the same on every rank."""
         return -(-len(self.batches) // self.batches_per_call)
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over batches (inputs, targets), or over groups of `batches_per_call` batches."""
-        # This is a generator: it reads the epoch when the first batch is requested.
+        # This function is a generator, so it reads the epoch when the first batch is requested.
         epoch, start = self.sampler.epoch, 0
         if self._iteration() is not None and self._position[0] == epoch:
             yield from self._items(epoch)
@@ -117,14 +108,14 @@ class InMemoryLoader:
             start += 1 if self.batches_per_call == 1 else len(item)
             self._position = epoch, start
             yield item
-            del item  # frees its memory before the next one is made
+            del item  # free its memory before the next item is made
         del iteration
 
     def weight(self, index: int) -> float:
         """Return the weight of this rank's mean loss in its optimizer step; exactly 1.0 if all shares are equal.
 
-        Lightning averages over ranks and divides by the number of accumulated batches. With these weights the result is
-        the mean over all samples of the step, even if shares differ by a sample or the epoch ends within a step.
+        Lightning averages over ranks and divides by the number of accumulated batches. With these weights, the result
+        is the mean over all samples of the step, even if shares differ by one or the epoch ends within a step.
         """
         first = index - index % self.accumulate
         last = min(first + self.accumulate, max(self.used, index + 1))
@@ -132,7 +123,7 @@ class InMemoryLoader:
         return self.batches.share(index) * self.batches.world_size * self.accumulate / group
 
     def samples(self, index: int) -> list[int]:
-        """Return the sample numbers of an item of the current epoch, over all ranks."""
+        """Return the sample numbers (from 0) of an item of the current epoch, over all ranks."""
         first = index * self.batches_per_call
         last = min(first + self.batches_per_call, len(self.batches))
         bounds = self.batches.bounds[first][0], self.batches.bounds[last - 1][1]
@@ -140,24 +131,24 @@ class InMemoryLoader:
         return samples
 
     def not_finite(self, samples: list[int]) -> list[int]:
-        """Return those of the samples whose stored input or target contains NaN or infinity."""
+        """Return the given samples whose stored input or target contains NaN or infinity."""
         rows = torch.tensor(samples, device=self.batches.inputs.device)
-        bad = torch.zeros(len(samples), dtype=torch.bool)
+        not_finite = torch.zeros(len(samples), dtype=torch.bool)
         for data in (self.batches.inputs, self.batches.targets):
             if data.is_floating_point():
-                bad |= ~torch.isfinite(data.index_select(0, rows)).flatten(1).all(1).cpu()
-        return [sample for sample, wrong in zip(samples, bad.tolist(), strict=True) if wrong]
+                not_finite |= ~torch.isfinite(data.index_select(0, rows)).flatten(1).all(1).cpu()
+        return [sample for sample, found in zip(samples, not_finite.tolist(), strict=True) if found]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of the next batch; after the last batch that is the start of the next epoch."""
+        """Return the position of the next batch; after the last batch, this is the start of the next epoch."""
         epoch, done = self._position
         if done >= len(self.batches):
             epoch, done = epoch + 1, 0
-        return {"epoch": epoch, "batch": done, **self._identity(), "batches_per_call": self.batches_per_call}
+        return {"epoch": epoch, "batch": done, **self._fingerprint(), "batches_per_call": self.batches_per_call}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a saved position; raise an error if it belongs to other data, another seed or batch size."""
-        for name, value in self._identity().items():
+        """Restore a saved position; raise an error if it belongs to other data, another seed or another batch size."""
+        for name, value in self._fingerprint().items():
             if state.get(name) != value:
                 raise MisconfigurationException(_MISMATCHES[name].format(saved=state.get(name), ours=value))
         if state["batch"] and state["batches_per_call"] != self.batches_per_call:
@@ -171,11 +162,11 @@ class InMemoryLoader:
         self.sampler.set_epoch(state["epoch"])
 
     def close(self) -> None:
-        """Stop worker processes, if any; the loader can be used again."""
+        """Stop the worker processes; the next iteration starts them again."""
         if self.source is not None:
             self.source.close()
 
-    def _identity(self) -> dict[str, Any]:
+    def _fingerprint(self) -> dict[str, Any]:
         return {
             "samples": self.batches.num_samples,
             "data": None if self.data_hash is None else self.data_hash(),
@@ -183,7 +174,7 @@ class InMemoryLoader:
             "seed": self.batches.seed,
         }
 
-    def _items(self, epoch: int, start: int = 0, source: BatchSource | None = None) -> Iterator[Any]:
+    def _items(self, epoch: int, start: int = 0, source: WorkerBatches | None = None) -> Iterator[Any]:
         make, number, step = self.batches.make, len(self.batches), self.batches_per_call
         if source is not None:
             batches = source.iterate(epoch, start)
@@ -194,7 +185,7 @@ class InMemoryLoader:
 
 
 class BatchGroup:
-    """The batches of one call of `training_step`, each made when it is requested, so that one fits into the cache."""
+    """Batches of one call of `training_step`; each is made when it is requested, so that it fits into the CPU cache."""
 
     def __init__(
         self, make: Callable[[int, int], Batch], epoch: int, indices: range, device: torch.device | None = None

@@ -1,4 +1,4 @@
-"""Training and validation split, from a generator of its own, independent of the run's seed."""
+"""Random split into training and validation samples, independent of the run's seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HASH_CHUNK_BYTES = 2**24
 
 
 def check_split_arguments(val_split: int | float, split_seed: int, train_fraction: float) -> None:
-    """Raise an error for values that are invalid for any data."""
+    """Raise an error if an argument is invalid for any data."""
     valid = not isinstance(val_split, bool) and isinstance(val_split, int | float)
     if not valid or val_split < 0 or (isinstance(val_split, float) and val_split >= 1):
         raise MisconfigurationException(
@@ -30,16 +30,17 @@ def check_split_arguments(val_split: int | float, split_seed: int, train_fractio
 
 
 def validation_count(num_samples: int, val_split: int | float) -> int:
-    """Return the number of validation samples for a count or a fraction; 0 only if `val_split` is 0."""
+    """Return the number of validation samples; raise an error if either split would be empty."""
     count = val_split if isinstance(val_split, int) else round(num_samples * val_split)
     if val_split and not count:
         raise MisconfigurationException(
             f"val_split: {val_split} of {num_samples} samples leaves no validation samples. "
-            "Set a larger fraction or a count, or 0 to train without validation."
+            "Set a larger --data.val_split, or 0 to train without validation."
         )
     if count >= num_samples:
         raise MisconfigurationException(
-            f"val_split: {val_split} of {num_samples} samples leaves no training samples. Set a smaller one."
+            f"val_split: {val_split} of {num_samples} samples leaves no training samples. "
+            "Set a smaller --data.val_split."
         )
     return count
 
@@ -56,19 +57,20 @@ def split_indices(
 
 
 def shrink(indices: Tensor, fraction: float, seed: int, labels: Tensor | None = None) -> Tensor:
-    """Return a random fraction of the indices, sorted; stratified if `labels` of all samples are given."""
+    """Return a random fraction of the indices, sorted; stratified if the `labels` of all samples are given."""
     if fraction == 1.0:
         return indices
     count = round(len(indices) * fraction)
     if not count:
         raise MisconfigurationException(
-            f"train_fraction: {fraction} of {len(indices)} training samples leaves none. Set a larger fraction."
+            f"train_fraction: {fraction} of {len(indices)} training samples leaves none. "
+            "Set a larger --data.train_fraction."
         )
     return _sample(indices, count, seed, None if labels is None else labels[indices], "train_fraction")
 
 
 def quotas(class_sizes: Tensor, total: int) -> Tensor:
-    """Divide `total` among the classes in proportion to their sizes, by largest remainder; ties go to the first."""
+    """Divide `total` among classes in proportion to their sizes, by largest remainder; the first class wins ties."""
     exact = class_sizes.double() * total / int(class_sizes.sum())
     quota = exact.floor().long()
     missing = total - int(quota.sum())
@@ -77,7 +79,7 @@ def quotas(class_sizes: Tensor, total: int) -> Tensor:
 
 
 def hash_tensors(*tensors: Tensor) -> str:
-    """Return the SHA-256 of type, shape and content of tensors with at least one dimension; reads them in chunks."""
+    """Return the SHA-256 of dtype, shape and content of tensors with at least one dimension, read in chunks."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(hash_header(tensor.dtype, tensor.shape))
@@ -88,7 +90,7 @@ def hash_tensors(*tensors: Tensor) -> str:
 
 
 def hash_header(dtype: torch.dtype, shape: Sequence[int]) -> bytes:
-    """Return what `hash_tensors` hashes before the content of a tensor."""
+    """Return the bytes that `hash_tensors` hashes before the content of a tensor."""
     return f"{dtype}{tuple(shape)}".encode()
 
 
@@ -98,15 +100,15 @@ def _sample(indices: Tensor, count: int, seed: int, labels: Tensor | None, argum
     if labels is None or count == 0:
         return indices[torch.randperm(len(indices), generator=generator)[:count]].sort().values
     sizes = labels.bincount()
-    parts = []
+    samples = []
     for label, (size, quota) in enumerate(zip(sizes.tolist(), quotas(sizes, count).tolist(), strict=True)):
         if not size:
             continue
         if not 0 < quota <= size or (argument == "val_split" and quota == size):
             raise MisconfigurationException(
                 f"stratify: class {label} has {size} samples, too few for one in each split with this {argument}. "
-                f"Set another {argument}, or stratify: false."
+                f"Set another --data.{argument}, or --data.stratify false."
             )
         members = indices[labels == label]
-        parts.append(members[torch.randperm(size, generator=generator)[:quota]])
-    return torch.cat(parts).sort().values
+        samples.append(members[torch.randperm(size, generator=generator)[:quota]])
+    return torch.cat(samples).sort().values

@@ -1,4 +1,4 @@
-"""Data storage (device, memory or workers), chosen from the size of the data and the free memory."""
+"""Choice of the data storage by the size of the data and the free memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.checks import check_integer
+from datamodules.checks import check_choice, check_integer
 
 StorageOption = Literal["auto", "device", "memory", "workers"]
 
@@ -25,15 +25,16 @@ class Storage:
     """Data on the training `device`, in main `memory` (each batch is moved), or read by `workers` (processes)."""
 
     kind: Literal["device", "memory", "workers"]
-    copies: bool  # the augmentation may store a preprocessed copy of the data
-    forced: bool = False  # the user set `holding`
+    copies: bool  # True if the augmentation may store a preprocessed copy of the data
+    forced: bool = False  # True if the user set `holding`
 
 
 def decide_storage(option: StorageOption, needed: int, extra: int, free: int, free_main: int | None) -> Storage:
     """Return the storage for `needed` bytes, and whether `extra` bytes of copies fit too.
 
-    `auto` takes the first that needs at most `MAX_SHARE` of the free memory: the device, main memory, workers (which
-    can share a memory-mapped file). `free` is the device's; `free_main` is None on a CPU, where they are the same.
+    With `auto`, this is the first that needs at most `MAX_SHARE` of the free memory: device, memory, else workers,
+    which can share a memory-mapped file. `free` is the free memory of the device, and `free_main` the free main memory
+    (None if the device is a CPU).
     """
     copies = needed + extra <= MAX_SHARE * free or not extra
     kind = option
@@ -43,13 +44,13 @@ def decide_storage(option: StorageOption, needed: int, extra: int, free: int, fr
     elif option == "memory" and free_main is None:
         kind = "device"
     assert kind != "auto"
-    # Copies are of no use to batches that are moved or made by workers.
+    # Batches that are moved or made by workers do not use copies.
     return Storage(kind, copies if kind == "device" else not extra, forced=option != "auto")
 
 
-def describe_storage(storage: Storage, part: str, needed: int, extra: int, device: torch.device, workers: int) -> str:
-    """Return the log line for a storage choice."""
-    data = f"{_size(needed)} of {part} data"
+def describe_storage(storage: Storage, split: str, needed: int, extra: int, device: torch.device, workers: int) -> str:
+    """Return the log line about the storage."""
+    data = f"{_size(needed)} of {split} data"
     if storage.kind == "device":
         line = f"storing {data} in {'main memory' if device.type == 'cpu' else f'the memory of {device}'}"
         if not storage.copies:
@@ -70,42 +71,39 @@ def choose_storage(
     device: torch.device,
     *,
     mapped: bool,
-    part: str,
+    split: str,
     workers: int,
     processes: int = 1,
 ) -> Storage:
-    """Return the storage for this machine's free memory; log it unless it is the device, with copies.
+    """Return the storage for the free memory of this machine; log it unless it is the device with copies.
 
     Args:
-        option: the user's `holding`.
+        option: the argument `holding`.
         tensors: inputs and targets.
         extra: bytes of the copies that the preparation can use.
         device: the training device.
-        mapped: the tensors are a memory-mapped file, so they take no memory that cannot be freed.
-        part: name of the data, for the log.
+        mapped: True if the inputs are a memory-mapped file, whose memory the system can free.
+        split: name of the split, for the log.
         workers: number of worker processes, for the log.
-        processes: training processes on this machine; they share its main memory, and each stores the data.
+        processes: training processes on this machine; each stores the data in the shared main memory.
     """
     needed = sum(tensor.nbytes for tensor in tensors)
     main = torch.device("cpu")
     free = {
         place: free_memory(place) // (processes if place == main else 1)
-        # Memory that the data already takes counts as free.
+        # The memory that the data already uses counts as free.
         + (needed if tensors[0].device == place and not mapped else 0)
         for place in (device, main)
     }
     storage = decide_storage(option, needed, extra, free[device], None if device.type == "cpu" else free[main])
     if storage != Storage("device", copies=True):
-        rank_zero_info(describe_storage(storage, part, needed, extra, device, workers))
+        rank_zero_info(describe_storage(storage, split, needed, extra, device, workers))
     return storage
 
 
 def check_storage_arguments(holding: str, num_workers: int | None) -> None:
-    """Raise an error for an unknown storage, and for workers that the storage would not use."""
-    if holding not in get_args(StorageOption):
-        raise MisconfigurationException(
-            f"holding must be auto, device, memory or workers, got {holding!r}. Set --data.holding auto."
-        )
+    """Raise an error if the storage is unknown or does not use the workers."""
+    check_choice("holding", holding, get_args(StorageOption))
     if num_workers is None:
         return
     check_integer("num_workers", num_workers, 0)

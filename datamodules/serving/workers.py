@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from itertools import repeat
 from typing import TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.serving.batches import Batch, Batches
 
@@ -17,41 +18,36 @@ T = TypeVar("T")
 
 
 class BatchDataset(Dataset[Batch]):
-    """Complete batches by (epoch, index); torch calls only `__getitems__`."""
+    """Complete batches by (epoch, index)."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
-    def __getitems__(self, indices: list[BatchIndex]) -> Batch:
-        (index,) = indices
+    def __getitem__(self, index: BatchIndex) -> Batch:
         return self.batches.make(*index)
 
 
-class BatchIndexSampler:
-    """Batch indices of `epoch`, from `start` on."""
+class BatchIndexSampler(Sampler[BatchIndex]):
+    """Sampler of the batch indices of `epoch`, from `start` on."""
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.epoch = 0
         self.start = 0
 
-    def __len__(self) -> int:
-        return self.length - self.start
-
-    def __iter__(self) -> Iterator[list[BatchIndex]]:
-        # Workers prefetch indices after the next epoch may have been set: read the epoch now.
-        epoch = self.epoch
-        return ([(epoch, index)] for index in range(self.start, self.length))
+    def __iter__(self) -> Iterator[BatchIndex]:
+        # Read the epoch now: workers may prefetch indices after the next epoch was set.
+        return zip(repeat(self.epoch), range(self.start, self.length), strict=False)
 
 
 class WorkerBatches:
-    """Batch source of `InMemoryLoader`: worker processes, started with the first batch and kept between epochs.
+    """Worker processes that make batches for `InMemoryLoader`; they start with the first batch and stay for all epochs.
 
-    Workers cannot share data on a GPU.
+    The data must be in main memory, because workers cannot share data on a GPU.
     """
 
     def __init__(self, batches: Batches, num_workers: int, *, pin_memory: bool = False) -> None:
-        """Store the arguments; 0 workers means torch's DataLoader in this process."""
+        """Store the arguments; with 0 workers, torch's DataLoader runs in this process."""
         self.batches = batches
         self.num_workers = num_workers
         self.pin_memory = pin_memory
@@ -61,12 +57,13 @@ class WorkerBatches:
     def iterate(self, epoch: int, start: int) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, from `start` on."""
         if self._loader is None:
-            # A forked worker shares the data without a copy. Forking is safe although this process has threads: torch
-            # runs a worker on one thread, which never waits for the lost thread pool. Only Linux forks safely.
+            # A forked worker shares the data without a copy. Forking is safe on Linux although this process has
+            # threads, because torch uses one thread per worker, which does not wait for the thread pool.
             start_method = "fork" if sys.platform.startswith("linux") else "spawn"
             self._loader = DataLoader(
                 BatchDataset(self.batches),
-                batch_sampler=self._sampler,
+                batch_size=None,  # an item of the dataset is a batch
+                sampler=self._sampler,
                 collate_fn=_identity,
                 num_workers=self.num_workers,
                 persistent_workers=self.num_workers > 0,
@@ -88,7 +85,7 @@ def usable_cores() -> int:
 
 
 def default_workers() -> int:
-    """Return the default number of workers: one per core, minus one for training, at least 1 and at most 8."""
+    """Return one worker per core except one, which trains; at least 1 and at most 8."""
     return max(1, min(8, usable_cores() - 1))
 
 

@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.serving.batches import Batch, Batches, Preparation, RowPreparation, Selection
+from datamodules.serving.batches import Batch, Batches, Preparation, Selection
 from datamodules.synthetic import LineDataModule
 
 
-class Jitter(RowPreparation):
+class Jitter(Preparation):
     """A preparation that adds each sample's random numbers and the epoch."""
 
     num_uniforms = 2

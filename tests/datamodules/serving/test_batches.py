@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from datamodules import DigitsDataModule
-from datamodules.serving.batches import Batch, Batches, RowPreparation, Selection
+from datamodules.serving.batches import Batch, Batches, Preparation, Selection
 from datamodules.serving.splits import hash_tensors
 from tests.datamodules.fakes import Jitter, Mixed, line_batches
 
 
-def rank_batches(n: int, world_size: int, preparation: RowPreparation) -> list[Batches]:
+def rank_batches(n: int, world_size: int, preparation: Preparation) -> list[Batches]:
     """Return one `Batches` per rank."""
     return [
         line_batches(n, 8, shuffle=True, seed=7, rank=rank, world_size=world_size, preparation=preparation)
@@ -23,7 +23,7 @@ def rank_batches(n: int, world_size: int, preparation: RowPreparation) -> list[B
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("n", [101, 104, 64])
 def test_all_ranks_together_get_the_augmented_batches_of_one_process(
-    n: int, world_size: int, preparation: RowPreparation
+    n: int, world_size: int, preparation: Preparation
 ) -> None:
     (alone,) = rank_batches(n, 1, preparation)
     ranks = rank_batches(n, world_size, preparation)
@@ -68,7 +68,7 @@ def test_random_numbers_depend_on_epoch_and_seed() -> None:
 
 
 def test_no_random_numbers_are_generated_if_none_are_needed() -> None:
-    class Asserting(RowPreparation):
+    class Asserting(Preparation):
         def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, selection: Selection) -> Batch:
             assert selection.uniforms is None
             return super().__call__(inputs, targets, selection)

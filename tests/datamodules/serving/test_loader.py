@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules import InMemoryLoader
-from datamodules.serving.batches import Batch, RowPreparation
+from datamodules.serving.batches import Batch, Preparation
 from tests.datamodules.fakes import line_batches
 
 
@@ -153,7 +153,7 @@ def test_a_batch_is_freed_before_the_next_is_made() -> None:
     """With two large batches in memory, the allocator would request new memory at every step."""
     alive: list[weakref.ref[Tensor]] = []
 
-    class Watching(RowPreparation):
+    class Watching(Preparation):
         def __call__(self, *arguments: Any) -> Batch:
             assert all(reference() is None for reference in alive)
             x, y = super().__call__(*arguments)

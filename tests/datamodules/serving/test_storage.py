@@ -42,7 +42,7 @@ def test_processes_on_one_machine_share_its_main_memory(monkeypatch: Any, proces
     tensors = torch.zeros(100, dtype=torch.uint8), torch.zeros(0)
     monkeypatch.setattr(storage, "free_memory", lambda _: 250)
     cpu = torch.device("cpu")
-    found = storage.choose_storage("auto", tensors, 0, cpu, mapped=False, part="test", workers=2, processes=processes)
+    found = storage.choose_storage("auto", tensors, 0, cpu, mapped=False, split="test", workers=2, processes=processes)
     assert found.kind == kind
 
 

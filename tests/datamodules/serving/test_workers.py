@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from datamodules import InMemoryLoader
-from datamodules.serving.batches import Batch, RowPreparation
+from datamodules.serving.batches import Batch, Preparation
 from datamodules.serving.workers import WorkerBatches
 from tests.datamodules.fakes import Follower, Jitter, JitteredLine, Mixed, line_batches, train
 
 
-def by_workers(num_workers: int, preparation: RowPreparation, **options: Any) -> InMemoryLoader:
+def by_workers(num_workers: int, preparation: Preparation, **options: Any) -> InMemoryLoader:
     """Return a loader of 53 samples with workers."""
     batches = line_batches(53, 8, shuffle=True, seed=3, preparation=preparation)
     return InMemoryLoader(batches, source=WorkerBatches(batches, num_workers), **options)
@@ -31,7 +31,7 @@ def assert_equal(ours: list[Batch], theirs: list[Batch]) -> None:
 
 @pytest.mark.parametrize("preparation", [Jitter(), Mixed()], ids=["per sample", "full batch"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_workers_make_the_same_batches_in_every_epoch(num_workers: int, preparation: RowPreparation) -> None:
+def test_workers_make_the_same_batches_in_every_epoch(num_workers: int, preparation: Preparation) -> None:
     plain = InMemoryLoader(line_batches(53, 8, shuffle=True, seed=3, preparation=preparation))
     loader = by_workers(num_workers, preparation)
     random_state = torch.get_rng_state()
@@ -77,7 +77,7 @@ def test_a_second_iterator_changes_neither_the_batches_nor_the_position() -> Non
         loader.close()
 
 
-class ProcessInfo(RowPreparation):
+class ProcessInfo(Preparation):
     """A preparation that returns the process and its number of threads as inputs."""
 
     def __call__(self, *arguments: Any) -> Batch:
