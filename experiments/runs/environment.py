@@ -18,8 +18,8 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
 from datamodules import LitDataModule
-from experiments.machine.choice import Choice
 from experiments.machine.hardware import processor
+from experiments.machine.performance_choice import PerformanceChoice
 from experiments.options.names import PACKAGES as OWN_PACKAGES
 from experiments.options.names import package_folder
 from experiments.runs.folder import RunFolder, read_environment
@@ -107,7 +107,7 @@ def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
     }
 
 
-def chosen(trainer: Trainer, choice: Choice) -> dict[str, Any]:
+def chosen(trainer: Trainer, choice: PerformanceChoice) -> dict[str, Any]:
     """Return the choices for this machine that environment.json stores under `chosen`."""
     return {
         "accelerator": type(trainer.accelerator).__name__,
