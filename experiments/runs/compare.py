@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from callbacks.checkpoints.run_checkpoint import BEST, CHECKPOINTS, LAST
 from experiments.messages.text import count, one_line, shown
 from experiments.runs.checkpoint import read
 from experiments.runs.environment_diff import KINDS, Differs, compare_environments, difference_lines, value_text
@@ -124,8 +125,7 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
     found.rows = len(old.keys() | new.keys())
     differing = [*_metrics(found, old, new), *_results(found, there, here)]
     found.differing = len(differing)
-    for name in ("best.ckpt", "last.ckpt"):
-        files = [folder.path / "checkpoints" / name for folder in (there, here)]
+    for name, files in ((BEST, (there.best, here.best)), (LAST, (there.last, here.last))):
         missing = [folder for folder, file in zip((there, here), files, strict=True) if not file.is_file()]
         if missing:
             found.not_compared.append(_missing(name, missing))
@@ -217,7 +217,7 @@ def _result(folder: RunFolder, verb: str) -> dict[str, Any] | None:
     last = max((place for place, record in enumerate(records) if record.get("verb") == "fit"), default=None)
     if last is None or verb == "fit":
         return None if last is None else records[last]
-    best = "checkpoints/best.ckpt"
+    best = f"{CHECKPOINTS}/{BEST}"
     tests = [r for r in records[last:] if r.get("verb") == "test" and r.get("checkpoint") == best]
     return tests[0] if tests else None
 
