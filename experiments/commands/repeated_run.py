@@ -91,7 +91,7 @@ class Repeated:
             raise UserError("rerun --check: nothing was trained, so there is nothing to compare.")
         found = compare(self.folder, new)
         _note(new, {"differs": found.differs, "check": found.content()})
-        print("\n" + "\n".join(found.words()), flush=True)
+        print("\n" + "\n".join(found.lines()), flush=True)
         return found
 
 

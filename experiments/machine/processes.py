@@ -96,7 +96,7 @@ def broadcast_from_first(name: str, make: Callable[[], str], first: bool | None 
         return made
     found = store.get(key).decode()
     if found == _FAILED:
-        raise FailedElsewhere(name)
+        raise FailedElsewhere(f"Another process of this run has failed in the step `{name}`; see its error above.")
     return found.removeprefix("made ")
 
 
@@ -181,6 +181,6 @@ def end_others(trainer: Trainer | None, grace: float = _GRACE) -> list[int]:
 def leave_group(trainer: Trainer) -> None:
     """Leave the process group after a command; raise FailedElsewhere if a process that Lightning started has failed."""
     if any(end_others(trainer, _LONG_GRACE)):  # a long time, as Lightning kills this process after a killed one
-        raise FailedElsewhere("another process")
+        raise FailedElsewhere("Another process of this run has failed; see its error above.")
     if launched() is None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
