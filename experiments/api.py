@@ -17,7 +17,7 @@ from experiments.commands.fit_plan import prepare, prepare_data
 from experiments.commands.monitor import with_monitor
 from experiments.commands.repeated_run import Origin
 from experiments.commands.training import train
-from experiments.loaded_run import LoadedRun, of_command, of_plan
+from experiments.loaded_run import LoadedRun, trained_run
 from experiments.machine.launchers import launch_options
 from experiments.machine.processes import check_launch, leave_group
 from experiments.messages.errors import UserError, as_misconfiguration
@@ -52,8 +52,10 @@ def fit(
 
     `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` trains a config like `litlab fit`.
     `fit(model, data, experiment="mine", max_epochs=3)` trains your own objects. Further keywords are arguments of the
-    Trainer; `channels_last` to `steps_per_call` are the options of the same names. Raise MisconfigurationException for a
-    user error, and TrainingFailed if the loss is not finite, the run folder is deleted or another process fails.
+    Trainer; `channels_last` to `steps_per_call` are the options of the same names.
+
+    Raise MisconfigurationException for a user error, and TrainingFailed if the loss is not finite, the run folder is
+    deleted or another process fails.
     """
     quiet_libraries()
     if seed is not None:
@@ -87,7 +89,7 @@ def fit(
     values = {**given, **plain, **(overrides or {})}
     cli = build(Request.from_python(COMMANDS["fit"], values, [find_config(str(config))], objects))
     cli.run()
-    return of_command(cli.command)
+    return trained_run(cli.command)
 
 
 def _fit_objects(
@@ -109,7 +111,7 @@ def _fit_objects(
     loop = LitlabTrainer(**{**trainer, **plan.trainer})
     train(loop, model, data, plan, None)
     leave_group(loop)
-    return of_plan(plan)
+    return trained_run(plan)
 
 
 def _section(module: LightningModule | LightningDataModule) -> dict[str, Any]:

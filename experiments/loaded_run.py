@@ -99,8 +99,8 @@ class LoadedRun:
             model = self._build(cls, weights)
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(
-                f"checkpoint: {cls.__name__} rejects the hyperparameters in {weights.path} ({error}). Use the code that "
-                "trained the run, or another checkpoint."
+                f"checkpoint: {cls.__name__} rejects the hyperparameters in {weights.path} ({error}). "
+                "Use the code that trained the run, or another checkpoint."
             ) from error
         weights.check(model)
         model.load_state_dict(weights.content["state_dict"])
@@ -144,7 +144,7 @@ class LoadedRun:
         """Train again in a new folder; `run.rerun().compare(run).agrees` is True if all values are equal."""
         cli = self._command_line("rerun", overrides)
         cli.run()
-        return of_command(cli.command)
+        return trained_run(cli.command)
 
     def compare(self, earlier: LoadedRun | str | Path) -> Comparison:
         """Compare metrics, weights and everything that they depend on with an earlier run."""
@@ -157,14 +157,10 @@ class LoadedRun:
         return build(request)
 
 
-def of_command(command: TrainerCommand) -> LoadedRun:
-    """Return the run that a command has trained."""
-    assert isinstance(command, Fit)
-    return of_plan(command.plan)
-
-
-def of_plan(plan: Plan) -> LoadedRun:
-    """Return the run that was just trained."""
+def trained_run(trained: TrainerCommand | Plan) -> LoadedRun:
+    """Return the run that a command or a plan has just trained."""
+    plan = trained.plan if isinstance(trained, Fit) else trained
+    assert isinstance(plan, Plan)
     if plan.folder is None:
         raise UserError("fit: fast_dev_run saves no run, so there is none to return. Remove fast_dev_run.")
     return LoadedRun(plan.folder.path)

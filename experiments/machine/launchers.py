@@ -33,22 +33,6 @@ class Launch:
         """Rank of the node, from 0."""
         return self.rank // self.devices
 
-    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the Trainer arguments that the launch requires; reject arguments that contradict it."""
-        required: dict[str, Any] = {"devices": self.devices, "num_nodes": self.nodes}
-        for name, expected in required.items():
-            value = given.get(name)
-            number = len(value) if isinstance(value, (list, tuple)) else value
-            unset = value in (None, "auto", -1, "-1") or (name == "num_nodes" and value == 1)
-            if not unset and str(number) != str(expected):
-                raise MisconfigurationException(
-                    f"trainer.{name} must be {expected}, because {self.by} started {self.size} processes on "
-                    f"{count(self.nodes, 'node')}, got {value}. Remove it, or set --trainer.{name} {expected}."
-                )
-        if given.get("strategy") in (None, "auto"):
-            required["strategy"] = "ddp"
-        return required
-
 
 def launched(allow_single: bool = False) -> Launch | None:
     """Return the launch of this process; None without a launcher, or for a single process unless `allow_single`."""
@@ -88,16 +72,16 @@ def check_launched(launch: Launch, command: str) -> None:
         )
 
 
-def check_not_launched() -> None:
-    """Raise an error if a launcher has started several processes in a way that litlab does not support."""
+def check_not_launched(single: bool) -> None:
+    """Raise an error if an unsupported launcher has started several processes, or if `single` and there is a rank."""
     variables = os.environ
-    tasks = variables.get("SLURM_NTASKS", "1")
-    if not tasks.isdecimal() and not _interactive():
+    tasks = "1" if _interactive() else variables.get("SLURM_NTASKS", "1")
+    if not tasks.isdecimal():
         raise MisconfigurationException(
             f"SLURM_NTASKS must be a number of tasks, got {tasks!r}. Unset it for a single process, or start litlab "
             "with srun, which sets it."
         )
-    if tasks.isdecimal() and int(tasks) > 1 and "SLURM_STEP_ID" not in variables and not _interactive():
+    if int(tasks) > 1 and "SLURM_STEP_ID" not in variables:
         raise MisconfigurationException(
             f"The SLURM job has {tasks} tasks, but litlab was not started by srun and would wait for the other tasks. "
             "Start `srun litlab ...` (docs/scaling.md), or unset SLURM_NTASKS for a single process."
@@ -109,14 +93,10 @@ def check_not_launched() -> None:
                 f"mpirun started {size} processes, and each would be a separate run. Start them with torchrun or srun "
                 "(docs/scaling.md)."
             )
-
-
-def check_single() -> None:
-    """Raise an error if the environment has a rank, but neither a launcher nor litlab has started this process."""
-    ranks = [name for name in ("LOCAL_RANK", "RANK", "NODE_RANK") if os.environ.get(name, "0") != "0"]
-    if ranks:
+    ranks = [name for name in ("LOCAL_RANK", "RANK", "NODE_RANK") if variables.get(name, "0") != "0"]
+    if single and ranks:
         raise MisconfigurationException(
-            f"{ranks[0]}={os.environ[ranks[0]]} means that this is one process of several, but neither torchrun nor "
+            f"{ranks[0]}={variables[ranks[0]]} means that this is one process of several, but neither torchrun nor "
             f"srun nor litlab started it. Use torchrun (docs/scaling.md), or unset {ranks[0]} for a single process."
         )
 
@@ -127,11 +107,22 @@ def _interactive() -> bool:
 
 
 def launch_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the Trainer arguments that the launcher requires; empty without a launcher."""
+    """Return the Trainer arguments that the launcher requires, or none; reject arguments that contradict it."""
     launch = launched(allow_single=True)
     if launch is None or (launch.by == "srun" and launch.size == 1):
         return {}  # litlab starts the processes of a single task itself
-    required = launch.options(given)
+    required: dict[str, Any] = {"devices": launch.devices, "num_nodes": launch.nodes}
+    for name, expected in required.items():
+        value = given.get(name)
+        number = len(value) if isinstance(value, (list, tuple)) else value
+        unset = value in (None, "auto", -1, "-1") or (name == "num_nodes" and value == 1)
+        if not unset and str(number) != str(expected):
+            raise MisconfigurationException(
+                f"trainer.{name} must be {expected}, because {launch.by} started {launch.size} processes on "
+                f"{count(launch.nodes, 'node')}, got {value}. Remove it, or set --trainer.{name} {expected}."
+            )
+    if given.get("strategy") in (None, "auto"):
+        required["strategy"] = "ddp"
     return required if launch.size > 1 else {}
 
 

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import distributed
 from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, unlisted
 
-from experiments.machine.launchers import Launch, check_launched, check_not_launched, check_single, launched
+from experiments.machine.launchers import Launch, check_launched, check_not_launched, launched
 from experiments.messages.errors import FailedElsewhere
 
 _TIMEOUT = timedelta(hours=6)  # rank 0 may have images to decode before the others continue
@@ -47,9 +47,7 @@ def check_launch(command: str) -> None:
     if launch is not None:
         check_launched(launch, command)
         return
-    check_not_launched()
-    if _PORT not in os.environ:
-        check_single()
+    check_not_launched(single=_PORT not in os.environ)
 
 
 def _local_rank_zero() -> bool:
