@@ -82,13 +82,12 @@ def device_of(options: Mapping[str, Any]) -> Device:
 def processes(options: Mapping[str, Any]) -> int:
     """Return the number of processes on this node that a Trainer with these arguments uses."""
     devices, device = options.get("devices", "auto"), device_of(options)
-    text = str(devices)
     available = max(1, torch.cuda.device_count()) if device == "cuda" else 1
+    if isinstance(devices, str) and "," in devices:
+        devices = [index for index in devices.split(",") if index.strip()]
     if isinstance(devices, (list, tuple)):
         return max(1, len(devices))
-    if "," in text:
-        return max(1, len([index for index in text.split(",") if index.strip()]))
-    number = int(text) if text.lstrip("-").isdigit() else available
+    number = int(devices) if str(devices).lstrip("-").isdigit() else -1
     return available if number == -1 else max(1, number)
 
 

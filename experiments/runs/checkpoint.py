@@ -125,7 +125,7 @@ class CheckpointFile:
     def check_length(self, epochs: int | None) -> None:
         """Raise an error if a run of `epochs` epochs, counted with those of the checkpoint, has none left to train."""
         if self.path is not None and epochs is not None and 0 <= epochs <= self.epochs_done:
-            problem = f"has already completed {count(self.epochs_done, 'epoch')}, which --trainer.max_epochs includes"
+            problem = f"has completed {count(self.epochs_done, 'epoch')} already, which --trainer.max_epochs includes"
             raise _error(self.path, problem, f"Set --trainer.max_epochs above {self.epochs_done}, got {epochs}.")
 
     def check_start(self, model: LightningModule) -> float | None:
