@@ -20,7 +20,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if args is None else args))
     except UserError as error:
-        if not launched() or _speaks_first():
+        if not launched() or _is_first_to_report():
             say(f"litlab: {error}")
         return error.exit_code
     except KeyboardInterrupt:  # while modules are being imported
@@ -71,7 +71,7 @@ def _check_working_folder() -> None:
         raise UserError("the working folder was deleted. Change to an existing folder: `cd FOLDER`.") from None
 
 
-def _speaks_first() -> bool:
+def _is_first_to_report() -> bool:
     from experiments.machine.processes import first_to_report
 
     return first_to_report()

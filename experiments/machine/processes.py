@@ -20,12 +20,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import distributed
-from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, unlisted
+from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public names
 
 from experiments.machine.launchers import Launch, check_launched, check_not_launched, launched
 from experiments.messages.errors import FailedElsewhere
 
-_TIMEOUT = timedelta(hours=6)  # rank 0 may have images to decode before the others continue
+_TIMEOUT = timedelta(hours=6)  # rank 0 may decode images while the others wait
 _FAILED = "failed"
 _GRACE, _LONG_GRACE = 5.0, 60.0  # seconds that other processes have to exit after a failure, after a success
 
@@ -65,7 +65,7 @@ def run_first_on_each_node(name: str, work: Callable[[], None]) -> None:
         work()
         return ""
 
-    broadcast_from_first(f"{name} on machine {launch.node}", run, first=launch.local_rank == 0)
+    broadcast_from_first(f"{name} on node {launch.node}", run, first=launch.local_rank == 0)
     if launch.local_rank != 0:
         work()
 

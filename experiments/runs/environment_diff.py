@@ -49,7 +49,7 @@ def compare_environments(there: RunFolder, here: RunFolder) -> tuple[Differs, li
 
 
 def _changed_on_resume(record: Mapping[str, Any], resumed: Mapping[str, Any]) -> Differs:
-    """Return the changes in an entry of `resumed`; only a larger number of epochs or steps is not a difference."""
+    """Return the changes in an entry of `resumed` of environment.json; a run that only became longer has none."""
     changed = dict(resumed.get("changed") or {})
     if resumed.get("extend_schedule"):
         changed["extend_schedule"] = [None, resumed["extend_schedule"]]

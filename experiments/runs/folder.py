@@ -1,4 +1,4 @@
-"""The run folder, which contains all files of one run. It is created atomically and numbered from 0."""
+"""Run folder: all files of one run. It is created atomically and numbered from 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks import atomic_write
 from callbacks.checkpoints.run_checkpoint import BEST, CHECKPOINTS, LAST
 from experiments.messages.errors import RunBusy
-from experiments.messages.text import one_line
 
 _LONGEST_NAME = 255  # bytes, the limit of common file systems
 
@@ -97,7 +96,7 @@ class RunFolder:
             yield
 
     def identity(self) -> list[Any] | None:
-        """Return values that tell this run from another of the same number; None if environment.json is unreadable."""
+        """Return values that identify the run among others with its number; None if environment.json is unreadable."""
         try:
             record = read_environment(self.environment)
             return [record["started"], record["command"], record["seed"]]
@@ -210,7 +209,7 @@ def _check_name(experiment: str) -> str:
     unfit = not experiment.strip() or experiment.startswith(".") or not experiment.isprintable()
     if too_long or unfit or any(character in experiment for character in "/\\"):
         raise MisconfigurationException(
-            f"experiment must be a folder name of at most {_LONGEST_NAME} bytes, got {one_line(experiment, 40)!r}. "
+            f"experiment must be a folder name of at most {_LONGEST_NAME} bytes, got {experiment[:40]!r}. "
             "Use letters, digits, - and _ in --experiment NAME."
         )
     return experiment
@@ -233,7 +232,7 @@ def _rename_to_next_number(temporary: Path, parent: Path) -> Path:
 def _lock(path: Path, flags: int, wait: bool) -> Iterator[None]:
     """Open a file or folder and lock it; if `wait` is False, raise BlockingIOError if another process has the lock.
 
-    Windows and some file systems have no such locks; the block then runs without one.
+    Windows and some file systems have no such locks; then the block runs without a lock.
     """
     try:
         import fcntl
