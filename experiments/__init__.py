@@ -1,4 +1,4 @@
-"""litlab in Python: `from litlab import fit, load_run`; `from experiments import ...` is the same."""
+"""The Python API: `from litlab import fit, load_run`, or the same names from `experiments`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
 
     def fit(*args: Any, **kwargs: Any) -> LoadedRun:
-        """Train a config or a model and return the run; see `experiments.api.fit` for the arguments.
+        """Train a config or a model and return the run; `experiments.api.fit` describes the arguments.
 
         `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` or `fit(model, data, experiment="mine")`.
         """
@@ -30,14 +30,14 @@ else:
         return loaded_run.load_run(run)
 
 
-__path__ = extend_path(__path__, __name__)  # a project's folder of this name, see litlab.packages
+__path__ = extend_path(__path__, __name__)  # adds a project's folder of this name, see litlab.packages
 __version__ = VERSION
 
 __all__ = ["__version__", "fit", "load_run"]
 
 
 def _import_packages() -> None:
-    """Import litlab's packages, and with them torch, when they are needed."""
+    """Import litlab's packages, and with them torch, on the first call."""
     from experiments.options.import_paths import import_packages
 
     import_packages()

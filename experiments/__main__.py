@@ -1,12 +1,8 @@
-"""Entry point of the console script `litlab` and of `python -m experiments`."""
-
-from __future__ import annotations
+"""Entry point of `python -m experiments`, the same as `litlab`."""
 
 import sys
 
 from experiments.cli import main
-
-__all__ = ["main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""litlab from notebooks and scripts: the same runs, in the same folders, as from the command line."""
+"""`fit` for notebooks and scripts, which creates the same runs in the same folders as the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.commands.fit_plan import prepare, prepare_data
 from experiments.commands.monitor import with_monitor
 from experiments.commands.repeated_run import Origin
 from experiments.commands.training import train
-from experiments.loaded_run import LoadedRun, of_command, of_plan
+from experiments.loaded_run import LoadedRun, trained_run
 from experiments.machine.launchers import launch_options
 from experiments.machine.processes import check_launch, leave_group
 from experiments.messages.errors import UserError, as_misconfiguration
@@ -48,12 +48,14 @@ def fit(
     steps_per_call: int = 1,
     **trainer: Any,
 ) -> LoadedRun:
-    """Train and return the run.
+    """Train a config or a model and return the run.
 
-    `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` runs a config as `litlab fit` does;
-    `fit(model, data, experiment="mine", max_epochs=3)` trains objects that you made. Further keywords go to the
-    Trainer; `channels_last` to `steps_per_call` are the options of that name. Raises MisconfigurationException for a
-    user error and TrainingFailed for a loss that is not finite.
+    `fit("mlp_digits", overrides={"model.hidden": [64]}, max_epochs=3)` trains a config like `litlab fit`.
+    `fit(model, data, experiment="mine", max_epochs=3)` trains your own objects. Further keywords are arguments of the
+    Trainer; `channels_last` to `steps_per_call` are the options of the same names.
+
+    Raise MisconfigurationException for a user error, and TrainingFailed if the loss is not finite, the run folder is
+    deleted or another process fails.
     """
     quiet_libraries()
     if seed is not None:
@@ -70,14 +72,14 @@ def fit(
     }
     if isinstance(config, LightningModule):
         if data is None:
-            raise UserError("fit: a model needs data: fit(model, data).")
+            raise UserError("fit: a model needs data, got none. Pass it: fit(model, data).")
         if overrides:
-            raise UserError("fit: overrides change a config; set what you want on the model and data.")
+            raise UserError("fit: overrides change a config, got a model. Set the values on the model and the data.")
         options = RunOptions(**{**own, "experiment": experiment or type(config).__name__})
         return _fit_objects(config, data, options, DEFAULT_SEED if seed is None else seed, trainer)
     if data is not None:
-        raise UserError("fit: a config names its data, got data too. Pass a model with it, or remove it.")
-    # False and 1, the defaults of these keywords, leave the choice to the config.
+        raise UserError("fit: a config names its data, got data too. Remove the data, or pass a model with it.")
+    # False and 1 are the defaults of these keywords and keep the value of the config.
     unset = {"compile": False, "steps_per_call": 1}
     given = {name: value for name, value in own.items() if value is not None and value != unset.get(name)}
     if seed is not None:
@@ -87,13 +89,13 @@ def fit(
     values = {**given, **plain, **(overrides or {})}
     cli = build(Request.from_python(COMMANDS["fit"], values, [find_config(str(config))], objects))
     cli.run()
-    return of_command(cli.command)
+    return trained_run(cli.command)
 
 
 def _fit_objects(
     model: LightningModule, data: LightningDataModule, options: RunOptions, seed: int, trainer: dict[str, Any]
 ) -> LoadedRun:
-    """Train a model that exists already; its config.yaml is written from its saved hyperparameters."""
+    """Train a model object; config.yaml is written from the saved hyperparameters of model and data."""
     options = with_monitor(options, model, prepare_data(data))
     seed_everything(seed, workers=True, verbose=False)
     plain = {name: value for name, value in trainer.items() if _is_plain(value)}
@@ -102,21 +104,21 @@ def _fit_objects(
     trainer |= launch_options(trainer)
     check_plain(model)
     check_plain(data)
-    document = {"seed_everything": seed, **asdict(options)}
-    document |= {"model": _section(model), "data": _section(data), "trainer": plain}
+    document = {"seed_everything": seed, **asdict(options), "model": _section(model), "data": _section(data)}
+    text = yaml.safe_dump({**document, "trainer": plain}, sort_keys=False)
     objects = ("model", "data", *(f"trainer.{name}" for name in trainer if name not in plain))
-    text = yaml.safe_dump(document, sort_keys=False)
     plan = prepare(options, model, data, text, seed, trainer, origin=Origin(objects=objects))
     loop = LitlabTrainer(**{**trainer, **plan.trainer})
     train(loop, model, data, plan, None)
     leave_group(loop)
-    return of_plan(plan)
+    return trained_run(plan)
 
 
-def _section(part: LightningModule | LightningDataModule) -> dict[str, Any]:
-    arguments = {k: v for k, v in dict(part.hparams).items() if k not in FACTS and not k.startswith("_")}
-    plain = json.loads(json.dumps(arguments, default=str))  # tuples become lists, as YAML has them
-    return {"class_path": public_path(type(part)), "init_args": plain}
+def _section(module: LightningModule | LightningDataModule) -> dict[str, Any]:
+    """Return the class and the arguments of a model or datamodule as config.yaml stores them."""
+    arguments = {k: v for k, v in dict(module.hparams).items() if k not in FACTS and not k.startswith("_")}
+    plain = json.loads(json.dumps(arguments, default=str))  # tuples become lists, as in YAML
+    return {"class_path": public_path(type(module)), "init_args": plain}
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The front end: answers what needs no torch at once, and starts the rest only when needed."""
+"""The front end, which imports torch only for commands that need it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if args is None else args))
     except UserError as error:
-        if not launched() or _speaks_first():
+        if not launched() or _is_first_to_report():
             say(f"litlab: {error}")
         return error.exit_code
     except KeyboardInterrupt:  # while modules are being imported
         say("litlab: stopped by Ctrl-C.")
         return INTERRUPTED
-    except BrokenPipeError:  # `litlab list | head`
+    except BrokenPipeError:  # as in `litlab list | head`
         sys.stderr.close()
         return DONE
 
@@ -41,7 +41,7 @@ def _run(arguments: list[str]) -> int:
         print(f"litlab {VERSION}")
         return DONE
     if name in ("-c", "--config") or name.startswith("--config="):
-        raise UserError("the command comes first, then its config: `litlab fit --config FILE`.")
+        raise UserError(f"the command comes first, got {name}. Use `litlab fit --config FILE`.")
     if name.startswith("-"):
         raise UserError(f"'{name}' needs a command before it: `litlab fit CONFIG {name} ...`. `litlab` lists all.")
     if name not in COMMANDS:
@@ -71,7 +71,7 @@ def _check_working_folder() -> None:
         raise UserError("the working folder was deleted. Change to an existing folder: `cd FOLDER`.") from None
 
 
-def _speaks_first() -> bool:
+def _is_first_to_report() -> bool:
     from experiments.machine.processes import first_to_report
 
     return first_to_report()

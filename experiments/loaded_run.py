@@ -1,4 +1,4 @@
-"""A finished run from Python: its config, metrics, results and trained model."""
+"""A run from Python: its config, metrics, results and trained model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LoadedRun:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions, hardware, seed, data and split hashes."""
+        """The content of environment.json: versions, hardware, seed, hashes of data and split."""
         content: dict[str, Any] = json.loads(self.folder.environment.read_text(encoding="utf-8"))
         return content
 
@@ -72,7 +72,7 @@ class LoadedRun:
 
     @property
     def metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv: what was logged at which step."""
+        """The rows of metrics.csv: the metrics that were logged, by step."""
         if not self.folder.metrics.is_file():
             return []
         with self.folder.metrics.open(newline="", encoding="utf-8") as file:
@@ -87,7 +87,7 @@ class LoadedRun:
     def load(self, which: str = "best") -> LightningModule:
         """Return the model with the `best` or the `last` weights."""
         if which not in ("best", "last"):
-            raise UserError(f"load: which must be 'best' or 'last', got '{which}'.")
+            raise UserError(f"load: which must be 'best' or 'last', got '{which}'. Pass one of them.")
         weights = CheckpointFile(self.folder.best if which == "best" else self.folder.last, self.folder)
         path = self.config["model"]["class_path"]
         cls = _import(path)
@@ -95,56 +95,59 @@ class LoadedRun:
             raise UserError(
                 f"load: {path} in {self.folder.config} is not a LightningModule. Fix class_path in the config."
             )
-        kept = weights.content.get("hyper_parameters") or {}
         try:
-            model = self._build(cls, kept, weights)
+            model = self._build(cls, weights)
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(
-                f"checkpoint: the hyper-parameters in {weights.path} do not build {cls.__name__} ({error})."
+                f"checkpoint: {cls.__name__} rejects the hyperparameters in {weights.path} ({error}). "
+                "Use the code that trained the run, or another checkpoint."
             ) from error
         weights.check(model)
         model.load_state_dict(weights.content["state_dict"])
         return model.eval()
 
-    def _build(self, cls: type[LightningModule], kept: Mapping[str, Any], weights: CheckpointFile) -> LightningModule:
+    def _build(self, cls: type[LightningModule], weights: CheckpointFile) -> LightningModule:
+        """Return a model from the hyperparameters in the checkpoint, or from the config if it has none."""
+        saved = weights.hyper_parameters
+        model: LightningModule
         if issubclass(cls, LitTask):
             accepted = parameters(cls)
-            return cls(**{name: value for name, value in kept.items() if name in accepted})
-        if kept:
-            loaded: LightningModule = cls.load_from_checkpoint(str(weights.path), map_location="cpu", weights_only=True)
-            return loaded
-        built: LightningModule = self._command_line("test").model
-        return built
+            model = cls(**{name: value for name, value in saved.items() if name in accepted})
+        elif saved:
+            model = cls.load_from_checkpoint(str(weights.path), map_location="cpu", weights_only=True)
+        else:
+            model = self._command_line("test").model
+        return model
 
     @cached_property
     @as_misconfiguration()
     def data(self) -> LightningDataModule:
-        """The run's datamodule; call `prepare_data()` and `setup(...)` before its loaders."""
+        """The datamodule of the run; call `prepare_data()` and `setup(...)` before its dataloaders."""
         data: LightningDataModule = self._command_line("test").datamodule
         return data
 
     @as_misconfiguration()
     def test(self, **overrides: Any) -> dict[str, float]:
-        """Score the best weights on the official test set; the metrics also go to results.json."""
+        """Test the best weights on the test split; the metrics are also stored in results.json."""
         self._command_line("test", overrides).run()
         return dict(self.results[-1]["metrics"])
 
     @as_misconfiguration()
     def resume(self, extend_schedule: str | None = None, **overrides: Any) -> LoadedRun:
         """Continue a run that was stopped or killed; `**{"trainer.max_epochs": 20}` makes it longer."""
-        words = {} if extend_schedule is None else {"extend_schedule": extend_schedule}
-        self._command_line("resume", {**words, **overrides}).run()
+        own = {} if extend_schedule is None else {"extend_schedule": extend_schedule}
+        self._command_line("resume", {**own, **overrides}).run()
         return LoadedRun(self.path)
 
     @as_misconfiguration()
     def rerun(self, **overrides: Any) -> LoadedRun:
-        """Train again in a new folder; `run.rerun().compare(run).agrees` is True if the numbers repeat."""
+        """Train again in a new folder; `run.rerun().compare(run).agrees` is True if all values are equal."""
         cli = self._command_line("rerun", overrides)
         cli.run()
-        return of_command(cli.command)
+        return trained_run(cli.command)
 
     def compare(self, earlier: LoadedRun | str | Path) -> Comparison:
-        """Compare metrics and weights with those of an earlier run, and what the numbers depend on."""
+        """Compare metrics, weights and everything that they depend on with an earlier run."""
         other = earlier if isinstance(earlier, LoadedRun) else load_run(earlier)
         return compare(other.folder, self.folder)
 
@@ -154,21 +157,17 @@ class LoadedRun:
         return build(request)
 
 
-def of_command(command: TrainerCommand) -> LoadedRun:
-    """Return the run that a command has trained."""
-    assert isinstance(command, Fit)
-    return of_plan(command.plan)
-
-
-def of_plan(plan: Plan) -> LoadedRun:
-    """Return the run that was just trained."""
+def trained_run(trained: TrainerCommand | Plan) -> LoadedRun:
+    """Return the run that a command or a plan has just trained."""
+    plan = trained.plan if isinstance(trained, Fit) else trained
+    assert isinstance(plan, Plan)
     if plan.folder is None:
         raise UserError("fit: fast_dev_run saves no run, so there is none to return. Remove fast_dev_run.")
     return LoadedRun(plan.folder.path)
 
 
 def load_run(run: str | Path) -> LoadedRun:
-    """Return a run by its folder or, by an experiment's name, its newest; raise MisconfigurationException if none."""
+    """Return a run by its folder, or the newest run of an experiment; raise MisconfigurationException if not found."""
     with as_misconfiguration():
         return LoadedRun(find_run(str(run)))
 

@@ -1,6 +1,6 @@
-"""The versions, in a file of its own so that the build and the front end read it without importing anything."""
+"""Versions, in a file without imports for the build and the front end."""
 
 VERSION = "0.1.0"
 
-# Increased if checkpoints change so that an older and this litlab cannot resume from each other's.
+# Increment it if litlab can no longer resume from the checkpoints of older versions, or they from its own.
 CHECKPOINT_FORMAT = 1

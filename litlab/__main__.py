@@ -1,4 +1,4 @@
-"""`python -m litlab`: the command line, also in a project that has a package `experiments` of its own."""
+"""Entry point of `python -m litlab`, which also works in a project with its own package `experiments`."""
 
 import sys
 

@@ -1,13 +1,13 @@
-"""litlab's packages next to a project's own packages of the same names.
+"""Imports of litlab's packages next to packages of a project that have the same names.
 
 A project may have folders named `callbacks` or `experiments`, with or without `__init__.py`. After `claim_names()`:
 
-- `import callbacks` imports litlab's package, whatever the order of `sys.path`.
-- `callbacks.my_callback` is a module of the project's folder.
-- `callbacks.MyCallback` is what the project's `callbacks/__init__.py` defines, and `lit_models.cnn.MyNet` what its
-  `lit_models/cnn.py` does, unless litlab's own module has that name. The project's file runs when a name that its text
-  contains is first asked for; `from .x import *` does not show one.
-- `callbacks.gradients` is the module that is now `callbacks.network.gradients`: config files of earlier runs name it.
+- `import callbacks` imports litlab's package for any order of `sys.path`.
+- `callbacks.my_callback` is a module in the project's folder.
+- `callbacks.MyCallback` is defined in the project's `callbacks/__init__.py`, and `lit_models.cnn.MyNet` in its
+  `lit_models/cnn.py`, unless litlab's module has that name. The project's file runs at the first access to a name that
+  its text contains, which excludes the names that `from .x import *` imports.
+- `callbacks.gradients` is the module that is now `callbacks.network.gradients`. Config files of earlier runs use it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from typing import Any
 
 HOME = Path(__file__).resolve().parents[1]
 NAMES = ("experiments", "lit_models", "datamodules", "callbacks", "configs")
-# Modules that were renamed when they moved. One that kept its name is found in the folders below its package.
+# Modules that moved under another name. `_MovedModules` finds those with the same name in the folders of the package.
 _RENAMED = {
     "callbacks.failure": "callbacks.guards.finite_loss",
     "callbacks.summary": "callbacks.network.model_table",
     "callbacks.whole_files": "callbacks.checkpoints.atomic_files",
     "datamodules.images": "datamodules.pixels",
 }
-_PROJECT = "project's "  # before the name in `sys.modules` of a project's module whose name litlab has
+_PROJECT = "project's "  # prefix in `sys.modules` for a module of the project that has the name of litlab's
 
 
 def claim_names() -> None:
-    """Make the names of litlab's packages mean litlab's, and let their modules be followed by the project's."""
+    """Let the names of litlab's packages refer to litlab, and add the modules of the project to these packages."""
     if not any(isinstance(finder, _OwnModules) for finder in sys.meta_path):
         sys.meta_path.insert(0, _OwnModules())
         sys.meta_path.append(_MovedModules())
@@ -51,14 +51,14 @@ def claim_names() -> None:
 
 
 def leave_folder(folder: str) -> None:
-    """Forget the packages of a working folder that is no longer importable."""
+    """Remove a working folder that is no longer importable from the search paths of the packages."""
     for name in NAMES:
         path = getattr(sys.modules.get(name), "__path__", [])
         path[:] = [entry for entry in path if Path(entry).parent != Path(folder) or Path(folder) == HOME]
 
 
 class _OwnModules(MetaPathFinder):
-    """Finds litlab's packages, and the modules directly in them, before anything else of their names."""
+    """Finder of litlab's packages and the modules directly in them, with priority over others of the same names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -80,7 +80,7 @@ class _OwnLoader(SourceFileLoader):
 
 
 class _MovedModules(MetaPathFinder):
-    """Finds a module of litlab under its former name if nothing else has that name."""
+    """Finder of litlab's modules under their former names, for names that no other module has."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -95,7 +95,7 @@ class _MovedModules(MetaPathFinder):
 
 
 class _Alias(Loader):
-    """Fills a module with the names of another."""
+    """Loader that copies the names of the module `current` into a module."""
 
     def __init__(self, current: str) -> None:
         self.current = current
@@ -111,14 +111,14 @@ def _is_own(full: str) -> bool:
 
 
 def _add_project(module: ModuleType) -> None:
-    """Let what litlab's module does not have be looked up in the project's."""
+    """Add the attributes of the project's module to litlab's, which has priority."""
     if module.__name__ in NAMES:
         module.__path__[:] = extend_path(module.__path__, module.__name__)
     vars(module)["__getattr__"] = partial(_project_attribute, module.__name__)
 
 
 def _displace(name: str) -> None:
-    """Take its names from a project's package that was imported before; what it defines stays available."""
+    """Rename the modules of a project's package that was imported before, so that their attributes stay available."""
     for full in [full for full in sys.modules if full == name or full.startswith(f"{name}.")]:
         own = HOME.joinpath(*full.split("."))
         if own.is_dir() or own.with_suffix(".py").is_file():
@@ -126,7 +126,7 @@ def _displace(name: str) -> None:
 
 
 def _project_attribute(name: str, attribute: str) -> Any:
-    """Return what the project's module of that name defines."""
+    """Return an attribute of the project's module of that name."""
     module = None if attribute.startswith("_") else sys.modules.get(_PROJECT + name) or _load_project(name, attribute)
     if module is None or not hasattr(module, attribute):
         raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
@@ -134,9 +134,9 @@ def _project_attribute(name: str, attribute: str) -> Any:
 
 
 def _load_project(name: str, attribute: str) -> ModuleType | None:
-    """Run the project's module, if there is one, under its own name, which in `sys.modules` means litlab's.
+    """Run the project's module of that name and return it; None if it does not exist or does not name the attribute.
 
-    jsonargparse asks every package for every class that it contains, so the text is searched first.
+    The text is searched first, because jsonargparse looks up many names in every package.
     """
     parent = name.rpartition(".")[0]
     folders = sys.modules[parent].__path__ if parent else sys.path

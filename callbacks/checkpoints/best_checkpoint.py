@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 
 from callbacks.checkpoints.atomic_files import atomic_copy
 from callbacks.checkpoints.last_checkpoint import LastCheckpoint
-from callbacks.checkpoints.run_checkpoint import RunCheckpoint
+from callbacks.checkpoints.run_checkpoint import BEST, RunCheckpoint
 from callbacks.guards.stop_signals import was_saved
 from callbacks.records.best_epoch import BestEpoch, needs_validation
 from callbacks.trainer_state import is_dry_run, is_fitting
@@ -44,7 +44,7 @@ class BestCheckpoint(RunCheckpoint):
     def __init__(self, monitor: str | None = None, mode: Literal["min", "max"] = "min") -> None:
         if mode not in ("min", "max"):
             raise MisconfigurationException(f"mode must be 'min' (a loss) or 'max' (an accuracy), got {mode!r}.")
-        super().__init__("best", monitor=monitor, mode=mode, on_train_epoch_end=None)
+        super().__init__(BEST, monitor=monitor, mode=mode, on_train_epoch_end=None)
         self.best = BestEpoch(monitor, mode)
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class BestCheckpoint(RunCheckpoint):
         self.best_model_path = self.format_checkpoint_name({})
         self.best_model_score = None if self.best.decisive is None else logged[self.best.decisive].detach().clone()
         trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
-        if not trainer.strategy.broadcast(was_saved(trainer, "best.ckpt")):
+        if not trainer.strategy.broadcast(was_saved(trainer, BEST)):
             self.best.load_state_dict(before[0])
             _, self.best_model_path, self.best_model_score = before
         elif trainer.is_global_zero:

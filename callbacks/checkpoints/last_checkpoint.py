@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.arguments import require
-from callbacks.checkpoints.run_checkpoint import RunCheckpoint
+from callbacks.checkpoints.run_checkpoint import LAST, RunCheckpoint
 from callbacks.guards.stop_signals import Stopped, StopSignals, agree_on_signal, was_saved
 from callbacks.trainer_state import is_dry_run
 
@@ -29,7 +29,7 @@ class LastCheckpoint(RunCheckpoint):
 
     def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
         # Not `save_last` of BestCheckpoint, which would stay at the best epoch.
-        super().__init__("last", monitor=None, mode="min", on_train_epoch_end=True)
+        super().__init__(LAST, monitor=None, mode="min", on_train_epoch_end=True)
         for name, value in (("save_every_steps", every_n_steps), ("save_every_minutes", every_n_minutes)):
             require(value is None or value > 0, name, "a number above 0, or null", value)
         self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes

@@ -9,13 +9,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from callbacks.step_hooks import NoStepHooks
 
+CHECKPOINTS, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"  # the folder in a run folder, and its files
+
 
 class RunCheckpoint(NoStepHooks, ModelCheckpoint):
     """Checkpoint with a fixed file name in `<default_root_dir>/checkpoints`."""
 
     def __init__(self, filename: str, monitor: str | None, mode: str, on_train_epoch_end: bool | None) -> None:
         super().__init__(
-            filename=filename,
+            filename=filename.removesuffix(".ckpt"),
             monitor=monitor,
             mode=mode,
             save_top_k=1,
@@ -25,7 +27,7 @@ class RunCheckpoint(NoStepHooks, ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.dirpath = os.path.join(trainer.default_root_dir, "checkpoints")
+        self.dirpath = os.path.join(trainer.default_root_dir, CHECKPOINTS)
         with warnings.catch_warnings():
             # A resumed run finds its own checkpoints there.
             warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.checkpoints.run_checkpoint import LAST
 from callbacks.step_hooks import NoStepHooks
 from callbacks.trainer_state import is_dry_run
 
@@ -78,7 +79,7 @@ class StopSignals(NoStepHooks, Callback):
             os.write(2, b"\nStopping after this step; press Ctrl-C again to stop immediately.\n")
 
 
-def was_saved(trainer: Trainer, name: str = "last.ckpt") -> bool:
+def was_saved(trainer: Trainer, name: str = LAST) -> bool:
     """Return True unless the last attempt to save this checkpoint failed."""
     failed: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "failed", {})
     return not any(path.name == name for path in failed)

@@ -16,8 +16,9 @@ from datamodules import LitDataModule
 from experiments.commands.default_callbacks import AnothersState, fit_callbacks, fit_plugins, loggers, users_callbacks
 from experiments.commands.repeated_run import Origin
 from experiments.commands.resumed_run import Changes, Resumed
-from experiments.machine import choice as machine
+from experiments.machine import performance_choice
 from experiments.machine.hardware import processes
+from experiments.machine.performance_choice import PerformanceChoice
 from experiments.machine.processes import broadcast_from_first, check_program, run_first_on_each_node
 from experiments.options.run_options import RunOptions
 from experiments.options.trainer_checks import check_interval
@@ -39,7 +40,7 @@ class Plan:
     folder: RunFolder | None
     trainer: dict[str, Any]
     scored: ScoredSamples
-    choice: machine.Choice
+    choice: PerformanceChoice
     resumed: Resumed | None = None
     origin: Origin = field(default_factory=Origin)
     start: Path | None = None  # a checkpoint to start from
@@ -80,12 +81,12 @@ def prepare(
         choice = origin.repeated.choice(model, data, asked, options)
         extra = origin.repeated.devices(asked)
     elif resumed is None:
-        choice = machine.choose(model, data, asked, options)
+        choice = performance_choice.choose(model, data, asked, options)
     else:
         config_text = resumed.check(config_text, model, data)
         resumed.prepare_model(model)
-        choice = machine.from_record(environment.read_chosen(resumed.folder), asked, options)
-    machine.set_memory_layout(choice, model)
+        choice = performance_choice.from_record(environment.read_chosen(resumed.folder), asked, options)
+    performance_choice.set_memory_layout(choice, model)
     if choice.precision is not None:
         extra["precision"] = choice.precision
     if asked.get("max_epochs") is None and asked.get("max_steps", -1) == -1 and asked.get("max_time") is None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from experiments.machine import choice as machine
+from experiments.machine import performance_choice
+from experiments.machine.performance_choice import PerformanceChoice
 from experiments.machine.performance_options import PerformanceOptions
 from experiments.messages.errors import UserError
 from experiments.messages.text import shown
@@ -35,12 +36,12 @@ class Repeated:
         data: LightningDataModule,
         options: Mapping[str, Any],
         performance: PerformanceOptions,
-    ) -> machine.Choice:
+    ) -> PerformanceChoice:
         """Return the precision, layout and threads of the run; choose them again only if the run recorded none."""
         threads = self._chosen.get("threads")
         if not self._chosen:
-            return machine.choose(model, data, options, performance)
-        choice = machine.from_record(self._chosen, options, performance)
+            return performance_choice.choose(model, data, options, performance)
+        choice = performance_choice.from_record(self._chosen, options, performance)
         return replace(choice, threads=threads) if performance.threads is None and isinstance(threads, int) else choice
 
     def devices(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class Repeated:
             raise UserError("rerun --check: nothing was trained, so there is nothing to compare.")
         found = compare(self.folder, new)
         _note(new, {"differs": found.differs, "check": found.content()})
-        print("\n" + "\n".join(found.words()), flush=True)
+        print("\n" + "\n".join(found.lines()), flush=True)
         return found
 
 

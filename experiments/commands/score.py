@@ -20,7 +20,7 @@ from callbacks.records.scored_samples import ScoredSamples
 from experiments.commands.scored_weights import find_weights
 from experiments.commands.scoring import score, trainer_options
 from experiments.commands.trainer_command import Built, TrainerCommand
-from experiments.machine import choice as machine
+from experiments.machine import performance_choice
 from experiments.machine.hardware import processes
 from experiments.machine.processes import check_program
 from experiments.messages.errors import DONE
@@ -42,8 +42,8 @@ class Score(TrainerCommand):
         if self.request.command.name != "predict":
             check_program(processes(options), options.get("strategy"))
         folder = self.weights.folder
-        self.choice = machine.from_record(read_chosen(folder) if folder else {}, options, built.options)
-        machine.set_memory_layout(self.choice, built.model)
+        self.choice = performance_choice.from_record(read_chosen(folder) if folder else {}, options, built.options)
+        performance_choice.set_memory_layout(self.choice, built.model)
         chosen = trainer_options(options, folder, self.choice)
         chosen["callbacks"].append(self.scored)
         return chosen
@@ -51,7 +51,7 @@ class Score(TrainerCommand):
     def run(self, built: Built, trainer: Trainer | None) -> int:
         """Score with the run's threads."""
         assert trainer is not None
-        with machine.thread_settings(self.choice, trainer.num_devices):
+        with performance_choice.thread_settings(self.choice, trainer.num_devices):
             return self.score(built, trainer)
 
     def score(self, built: Built, trainer: Trainer) -> int:

@@ -16,8 +16,8 @@ from callbacks import EndFigures
 from callbacks.records.scored_samples import ScoredSamples
 from datamodules import LitDataModule
 from experiments.commands.default_callbacks import everyday_callbacks, users_callbacks
-from experiments.machine.choice import Choice
 from experiments.machine.launchers import slurm_plugins
+from experiments.machine.performance_choice import PerformanceChoice
 from experiments.messages.text import count, one_line, say, shown, sizes_text
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder, read_environment
@@ -26,7 +26,7 @@ from experiments.runs.tensorboard import RunTensorBoard
 _SPLITS = {"validate": "val", "test": "test"}
 
 
-def trainer_options(options: dict[str, Any], folder: RunFolder | None, choice: Choice) -> dict[str, Any]:
+def trainer_options(options: dict[str, Any], folder: RunFolder | None, choice: PerformanceChoice) -> dict[str, Any]:
     """Return Trainer arguments for scoring: no checkpoints, no logger unless figures need one, the user's callbacks."""
     kept = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
     everyday = everyday_callbacks({**options, "enable_model_summary": False})

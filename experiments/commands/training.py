@@ -12,7 +12,7 @@ from experiments.commands.fit_messages import report_end, report_next, report_st
 from experiments.commands.fit_plan import Plan
 from experiments.commands.resumed_run import Resumed
 from experiments.commands.scoring import score
-from experiments.machine import choice as machine
+from experiments.machine.performance_choice import thread_settings
 from experiments.messages.text import shown
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder
@@ -24,7 +24,7 @@ def train(
 ) -> None:
     """Fit, then record and print the result; with `test_after_fit` test the best weights too."""
     held = plan.folder.locked() if plan.folder is not None and trainer.is_global_zero else nullcontext()
-    with machine.thread_settings(plan.choice, trainer.num_devices), held:
+    with thread_settings(plan.choice, trainer.num_devices), held:
         if plan.resumed is not None and trainer.is_global_zero:
             plan.resumed.check_newest()
         if plan.resumed is not None and plan.resumed.finished:

@@ -1,4 +1,4 @@
-"""Properties of this machine and of a model that decide precision, memory layout and number of threads."""
+"""Properties of this machine and of a model, from which precision, memory layout and threads are chosen."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from lit_models.parts.specs import as_spec
 
 Device = Literal["cpu", "cuda", "mps", "other"]
-_BF16_FLAGS = ("amx_bf16", "avx512_bf16")  # processors with instructions that multiply bfloat16 numbers
+_BF16_FLAGS = ("amx_bf16", "avx512_bf16")  # CPU flags of instructions that multiply bfloat16 numbers
 
 
 @lru_cache
 def _cpuinfo() -> tuple[dict[str, str], ...]:
-    """Return one table per logical processor from /proc/cpuinfo, nothing on other systems."""
+    """Return the fields of /proc/cpuinfo for each logical processor; empty on systems without that file."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -49,12 +49,12 @@ def fast_bfloat16(device: Device) -> tuple[str, ...]:
 def physical_cores() -> int:
     """Return the physical cores that this process may use, at most the CPU quota of its container."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    places = {
+    cores = {
         (block.get("physical id"), block.get("core id"))
         for block in _cpuinfo()
         if block.get("processor", "").isdigit() and int(block["processor"]) in allowed and "core id" in block
     }
-    return max(1, min(len(places) or len(allowed), _container_quota() or len(allowed)))
+    return max(1, min(len(cores) or len(allowed), _container_quota() or len(allowed)))
 
 
 def _container_quota() -> int | None:
@@ -67,8 +67,9 @@ def _container_quota() -> int | None:
 
 def device_of(options: Mapping[str, Any]) -> Device:
     """Return the kind of device that a Trainer with these arguments uses."""
-    asked = options.get("accelerator") or "auto"
-    name = asked.lower() if isinstance(asked, str) else type(asked).__name__.lower().removesuffix("accelerator")
+    accelerator = options.get("accelerator") or "auto"
+    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__
+    name = name.lower().removesuffix("accelerator")
     if name in ("cpu", "mps"):
         return "cpu" if name == "cpu" else "mps"
     if name not in ("auto", "gpu", "cuda"):
@@ -81,17 +82,16 @@ def device_of(options: Mapping[str, Any]) -> Device:
 def processes(options: Mapping[str, Any]) -> int:
     """Return the number of processes on this node that a Trainer with these arguments uses."""
     devices, device = options.get("devices", "auto"), device_of(options)
-    text = str(devices)
-    everything = max(1, torch.cuda.device_count()) if device == "cuda" else 1
+    available = max(1, torch.cuda.device_count()) if device == "cuda" else 1
+    if isinstance(devices, str) and "," in devices:
+        devices = [index for index in devices.split(",") if index.strip()]
     if isinstance(devices, (list, tuple)):
         return max(1, len(devices))
-    if "," in text:
-        return max(1, len([part for part in text.split(",") if part.strip()]))
-    number = int(text) if text.lstrip("-").isdigit() else everything
-    return everything if number == -1 else max(1, number)
+    number = int(devices) if str(devices).lstrip("-").isdigit() else -1
+    return available if number == -1 else max(1, number)
 
 
-def share_of_batch(data: LightningDataModule, options: Mapping[str, Any]) -> int:
+def samples_per_forward(data: LightningDataModule, options: Mapping[str, Any]) -> int:
     """Return the number of samples in one forward pass of one process."""
     size = getattr(data, "batch_size", None)
     steps = options.get("accumulate_grad_batches") or 1
@@ -101,21 +101,21 @@ def share_of_batch(data: LightningDataModule, options: Mapping[str, Any]) -> int
 
 
 def kind_of(model: LightningModule) -> str | None:
-    """Return the kind of network: that of its layers if `machine_kind` is "dense", else `machine_kind` or None."""
-    stated = getattr(model, "machine_kind", None)
-    if stated == "dense":
-        if any(isinstance(part, nn.Conv2d) for part in model.modules()):
+    """Return `machine_kind`, or None if the model has none; "dense" becomes "conv" or "recurrent" by its layers."""
+    kind = getattr(model, "machine_kind", None)
+    if kind == "dense":
+        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
             return "conv"
-        if any(isinstance(part, nn.RNNBase) for part in model.modules()):
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             return "recurrent"
-    return stated
+    return kind
 
 
 def multiplications(model: LightningModule, data: LightningDataModule, batch_size: int) -> int:
-    """Return an upper bound of the multiplications in the forward pass of a batch.
+    """Return an upper bound on the multiplications in the forward pass of a batch.
 
-    Each weight counts once per sample, but those of a convolution once per pixel of the input and those of a
-    recurrent network once per time step.
+    Each weight counts once per sample. A weight of a convolution counts once per pixel of the input instead, and a
+    weight of a recurrent network once per time step.
     """
     example = model.example_input_array
     shape = tuple(example.shape[1:] if isinstance(example, Tensor) else getattr(data, "input_shape", None) or ())
@@ -130,6 +130,6 @@ def multiplications(model: LightningModule, data: LightningDataModule, batch_siz
 
 
 def uses_lbfgs(model: LightningModule) -> bool:
-    """Return True if a model with `optimizer_spec` names LBFGS as its optimizer."""
+    """Return True if the `optimizer_spec` of the model names LBFGS."""
     spec = getattr(model, "optimizer_spec", None)
     return spec is not None and as_spec(spec, "optimizer")["class_path"].rpartition(".")[2].lower() == "lbfgs"

@@ -1,4 +1,4 @@
-"""Detection of torchrun and srun, and the Trainer arguments that follow from them."""
+"""Detection of torchrun and srun, and the Trainer arguments that they require."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from experiments.messages.text import count
+
 
 @dataclass(frozen=True)
 class Launch:
-    """One of `size` processes that `by` ("torchrun" or "srun") has started; ranks count from 0."""
+    """One of `size` processes that the launcher `by` ("torchrun" or "srun") has started. Ranks count from 0."""
 
     by: str
     rank: int
@@ -31,30 +33,14 @@ class Launch:
         """Rank of the node, from 0."""
         return self.rank // self.devices
 
-    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the Trainer arguments that fit the launch; reject arguments that contradict it."""
-        own: dict[str, Any] = {"devices": self.devices, "num_nodes": self.nodes}
-        for name, right in own.items():
-            value = given.get(name)
-            number = len(value) if isinstance(value, (list, tuple)) else value
-            open_value = value in (None, "auto", -1, "-1") or (name == "num_nodes" and value == 1)
-            if not open_value and str(number) != str(right):
-                raise MisconfigurationException(
-                    f"trainer.{name} must be {right}, because {self.by} started {self.size} processes on {self.nodes} "
-                    f"node{'' if self.nodes == 1 else 's'}, got {value}. Remove it, or set --trainer.{name} {right}."
-                )
-        if given.get("strategy") in (None, "auto"):
-            own["strategy"] = "ddp"
-        return own
 
-
-def launched(alone_too: bool = False) -> Launch | None:
-    """Return the launch of this process; None without a launcher, or for a single process unless `alone_too`."""
+def launched(allow_single: bool = False) -> Launch | None:
+    """Return the launch of this process; None without a launcher, or for a single process unless `allow_single`."""
     variables = os.environ
     try:
         if "TORCHELASTIC_RUN_ID" in variables:
-            size, here = int(variables["WORLD_SIZE"]), int(variables["LOCAL_WORLD_SIZE"])
-            found = Launch("torchrun", int(variables["RANK"]), int(variables["LOCAL_RANK"]), size, size // here)
+            size, local_size = int(variables["WORLD_SIZE"]), int(variables["LOCAL_WORLD_SIZE"])
+            found = Launch("torchrun", int(variables["RANK"]), int(variables["LOCAL_RANK"]), size, size // local_size)
         elif "SLURM_STEP_ID" in variables and not _interactive():
             size, nodes = int(variables.get("SLURM_NTASKS", "1")), int(variables.get("SLURM_NNODES", "1"))
             found = Launch("srun", int(variables["SLURM_PROCID"]), int(variables["SLURM_LOCALID"]), size, nodes)
@@ -65,10 +51,10 @@ def launched(alone_too: bool = False) -> Launch | None:
             f"The launcher's environment variables are incomplete or invalid ({error}). Start litlab with torchrun or "
             "srun, or unset their variables (TORCHELASTIC_RUN_ID, SLURM_STEP_ID) for a single process."
         ) from error
-    return found if found.size > 1 or alone_too else None
+    return found if found.size > 1 or allow_single else None
 
 
-def check_launched(launch: Launch, verb: str) -> None:
+def check_launched(launch: Launch, command: str) -> None:
     """Reject a launch that Lightning does not support, or a command that several processes cannot share."""
     if launch.size % launch.nodes:
         raise MisconfigurationException(
@@ -80,24 +66,24 @@ def check_launched(launch: Launch, verb: str) -> None:
             f"srun: Lightning needs the number of tasks per node. Pass --ntasks-per-node={launch.devices} instead of "
             "--ntasks."
         )
-    if verb in ("predict", "data"):
+    if command in ("predict", "data"):
         raise MisconfigurationException(
-            f"{verb}: a single process writes the result. Start `litlab {verb}` without {launch.by}."
+            f"{command}: a single process writes the result. Start `litlab {command}` without {launch.by}."
         )
 
 
-def check_not_launched() -> None:
-    """Reject environment variables of a launcher that started this process in another way than litlab expects."""
+def check_not_launched(single: bool) -> None:
+    """Raise an error if an unsupported launcher has started several processes, or if `single` and there is a rank."""
     variables = os.environ
-    tasks = variables.get("SLURM_NTASKS", "1")
-    if not tasks.isdecimal() and not _interactive():
+    tasks = "1" if _interactive() else variables.get("SLURM_NTASKS", "1")
+    if not tasks.isdecimal():
         raise MisconfigurationException(
             f"SLURM_NTASKS must be a number of tasks, got {tasks!r}. Unset it for a single process, or start litlab "
             "with srun, which sets it."
         )
-    if tasks.isdecimal() and int(tasks) > 1 and "SLURM_STEP_ID" not in variables and not _interactive():
+    if int(tasks) > 1 and "SLURM_STEP_ID" not in variables:
         raise MisconfigurationException(
-            f"The SLURM job has {tasks} tasks, but litlab was not started by srun and would wait for the others. "
+            f"The SLURM job has {tasks} tasks, but litlab was not started by srun and would wait for the other tasks. "
             "Start `srun litlab ...` (docs/scaling.md), or unset SLURM_NTASKS for a single process."
         )
     for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
@@ -107,36 +93,43 @@ def check_not_launched() -> None:
                 f"mpirun started {size} processes, and each would be a separate run. Start them with torchrun or srun "
                 "(docs/scaling.md)."
             )
-
-
-def check_single() -> None:
-    """Reject the rank of a process that neither a launcher nor litlab has started."""
-    ranks = [name for name in ("LOCAL_RANK", "RANK", "NODE_RANK") if os.environ.get(name, "0") != "0"]
-    if ranks:
+    ranks = [name for name in ("LOCAL_RANK", "RANK", "NODE_RANK") if variables.get(name, "0") != "0"]
+    if single and ranks:
         raise MisconfigurationException(
-            f"{ranks[0]}={os.environ[ranks[0]]} means that this is one process of several, but neither torchrun nor "
+            f"{ranks[0]}={variables[ranks[0]]} means that this is one process of several, but neither torchrun nor "
             f"srun nor litlab started it. Use torchrun (docs/scaling.md), or unset {ranks[0]} for a single process."
         )
 
 
 def _interactive() -> bool:
-    """Return True in a shell that SLURM started: its tasks are not litlab's processes."""
+    """Return True in a shell that SLURM started. The tasks of its job are not processes of litlab."""
     return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
 
 
 def launch_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the Trainer arguments that follow from a launcher; none without one."""
-    launch = launched(alone_too=True)
+    """Return the Trainer arguments that the launcher requires, or none; reject arguments that contradict it."""
+    launch = launched(allow_single=True)
     if launch is None or (launch.by == "srun" and launch.size == 1):
         return {}  # litlab starts the processes of a single task itself
-    own = launch.options(given)
-    return own if launch.size > 1 else {}
+    required: dict[str, Any] = {"devices": launch.devices, "num_nodes": launch.nodes}
+    for name, expected in required.items():
+        value = given.get(name)
+        number = len(value) if isinstance(value, (list, tuple)) else value
+        unset = value in (None, "auto", -1, "-1") or (name == "num_nodes" and value == 1)
+        if not unset and str(number) != str(expected):
+            raise MisconfigurationException(
+                f"trainer.{name} must be {expected}, because {launch.by} started {launch.size} processes on "
+                f"{count(launch.nodes, 'node')}, got {value}. Remove it, or set --trainer.{name} {expected}."
+            )
+    if given.get("strategy") in (None, "auto"):
+        required["strategy"] = "ddp"
+    return required if launch.size > 1 else {}
 
 
 def slurm_plugins() -> list[ClusterEnvironment]:
-    """Return the plugin for a SLURM job, without Lightning's handler of SIGUSR1, which saves and requeues the job.
+    """Return the plugin for a SLURM job, without Lightning's SIGUSR1 handler, which saves and requeues the job.
 
-    A job with a single task starts its processes as without SLURM; Lightning would wait for tasks that do not exist.
+    For a job with a single task, Lightning starts the processes itself. With the plugin it would wait for other tasks.
     """
     if "SLURM_NTASKS" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ or _interactive():
         return []

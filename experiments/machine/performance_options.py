@@ -1,4 +1,4 @@
-"""The options that decide how a run computes, not what. Imports no torch."""
+"""Options that affect the speed and the rounding of a run, but not its method. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from experiments.messages.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceOptions:
-    """What the user asked for; None leaves the choice to the rule in choice.py."""
+    """Values that the user has set; None leaves the choice to the rule in performance_choice.py."""
 
     channels_last: bool | None = None
     threads: int | None = None

@@ -50,13 +50,17 @@ class FailedElsewhere(LitlabError):  # noqa: N818
 
 @contextmanager
 def as_misconfiguration() -> Iterator[None]:
-    """Raise user errors as Lightning's MisconfigurationException, which is what the Python API documents."""
+    """Convert errors for the Python API: UserError to MisconfigurationException, the others to TrainingFailed."""
     try:
         yield
     except UserError as error:
         from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
         raise MisconfigurationException(str(error)) from error
+    except LitlabError as error:
+        from callbacks import TrainingFailed
+
+        raise TrainingFailed(str(error)) from error
 
 
 def user_error_within(error: BaseException) -> BaseException | None:

@@ -1,4 +1,4 @@
-"""Reading checkpoints: as plain data only (`weights_only=True`), and only into the model that they belong to."""
+"""Checkpoints, loaded as plain data only (`weights_only=True`), and their checks against model and run."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ _TYPES: dict[str, type] = {
     "hyper_parameters": Mapping, "loops": Mapping, "callbacks": Mapping, "optimizer_states": list,
     "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str,
 }  # fmt: skip
-STAMP = "litlab"  # checkpoint key of the version and format that wrote the file
-# The keys that Lightning needs to continue training; a file with only the weights lacks some of them.
+STAMP = "litlab"  # the checkpoint key for litlab's version and format
+# The keys that Lightning needs to continue training; a file with only the weights does not have all of them.
 _TRAINING_KEYS = ("loops", "optimizer_states", "lr_schedulers", "epoch", "global_step", "pytorch-lightning_version")
 _RUNS = "`litlab list runs` shows all runs"
-_ANOTHER = f"Use another checkpoint; {_RUNS}."
 
 
 def stamp() -> dict[str, Any]:
     """Return the version and the format that are stored in every checkpoint."""
     return {"version": VERSION, "format": CHECKPOINT_FORMAT}
+
+
+def _error(path: Path | None, problem: str, action: str = f"Use another checkpoint; {_RUNS}.") -> Exception:
+    return MisconfigurationException(f"checkpoint: {path} {problem}. {action}")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class CheckpointFile:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The content of the file; raises MisconfigurationException if it cannot be read safely."""
-        self._version  # noqa: B018 - must be known before the file is read
+        """The content of the file; raises MisconfigurationException if it cannot be loaded safely."""
+        self._version  # noqa: B018 - cached before the file is read
         return {} if self.path is None else read(self.path)
 
     @cached_property
@@ -53,7 +56,7 @@ class CheckpointFile:
         return None if self.path is None else file_version(self.path)
 
     def replaced(self) -> bool:
-        """Return True if another file has taken the place of the one that was read."""
+        """Return True if the file was replaced after it was read."""
         return self.path is not None and file_version(self.path) != self._version
 
     @property
@@ -68,7 +71,7 @@ class CheckpointFile:
 
     @property
     def epoch_shown(self) -> str:
-        """The epoch as text, counted from 1 as in the progress lines."""
+        """The epoch as text, counted from 1 as in the progress lines, or "?" if it is unknown."""
         return "?" if self.epoch is None else str(self.epoch + 1)
 
     @property
@@ -80,45 +83,37 @@ class CheckpointFile:
         """Return the entries of results.json that identify the checkpoint."""
         if self.path is None:
             return {"checkpoint": None}
-        inside = self.folder is not None and self.path.is_relative_to(self.folder.path)
-        name = self.path.relative_to(self.folder.path) if inside and self.folder is not None else self.path
+        folder = None if self.folder is None else self.folder.path
+        inside = folder is not None and self.path.is_relative_to(folder)
         return {
-            "checkpoint": str(name),
+            "checkpoint": str(self.path.relative_to(folder) if folder is not None and inside else self.path),
             "checkpoint_sha256": sha256(self.path),
             "epoch": self.epoch,
             "step": self.content.get("global_step"),
         }
 
     def check(self, model: LightningModule) -> None:
-        """Raise an error that names the first difference if the weights belong to another model."""
+        """Raise an error that names the first difference if the weights do not fit the model."""
         if self.path is None or not model.strict_loading:
             return
         if difference := _difference(self.content["state_dict"], model.state_dict(), type(model).__name__):
-            raise MisconfigurationException(
-                f"checkpoint: {self.path} belongs to another model: {difference}. "
-                "Remove the --model options, or pass the config that the checkpoint was trained with."
-            )
+            action = "Remove the --model options, or pass the config that the checkpoint was trained with."
+            raise _error(self.path, f"belongs to another model: {difference}", action)
 
     def check_trainable(self, model: LightningModule) -> None:
-        """Raise an error if the checkpoint has only weights, or was trained with another optimizer than the model's."""
+        """Raise an error if the checkpoint has only weights, or is from a run with another optimizer."""
         if self.path is None:
             return
         if missing := self._missing_key(model):
-            raise MisconfigurationException(
-                f"checkpoint: {self.path} has no `{missing}`: it can be tested, but training cannot continue from "
-                f"it. {_ANOTHER}"
-            )
-        optimizers = [
-            known_optimizer(values.get("optimizer")) for values in (self.hyper_parameters, dict(model.hparams))
-        ]
+            raise _error(self.path, f"has no `{missing}`: it can be tested, but training cannot continue from it")
+        optimizers = [known_optimizer(values.get("optimizer")) for values in (self.hyper_parameters, model.hparams)]
         theirs, ours = (type(optimizer).__name__ for optimizer in optimizers)
         if None not in optimizers and theirs != ours:
-            raise MisconfigurationException(
-                f"checkpoint: {self.path} was trained with the optimizer {theirs}, and training cannot continue with "
-                f"{ours}. Set --model.optimizer {theirs}, or use another checkpoint."
-            )
+            problem = f"was trained with the optimizer {theirs}, and training cannot continue with {ours}"
+            raise _error(self.path, problem, f"Set --model.optimizer {theirs}, or use another checkpoint.")
 
     def _missing_key(self, model: LightningModule) -> str:
+        """Return the first key that training needs and the checkpoint does not have, or ""."""
         missing = [name for name in _TRAINING_KEYS if name not in self.content]
         if missing:
             return missing[0]
@@ -128,41 +123,39 @@ class CheckpointFile:
         return "" if has_optimizer else "optimizer_states"
 
     def check_length(self, epochs: int | None) -> None:
-        """Raise an error if the checkpoint has already completed all epochs of a run that starts from it."""
+        """Raise an error if a run of `epochs` epochs, counted with those of the checkpoint, has none left to train."""
         if self.path is not None and epochs is not None and 0 <= epochs <= self.epochs_done:
-            raise MisconfigurationException(
-                f"checkpoint: {self.path} has completed {count(self.epochs_done, 'epoch')} already, and they count. "
-                f"--trainer.max_epochs must be more, got {epochs}."
-            )
+            problem = f"has completed {count(self.epochs_done, 'epoch')} already, which --trainer.max_epochs includes"
+            raise _error(self.path, problem, f"Set --trainer.max_epochs above {self.epochs_done}, got {epochs}.")
 
     def check_start(self, model: LightningModule) -> float | None:
-        """Return the learning rate of a run that starts from the checkpoint if it differs from the checkpoint's.
+        """Return the learning rate of the model if the checkpoint has another one, else None.
 
-        Raises an error if the model has another learning rate schedule, or another learning rate and a schedule.
+        Raise an error if the learning rate schedules differ, or if the learning rates differ and there is a schedule.
         """
         then, now = self.hyper_parameters, dict(model.hparams)
         if self.path is None or "optimizer" not in then or "optimizer" not in now:
             return None
         schedules = [values.get("scheduler") for values in (then, now)]
         if schedules[0] != schedules[1]:
-            raise MisconfigurationException(
-                f"checkpoint: {self.path} is in the middle of the schedule {schedules[0]}, and model.scheduler is "
-                f"{schedules[1]}. A schedule cannot change during training: set the same one."
-            )
+            problem = f"is in the middle of the schedule {schedules[0]}, and model.scheduler is {schedules[1]}"
+            raise _error(self.path, problem, "A schedule cannot change during training. Set the same one.")
         optimizers = (known_optimizer(values["optimizer"]) for values in (then, now))
         rates = [float(optimizer.defaults.get("lr", 0)) for optimizer in optimizers if optimizer is not None]
         if len(rates) < 2 or rates[0] == rates[1]:
             return None
         if schedules[0] is not None:
-            raise MisconfigurationException(
-                f"checkpoint: {self.path} is in the middle of a schedule from the learning rate {rates[0]}, and "
-                f"model.optimizer.lr is {rates[1]}, which the schedule would ignore. Remove --model.optimizer.lr."
+            raise _error(
+                self.path,
+                f"is in the middle of a schedule from the learning rate {rates[0]}, and model.optimizer.lr is "
+                f"{rates[1]}, which the schedule would ignore",
+                "Remove --model.optimizer.lr.",
             )
         return rates[1]
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], model: str) -> str:
-    """Return the first difference between two `state_dict`s as text, or "" if all names and shapes are the same."""
+    """Return the first difference between two `state_dict`s as text, or "" if all names and shapes are equal."""
     for name in ours:
         if name in theirs and _shape(ours[name]) != _shape(theirs[name]):
             return f"{name} is {_shape(theirs[name])} there and {_shape(ours[name])} in {model}"
@@ -173,35 +166,27 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], model: str) 
 
 
 def _shape(value: Any) -> str:
-    """Return the shape of a tensor as text, such as "8x64"; the extra state of a module has none."""
+    """Return the shape of a tensor as text, such as "8x64"; the extra state of a module has no shape."""
     return "x".join(map(str, value.shape)) or "a scalar" if isinstance(value, torch.Tensor) else "not a tensor"
 
 
 def read(path: Path) -> dict[str, Any]:
     """Return a checkpoint as plain data, with tensors mapped from the file."""
     if path.is_dir():
-        raise MisconfigurationException(
-            f"checkpoint: {path} is a folder, but not a run folder. Pass a run folder or a file; {_RUNS}."
-        )
+        raise _error(path, "is a folder, but not a run folder", f"Pass a run folder or a file; {_RUNS}.")
     if not path.is_file():
         raise MisconfigurationException(f"checkpoint not found: {path}. Pass a file or a run folder; {_RUNS}.")
     try:
-        # Only the zip format can be mapped; before 2020, torch used another one.
+        # Only the zip format can be mapped; torch used another format before 2020.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        raise MisconfigurationException(
-            f"checkpoint: {path} cannot be loaded: {_reason(path, error)}. {_ANOTHER}"
-        ) from error
+    except Exception as error:  # torch raises many types here, from EOFError to UnpicklingError
+        raise _error(path, f"cannot be loaded: {_reason(path, error)}") from error
     weights = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(weights, Mapping) or not any(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise MisconfigurationException(
-            f"checkpoint: {path} has no `state_dict` of tensors, so it is not a Lightning checkpoint. {_ANOTHER}"
-        )
+        raise _error(path, "has no `state_dict` of tensors, so it is not a Lightning checkpoint")
     for name, kind in _TYPES.items():
         if name in content and not isinstance(content[name], kind):
-            raise MisconfigurationException(
-                f"checkpoint: {path} is corrupted: its `{name}` is {one_line(repr(content[name]), 40)}. {_ANOTHER}"
-            )
+            raise _error(path, f"is corrupted: its `{name}` is {one_line(repr(content[name]), 40)}")
     _check_format(path, content.get(STAMP) or {})
     found: dict[str, Any] = content
     return found
@@ -210,14 +195,17 @@ def read(path: Path) -> dict[str, Any]:
 def _check_format(path: Path, written: Any) -> None:
     known = written if isinstance(written, dict) else {"format": "?"}
     if known.get("format", CHECKPOINT_FORMAT) != CHECKPOINT_FORMAT:
-        raise MisconfigurationException(
-            f"checkpoint: {path} was written by litlab {known.get('version', '?')} in format {known['format']}, "
-            f"and this is litlab {VERSION}, which reads format {CHECKPOINT_FORMAT}. Use the litlab that wrote it."
+        version = known.get("version", "?")
+        raise _error(
+            path,
+            f"was written by litlab {version} in format {known['format']}, and this is litlab {VERSION}, which reads "
+            f"format {CHECKPOINT_FORMAT}",
+            f"Use litlab {version} to load it.",
         )
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Return why torch did not load the file: loading would run code, or the content is invalid."""
+    """Return the reason why torch rejected the file: loading would run code, or the content is invalid."""
     global_name = re.search(r"GLOBAL ([\w.]+)", str(error))
     if global_name is not None:
         return f"it needs {global_name[1]}, which is not plain data, and litlab never runs code from a file"
@@ -230,18 +218,18 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def started_from(command: str, folder: RunFolder, record: Mapping[str, Any]) -> Path | None:
-    """Return the checkpoint that the run was started from with `fit --ckpt_path`, if any.
+    """Return the checkpoint that the run was started from with `fit --ckpt_path`, or None.
 
-    Raises an error if that file is missing or has changed since.
+    Raise an error if that file is missing or has changed since then.
     """
     start = record.get("started_from")
     if not start:
         return None
     path = Path(start["checkpoint"])
     if not path.is_file() or sha256(path) != start["sha256"]:
-        how = "has changed since" if path.is_file() else "was not found"
-        remedy = "Pass the file with --ckpt_path." if command == "rerun" else "Put it back."
+        problem = "has changed since" if path.is_file() else "was not found"
+        action = "Pass the file with --ckpt_path." if command == "rerun" else "Put it back."
         raise MisconfigurationException(
-            f"{command}: {shown(folder.path)} was started from {shown(path)}, which {how}. {remedy}"
+            f"{command}: {shown(folder.path)} was started from {shown(path)}, which {problem}. {action}"
         )
     return path

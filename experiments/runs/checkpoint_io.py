@@ -1,4 +1,4 @@
-"""Writing checkpoints atomically: the new file is complete, or the previous one remains."""
+"""Plugin that saves checkpoints atomically: the new file is complete, or the previous one remains."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from experiments.runs.checkpoint import STAMP, stamp
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint, with litlab's version in it, to a temporary file and renames it.
+    """Plugin that adds litlab's version to a checkpoint, writes it to a temporary file and renames the file.
 
-    If writing fails (disk full, removed, or read-only), it logs a warning, keeps the previous checkpoint and continues
-    training. `failed` maps each path that could not be written to the reason.
+    If writing fails (disk full, removed, or read-only), it prints a warning and keeps the previous checkpoint, and
+    training continues. `failed` maps each path that could not be written to the reason.
     """
 
     def __init__(self) -> None:
         self.failed: dict[Path, str] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save the checkpoint, or print why that failed."""
+        """Save the checkpoint, or print why saving failed."""
         target = Path(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if not isinstance(cause, OSError):
                 raise
             self.failed[target] = cause.strerror or str(cause)
-            kept = "the previous checkpoint was kept" if target.is_file() else "there is none yet"
-            say(f"litlab: {shown(target)} could not be written ({self.failed[target]}); {kept}. Training continues.")
+            previous = "the previous checkpoint was kept" if target.is_file() else "there is none yet"
+            say(
+                f"litlab: {shown(target)} could not be written ({self.failed[target]}); {previous}. Training continues."
+            )
         else:
             self.failed.pop(target, None)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_deprecation
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from callbacks.checkpoints.run_checkpoint import BEST, CHECKPOINTS, LAST
 from experiments.messages.text import count, one_line, shown
 from experiments.runs.checkpoint import read
 from experiments.runs.environment_diff import KINDS, Differs, compare_environments, difference_lines, value_text
@@ -25,7 +27,7 @@ _FIT = ("epoch", "step", "steps", "split", "n")
 
 @dataclass(frozen=True)
 class Difference:
-    """One value or weight that differs; `apart` is relative to the larger of the two."""
+    """One value or weight that differs. `apart` is the difference relative to the larger of the two."""
 
     place: str
     name: str
@@ -34,7 +36,7 @@ class Difference:
     apart: float | None = None
 
     def text(self) -> str:
-        """Return place, both values and relative difference as text."""
+        """Return the place, both values and the relative difference as text."""
         if self.there is None and self.here is None:
             return f"{self.place}: {self.name} by {self.apart:.2g} of its largest weight"
         by = "" if self.apart is None else f" ({self.apart:.2g} of it)"
@@ -43,9 +45,9 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """Result of comparing a run with an earlier one, `there`.
+    """Comparison of a run with an earlier run, `there`.
 
-    `figures` counts the values compared, and `differing` those that differ.
+    `figures` is the number of values compared, and `differing` the number of those that differ.
     """
 
     there: str
@@ -53,7 +55,7 @@ class Comparison:
     figures: int = 0
     differing: int = 0
     first: Difference | None = None
-    weights: dict[str, Difference | None] = field(default_factory=dict)  # file -> the largest difference; None if equal
+    weights: dict[str, Difference | None] = field(default_factory=dict)  # file -> largest difference, None if equal
     not_compared: list[str] = field(default_factory=list)
     differs: Differs = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
@@ -61,11 +63,11 @@ class Comparison:
     @property
     def agrees(self) -> bool:
         """True if all values and weights that both runs have are equal."""
-        return self.first is None and not self.nothing
+        return self.first is None and not self.is_empty
 
     @property
-    def nothing(self) -> bool:
-        """True if there was nothing to compare."""
+    def is_empty(self) -> bool:
+        """True if no values and no weights could be compared."""
         return not self.figures and not self.weights
 
     def content(self) -> dict[str, Any]:
@@ -73,10 +75,15 @@ class Comparison:
         return {"agrees": self.agrees, **asdict(self)}
 
     def words(self) -> list[str]:
+        """Return `lines()`; the former name."""
+        rank_zero_deprecation("Comparison.words is deprecated. Use lines().")
+        return self.lines()
+
+    def lines(self) -> list[str]:
         """Return the result as lines of text."""
         values = f"{count(self.figures, 'value')} in {count(self.rows, 'row')}"
         details = [f"        not compared: {what}" for what in self.not_compared] + difference_lines(self.differs)
-        if self.nothing:
+        if self.is_empty:
             return [f"unknown no results of both runs could be compared with {self.there}", *details]
         if self.agrees:
             files = " and ".join(self.weights)
@@ -96,7 +103,7 @@ class Comparison:
         ]
 
     def _causes(self) -> list[str]:
-        """Return lines that help to find out why the results differ."""
+        """Return lines that help to find the cause of a difference."""
         same = [kind for kind in KINDS if kind not in self.differs and kind not in self.unknown]
         lines = [f"same    {', '.join(same)}"] * bool(same)
         lines += [f"unknown {', '.join(self.unknown)}: not recorded"] * bool(self.unknown)
@@ -106,15 +113,15 @@ class Comparison:
             lines.append("The weights are equal, so other code wrote or changed the values.")
         else:
             lines.append(
-                "No recorded difference explains this, so some code does not repeat. Try both runs with "
-                "--trainer.deterministic true (without it, GPUs add in any order). Else look for random numbers "
+                "No recorded difference explains this, so some code is not deterministic. Try both runs with "
+                "--trainer.deterministic true (without it, GPUs add in any order). Otherwise look for random numbers "
                 "without a seed, or code that depends on elapsed time (--trainer.max_time): docs/reproducibility.md."
             )
         return lines
 
 
 def compare(there: RunFolder, here: RunFolder) -> Comparison:
-    """Compare all rows of metrics.csv, the results of fit and of the test that followed it, and both checkpoints."""
+    """Compare all rows of metrics.csv, the results of fit and of the test after it, and both checkpoints."""
     found = Comparison(shown(there.path))
     found.differs, found.unknown = compare_environments(there, here)
     old, new = _rows(there.metrics), _rows(here.metrics)
@@ -124,8 +131,7 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
     found.rows = len(old.keys() | new.keys())
     differing = [*_metrics(found, old, new), *_results(found, there, here)]
     found.differing = len(differing)
-    for name in ("best.ckpt", "last.ckpt"):
-        files = [folder.path / "checkpoints" / name for folder in (there, here)]
+    for name, files in ((BEST, (there.best, here.best)), (LAST, (there.last, here.last))):
         missing = [folder for folder, file in zip((there, here), files, strict=True) if not file.is_file()]
         if missing:
             found.not_compared.append(_missing(name, missing))
@@ -136,7 +142,7 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
 
 
 def check_reference(folder: RunFolder) -> None:
-    """Raise an error if the metrics of a run cannot be read, before another run is trained to compare with."""
+    """Raise an error if metrics.csv cannot be read, before another run is trained to compare with it."""
     if not folder.metrics.is_file():
         return
     try:
@@ -155,7 +161,7 @@ def _missing(name: str, folders: list[RunFolder]) -> str:
 
 
 def _is_time(name: str) -> bool:
-    """Return True if a column measures speed or load of the machine instead of the model."""
+    """Return True if a column measures the speed or load of the machine instead of the model."""
     return name.startswith("DeviceStatsMonitor") or bool(_TIMES & set(re.split(r"[^a-z]+", name.lower())))
 
 
@@ -171,11 +177,11 @@ def _metrics(
     found: Comparison, old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Difference]:
     columns = [list(dict.fromkeys(name for row in rows.values() for name in row)) for rows in (old, new)]
-    shared = [name for name in columns[0] if name in columns[1] and name != "step" and not _is_time(name)]
-    alone = [name for names in columns for name in names if (name in columns[0]) != (name in columns[1])]
-    times = [name for name in columns[0] if name in columns[1] and _is_time(name)]
-    if old and new and alone:
-        found.not_compared.append(f"columns that only one run has: {', '.join(alone)}")
+    shared = [name for name in columns[0] if name in columns[1]]
+    single = [name for names in columns for name in names if name not in shared]
+    times = [name for name in shared if _is_time(name)]
+    if old and new and single:
+        found.not_compared.append(f"columns that only one run has: {', '.join(single)}")
     if times:
         found.not_compared.append(f"times and rates: {', '.join(times)}")
     for step in sorted(old.keys() | new.keys(), key=lambda text: (len(text), text)):
@@ -184,6 +190,8 @@ def _metrics(
             yield Difference(f"metrics.csv, step {step}", "row", *_presence(step, old, new))
             continue
         for name in shared:
+            if name == "step" or name in times:
+                continue
             was, now = old[step].get(name, ""), new[step].get(name, "")
             found.figures += bool(was or now)
             if was != now:
@@ -191,35 +199,37 @@ def _metrics(
 
 
 def _results(found: Comparison, there: RunFolder, here: RunFolder) -> Iterator[Difference]:
-    for verb in ("fit", "test"):
-        records = [_result(folder, verb) for folder in (there, here)]
-        if records[0] is None or records[1] is None:
-            if verb == "fit" or records != [None, None]:
-                one = here if records[0] is not None else there
-                found.not_compared.append(f"results of {verb}, missing in {shown(one.path)}")
+    for command in ("fit", "test"):
+        old, new = _result(there, command), _result(here, command)
+        if not old or not new:
+            if command == "fit" or old or new:
+                missing = here if old else there
+                found.not_compared.append(f"results of {command}, missing in {shown(missing.path)}")
             continue
-        files = [(record.get("sha256") or {}).get("test_data") for record in records if record is not None]
-        if verb == "test" and files[0] != files[1]:
-            found.differs.setdefault("data", {})["test_data"] = files
-        flat = [
-            {**{name: record.get(name) for name in _FIT if name in record}, **(record.get("metrics") or {})}
-            for record in records
-            if record is not None
-        ]
-        for name in [name for name in flat[0] if not _is_time(name)]:
-            found.figures += 1
-            yield from _value(f"results.json, {verb}", name, flat[0][name], flat[1].get(name))
+        hashes = [(record.get("sha256") or {}).get("test_data") for record in (old, new)]
+        if command == "test" and hashes[0] != hashes[1]:
+            found.differs.setdefault("data", {})["test_data"] = hashes
+        was, now = (
+            {name: record[name] for name in _FIT if name in record} | (record.get("metrics") or {})
+            for record in (old, new)
+        )
+        for name in was:
+            if not _is_time(name):
+                found.figures += 1
+                yield from _value(f"results.json, {command}", name, was[name], now.get(name))
 
 
-def _result(folder: RunFolder, verb: str) -> dict[str, Any] | None:
-    """Return the last fit, or the first test of the best weights after it; later tests may have had other options."""
+def _result(folder: RunFolder, command: str) -> dict[str, Any]:
+    """Return the last fit, or the first test of the best weights after it; later tests may have other options."""
     records = read_results(folder)
-    last = max((place for place, record in enumerate(records) if record.get("verb") == "fit"), default=None)
-    if last is None or verb == "fit":
-        return None if last is None else records[last]
-    best = "checkpoints/best.ckpt"
-    tests = [r for r in records[last:] if r.get("verb") == "test" and r.get("checkpoint") == best]
-    return tests[0] if tests else None
+    last = max((index for index, record in enumerate(records) if record["verb"] == "fit"), default=len(records))
+    best = f"{CHECKPOINTS}/{BEST}"
+    matches = (
+        record
+        for record in records[last:]
+        if record["verb"] == command and (command == "fit" or record.get("checkpoint") == best)
+    )
+    return next(matches, {})
 
 
 def _value(place: str, name: str, was: Any, now: Any) -> Iterator[Difference]:
@@ -242,15 +252,13 @@ def _weights(name: str, there: Path, here: Path) -> Difference | None:
     for weight, was in old.items():
         now = new[weight]
         if not isinstance(was, torch.Tensor) or not isinstance(now, torch.Tensor) or was.shape != now.shape:
-            if not isinstance(was, torch.Tensor) and was == now:
-                continue
-            return Difference(name, weight, str(getattr(was, "shape", was)), str(getattr(now, "shape", now)))
-        if _bits(was).equal(_bits(now)) and was.dtype == now.dtype:
-            continue
-        one, other = was.double(), now.double()
-        apart = float((one - other).abs().max() / torch.maximum(one.abs().max(), other.abs().max()))
-        if worst is None or worst.apart is None or not apart <= worst.apart:
-            worst = Difference(name, weight, None, None, apart)
+            if isinstance(was, torch.Tensor) or was != now:
+                return Difference(name, weight, str(getattr(was, "shape", was)), str(getattr(now, "shape", now)))
+        elif was.dtype != now.dtype or not _bits(was).equal(_bits(now)):
+            one, other = was.double(), now.double()
+            apart = float((one - other).abs().max() / torch.maximum(one.abs().max(), other.abs().max()))
+            if worst is None or worst.apart is None or not apart <= worst.apart:
+                worst = Difference(name, weight, None, None, apart)
     return worst
 
 

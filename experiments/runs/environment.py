@@ -1,4 +1,4 @@
-"""What the results of a run depend on besides its config: code, versions, hardware, seed and data."""
+"""The content of environment.json: code, versions, hardware, seed and data, on which the results depend."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
 from datamodules import LitDataModule
-from experiments.machine.choice import Choice
 from experiments.machine.hardware import processor
+from experiments.machine.performance_choice import PerformanceChoice
 from experiments.options.names import PACKAGES as OWN_PACKAGES
 from experiments.options.names import package_folder
 from experiments.runs.folder import RunFolder, read_environment
@@ -41,32 +41,31 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return processor, usable cores, threads of torch, and the names of the GPUs."""
+    """Return the processor, the usable cores, the threads of torch and the names of the GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpus = (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "cores": cores,
         "torch_threads": torch.get_num_threads(),
-        "gpus": gpus,
+        "gpus": [torch.cuda.get_device_name(index) for index in gpus],
     }
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any] | None:
-    """Return commit and changes of the working folder; None outside a repository or without git."""
+    """Return commit and changes of a folder, by default the working folder; None without a repository or git."""
 
-    def git(*words: str) -> bytes:
-        return subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=10, check=True).stdout.strip()
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, timeout=10, check=True
+        ).stdout.strip()
 
     try:
-        commit, diff = git("rev-parse", "HEAD").decode(), git("diff", "HEAD", "--no-ext-diff", "--full-index")
-        changed = len(git("status", "--porcelain").splitlines())
+        diff = git("diff", "HEAD", "--no-ext-diff", "--full-index")
         return {
-            "commit": commit,
-            "changed_files": changed,
+            "commit": git("rev-parse", "HEAD").decode(),
+            "changed_files": len(git("status", "--porcelain").splitlines()),
             "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
         }
     except (OSError, subprocess.SubprocessError):
@@ -76,24 +75,24 @@ def git_state(folder: Path | None = None) -> dict[str, Any] | None:
 def sources() -> dict[str, str]:
     """Return the SHA-256 of litlab's code and of each module that was imported from the working folder."""
     own = hashlib.sha256()
-    rooms = [package_folder(name) for name in ("experiments", *OWN_PACKAGES.values())]
-    for source in sorted(path for folder in rooms for path in folder.rglob("*.py")):
+    packages = [package_folder(name) for name in ("experiments", *OWN_PACKAGES.values())]
+    for source in sorted(path for folder in packages for path in folder.rglob("*.py")):
         own.update(source.name.encode() + source.read_bytes())
     found, here = {"litlab": own.hexdigest()}, Path.cwd()
-    others = (*rooms, Path(sysconfig.get_path("stdlib")))
+    excluded = (*packages, Path(sysconfig.get_path("stdlib")))
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         path = Path(file) if isinstance(file, str) else None
         if path is None or name == "__main__" or path.suffix != ".py" or not path.is_relative_to(here):
             continue
-        if "site-packages" not in path.parts and not any(path.is_relative_to(folder) for folder in others):
+        if "site-packages" not in path.parts and not any(path.is_relative_to(folder) for folder in excluded):
             with suppress(OSError):
                 found[str(path.relative_to(here))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
 def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
-    """Return the content of environment.json before training; `chosen` is added once the Trainer exists."""
+    """Return the content of environment.json before training; `chosen` is added when the Trainer exists."""
     found = (data.split_sizes(), data.hashes()) if isinstance(data, LitDataModule) else (None, None)
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -107,8 +106,8 @@ def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
     }
 
 
-def chosen(trainer: Trainer, choice: Choice) -> dict[str, Any]:
-    """Return the choices for this machine that environment.json stores under `chosen`."""
+def chosen(trainer: Trainer, choice: PerformanceChoice) -> dict[str, Any]:
+    """Return the entry `chosen` of environment.json: the arguments that were chosen for this machine."""
     return {
         "accelerator": type(trainer.accelerator).__name__,
         "strategy": type(trainer.strategy).__name__,
@@ -123,7 +122,7 @@ def chosen(trainer: Trainer, choice: Choice) -> dict[str, Any]:
 
 
 def read_chosen(folder: RunFolder) -> dict[str, Any]:
-    """Return `chosen` of the run's environment.json, empty if it is missing or corrupted."""
+    """Return the entry `chosen` of environment.json, empty if the file is missing or corrupted."""
     try:
         return read_environment(folder.environment).get("chosen") or {}
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Comparison of what the results of two runs depend on: code, versions, data, hardware and options."""
+"""Comparison of the code, versions, data, hardware and options of two runs, on which their results depend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LENGTH_ONLY = {"trainer.max_epochs", "trainer.max_steps"}
 
 
 def compare_environments(there: RunFolder, here: RunFolder) -> tuple[Differs, list[str]]:
-    """Return the differences between two runs by kind, and the kinds that were not recorded."""
+    """Return the differences between two runs by kind, and the kinds that are not recorded."""
     old, new = read_environment(there.environment), read_environment(here.environment)
     codes = _code(old), _code(new)
     hashes = _entry(old, "data", "sha256"), _entry(new, "data", "sha256")
@@ -49,7 +49,7 @@ def compare_environments(there: RunFolder, here: RunFolder) -> tuple[Differs, li
 
 
 def _changed_on_resume(record: Mapping[str, Any], resumed: Mapping[str, Any]) -> Differs:
-    """Return what an entry of `resumed` changed; a run that only became longer equals one that always was as long."""
+    """Return the changes in an entry of `resumed` of environment.json; a run that only became longer has none."""
     changed = dict(resumed.get("changed") or {})
     if resumed.get("extend_schedule"):
         changed["extend_schedule"] = [None, resumed["extend_schedule"]]
@@ -61,7 +61,7 @@ def _changed_on_resume(record: Mapping[str, Any], resumed: Mapping[str, Any]) ->
 
 
 def _config(folder: RunFolder) -> Any:
-    """Return the config in the newest checkpoint, else config.yaml, which may have been edited."""
+    """Return the config in the newest checkpoint, else config.yaml, which the user may have edited."""
     stored = CheckpointFile(folder.last, folder).content.get("config") if folder.last.is_file() else None
     return yaml.safe_load(stored if isinstance(stored, str) else folder.config.read_text(encoding="utf-8"))
 
@@ -82,7 +82,7 @@ def _code(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _entry(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return a nested entry; empty if it is missing."""
+    """Return a nested entry, empty if it is missing."""
     for name in names:
         record = record.get(name) or {}
     return dict(record)

@@ -1,4 +1,4 @@
-"""Finding run folders by path or by experiment name."""
+"""Search for run folders by path or by experiment name. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from experiments.messages.errors import UserError
 from experiments.messages.text import did_you_mean, one_line, say
+
+_BEST = "checkpoints/best.ckpt"  # as `RunFolder.best`, which needs torch
 
 
 def runs_dir() -> Path:
@@ -19,14 +21,23 @@ def runs_dir() -> Path:
 
 
 def runs() -> list[Path]:
-    """Return all run folders below `runs_dir`, sorted by experiment and number."""
-    found = [path.parent for path in runs_dir().glob("*/*/config.yaml") if path.parent.name.isdigit()]
+    """Return all run folders in `runs_dir()`, sorted by experiment and number."""
+    try:
+        return _numbered(runs_dir(), "*/*")
+    except OSError as error:
+        raise UserError(
+            f"LITLAB_RUNS_DIR: the folder {runs_dir()} cannot be read ({error.strerror}). Set another folder, or fix "
+            "its permissions."
+        ) from error
+
+
+def _numbered(folder: Path, pattern: str) -> list[Path]:
+    found = [path.parent for path in folder.glob(f"{pattern}/config.yaml") if path.parent.name.isdigit()]
     return sorted(found, key=lambda run: (run.parent.name, int(run.name)))
 
 
 def find_run(name: str, trained: bool = True) -> Path:
     """Return a run by its folder, or the newest run of an experiment; `trained` skips runs without weights."""
-    newest = _newest_trained if trained else (lambda numbered: numbered[-1])
     path = Path(name)
     if os.path.isfile(path / "config.yaml"):
         return path
@@ -34,25 +45,21 @@ def find_run(name: str, trained: bool = True) -> Path:
     for run in runs():
         experiments.setdefault(run.parent.name, []).append(run)
     if name in experiments:
-        return newest(experiments[name])
-    numbered = runs_dir() / name
-    if os.path.isfile(numbered / "config.yaml"):
-        return numbered
-    if os.path.isdir(path):
-        inside = [run for run in path.glob("*/config.yaml") if run.parent.name.isdigit()]
-        if inside:
-            return newest(sorted((run.parent for run in inside), key=lambda run: int(run.name)))
+        return _newest(experiments[name], trained)
+    if os.path.isfile(runs_dir() / name / "config.yaml"):
+        return runs_dir() / name
+    if os.path.isdir(path) and (inside := _numbered(path, "*")):
+        return _newest(inside, trained)
     raise UserError(
         f"run: '{one_line(name, 100)}' is neither a run folder nor an experiment in {runs_dir()}."
         f"{did_you_mean(name, experiments)} `litlab list runs` shows all; `litlab fit CONFIG` creates one."
     )
 
 
-def _newest_trained(numbered: list[Path]) -> Path:
+def _newest(runs: list[Path], trained: bool) -> Path:
     """Return the newest run with weights, and print which newer one is skipped; the newest of all if none has any."""
-    trained = [run for run in numbered if (run / "checkpoints" / "best.ckpt").is_file()]
-    if not trained:
-        return numbered[-1]
-    if trained[-1] != numbered[-1]:
-        say(f"run: {numbered[-1]} has no weights yet; using {trained[-1]}.")
-    return trained[-1]
+    with_weights = [run for run in runs if (run / _BEST).is_file()] if trained else []
+    newest = with_weights[-1] if with_weights else runs[-1]
+    if newest != runs[-1]:
+        say(f"run: {runs[-1]} has no weights yet; using {newest}.")
+    return newest

@@ -1,4 +1,4 @@
-"""The run folder: all files of one run, created atomically, numbered from 0, never shared by two runs."""
+"""Run folder: all files of one run. It is created atomically and numbered from 0."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import atomic_write
+from callbacks.checkpoints.run_checkpoint import BEST, CHECKPOINTS, LAST
 from experiments.messages.errors import RunBusy
 
 _LONGEST_NAME = 255  # bytes, the limit of common file systems
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunFolder:
     """The folder `runs/<experiment>/<number>/` and the paths of its files.
 
@@ -32,40 +33,14 @@ class RunFolder:
     path: Path
     created: tuple[Path, ...] = field(default=(), compare=False)
 
-    @property
-    def config(self) -> Path:
-        """The resolved config; `litlab rerun` repeats the run from it."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, hardware, seed, hashes and the performance options that were chosen."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """All logged metrics, one row per step that logged any."""
-        return self.path / "metrics.csv"
-
-    @property
-    def results(self) -> Path:
-        """The metrics of every fit, validate and test, with checkpoint, split and number of samples."""
-        return self.path / "results.json"
-
-    @property
-    def figures(self) -> Path:
-        """The figures of callbacks as PNG files; missing if there are none."""
-        return self.path / "figures"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the best epoch."""
-        return self.path / "checkpoints" / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint."""
-        return self.path / "checkpoints" / "last.ckpt"
+    def __post_init__(self) -> None:
+        self.config = self.path / "config.yaml"  # the resolved config, from which `litlab rerun` repeats the run
+        self.environment = self.path / "environment.json"  # versions, hardware, seed, hashes and chosen precision
+        self.metrics = self.path / "metrics.csv"  # all logged metrics, one row per step that logged any
+        self.results = self.path / "results.json"  # metrics and checkpoint of every fit, validate and test
+        self.figures = self.path / "figures"  # PNG files of callbacks; missing if there are none
+        self.best = self.path / CHECKPOINTS / BEST  # the checkpoint of the best epoch
+        self.last = self.path / CHECKPOINTS / LAST  # the newest checkpoint
 
     @classmethod
     def claim(cls, runs_dir: Path, experiment: str, files: Mapping[str, str]) -> RunFolder:
@@ -78,30 +53,23 @@ class RunFolder:
         created = tuple(folder for folder in (parent, *parent.parents) if not os.path.exists(folder))
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
-        except OSError as error:
-            _remove_empty(created)
-            raise MisconfigurationException(
-                f"run folder: {parent} cannot be created ({error.strerror}). "
-                "Set LITLAB_RUNS_DIR to a folder with write permission."
-            ) from error
-        try:
-            temporary.chmod(0o755)
-            for name, text in files.items():
-                (temporary / name).write_text(text, encoding="utf-8")
-            return cls(_rename_to_next_number(temporary, parent), created)
+            with TemporaryDirectory(prefix=".new-", dir=parent, ignore_cleanup_errors=True) as name:
+                temporary = Path(name)
+                temporary.chmod(0o755)
+                for file, text in files.items():
+                    (temporary / file).write_text(text, encoding="utf-8")
+                return cls(_rename_to_next_number(temporary, parent), created)
         except OSError as error:
             raise MisconfigurationException(
-                f"run folder: writing to {parent} failed ({error.strerror}). Free some space there, or set "
-                "LITLAB_RUNS_DIR to another folder."
+                f"run folder: {parent} cannot be created or written to ({error.strerror}). Free some space there, or "
+                "set LITLAB_RUNS_DIR to another folder with write permission."
             ) from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
             _remove_empty(created)
 
     def discard_if_untrained(self) -> bool:
         """Remove the folder and return True if nothing was trained: it has no checkpoint and no metrics."""
-        untrained = not any(self.path.glob("checkpoints/*.ckpt")) and not self.metrics.exists()
+        untrained = not any(self.last.parent.glob("*.ckpt")) and not self.metrics.exists()
         if untrained:
             shutil.rmtree(self.path, ignore_errors=True)
             _remove_empty((self.path.parent, *self.created[1:]))
@@ -113,31 +81,22 @@ class RunFolder:
 
         The operating system releases the lock of a killed process.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        try:
-            file = (self.path / ".lock").open("w", encoding="utf-8")
-        except OSError as error:
-            raise MisconfigurationException(
-                f"run: {self.path} cannot be written to ({error.strerror}), so the run cannot be trained. Set the "
-                "permissions of the folder."
-            ) from error
-        with file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(_lock(self.path / ".lock", os.O_WRONLY | os.O_CREAT, wait=False))
             except BlockingIOError as error:
                 raise RunBusy(
                     f"run: {self.path} is being trained by another process. Wait until it ends, or stop it first."
                 ) from error
-            except OSError:  # a file system without locks
-                pass
+            except OSError as error:
+                raise MisconfigurationException(
+                    f"run: {self.path} cannot be written to ({error.strerror}), so the run cannot be trained. Set the "
+                    "permissions of the folder."
+                ) from error
             yield
 
     def identity(self) -> list[Any] | None:
-        """Return values that tell this run from another of the same number; None if environment.json is unreadable."""
+        """Return values that identify the run among others with its number; None if environment.json is unreadable."""
         try:
             record = read_environment(self.environment)
             return [record["started"], record["command"], record["seed"]]
@@ -153,7 +112,7 @@ class RunFolder:
 
     def add_result(self, record: Mapping[str, Any]) -> None:
         """Append one record to results.json; safe if two processes do it at the same time."""
-        with _exclusive(self.path):
+        with _lock(self.path, os.O_RDONLY, wait=True):
             write_text(self.results, as_json([*read_results(self), dict(record)]))
 
     def unused_path(self, stem: str, suffix: str) -> Path:
@@ -181,17 +140,17 @@ def read_environment(path: Path) -> dict[str, Any]:
         raise ValueError("it is not a JSON object")
     for name, kind in _ENTRIES.items():
         value: Any = content
-        for part in name.split("."):
-            value = None if value is None else value.get(part)
+        for key in name.split("."):
+            value = None if value is None else value.get(key)
         if value is not None and not isinstance(value, kind):
             raise ValueError(f"its `{name}` is {json.dumps(value)[:40]}")
     start = content.get("started_from")
     if start and not {"checkpoint", "sha256"} <= start.keys():
         raise ValueError("its `started_from` is incomplete")
-    for part in content.get("resumed") or []:
-        changed = part.get("changed", {}) if isinstance(part, dict) else None
+    for entry in content.get("resumed") or []:
+        changed = entry.get("changed", {}) if isinstance(entry, dict) else None
         if not isinstance(changed, dict) or not all(isinstance(v, list) and len(v) == 2 for v in changed.values()):
-            raise ValueError(f"its `resumed` contains {json.dumps(part)[:40]}")
+            raise ValueError(f"its `resumed` contains {json.dumps(entry)[:40]}")
     return content
 
 
@@ -201,11 +160,13 @@ def read_results(folder: RunFolder) -> list[dict[str, Any]]:
         return []
     try:
         records: list[dict[str, Any]] = json.loads(folder.results.read_text(encoding="utf-8"))
-        if not isinstance(records, list) or not all(isinstance(one, dict) and "verb" in one for one in records):
+        if not isinstance(records, list) or not all(
+            isinstance(record, dict) and "verb" in record for record in records
+        ):
             raise ValueError("it is not a list of results")
     except (ValueError, OSError) as error:
         raise MisconfigurationException(
-            f"run: {folder.results} is corrupted ({error}). Move it away; `litlab test` scores the run again."
+            f"run: {folder.results} is corrupted ({error}). Move it away and run `litlab test` again."
         ) from error
     return records
 
@@ -244,15 +205,12 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def _check_name(experiment: str) -> str:
-    if len(experiment.encode(errors="replace")) > _LONGEST_NAME:
-        raise MisconfigurationException(
-            f"experiment: '{experiment[:20]}...' is too long for a folder name ({len(experiment)} characters). "
-            "Set a shorter one with --experiment NAME."
-        )
+    too_long = len(experiment.encode(errors="replace")) > _LONGEST_NAME
     unfit = not experiment.strip() or experiment.startswith(".") or not experiment.isprintable()
-    if unfit or any(c in experiment for c in "/\\"):
+    if too_long or unfit or any(character in experiment for character in "/\\"):
         raise MisconfigurationException(
-            f"experiment: {experiment!r} cannot be a folder name. Use letters, digits, - and _ in --experiment NAME."
+            f"experiment must be a folder name of at most {_LONGEST_NAME} bytes, got {experiment[:40]!r}. "
+            "Use letters, digits, - and _ in --experiment NAME."
         )
     return experiment
 
@@ -262,7 +220,7 @@ def _rename_to_next_number(temporary: Path, parent: Path) -> Path:
     while True:
         target = parent / str(number)
         try:
-            os.rename(temporary, target)  # fails if the target is not empty, and a run folder never is
+            os.rename(temporary, target)  # fails if the target is not empty; a run folder never is empty
             return target
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES) or not target.exists():
@@ -271,15 +229,23 @@ def _rename_to_next_number(temporary: Path, parent: Path) -> Path:
 
 
 @contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
+def _lock(path: Path, flags: int, wait: bool) -> Iterator[None]:
+    """Open a file or folder and lock it; if `wait` is False, raise BlockingIOError if another process has the lock.
+
+    Windows and some file systems have no such locks; then the block runs without a lock.
+    """
     try:
         import fcntl
-    except ImportError:  # Windows has no such lock; the rename is still atomic
+    except ImportError:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, flags, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise
         yield
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""A check that ends a run when its folder was deleted, before anything is written there again."""
+"""Callback that ends a run if its folder was deleted, before anything is written there again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from experiments.runs.folder import RunFolder, file_version
 
 
 class FolderGuard(NoStepHooks, Callback):
-    """Raises RunLost before a checkpoint, a row of metrics or the end, if the folder is no longer the run's own."""
+    """Callback that raises RunLost before a checkpoint and at the end if the folder no longer belongs to the run."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder, self._identity = folder, folder.identity()
         self._version: tuple[int, int] | None = None
 
     def lost(self) -> str:
-        """Return what happened to the folder, or "" if it is still the run's own.
+        """Return what happened to the folder, or "" if it still belongs to the run.
 
         Reads environment.json only if the file has changed since the last call.
         """
@@ -28,7 +28,7 @@ class FolderGuard(NoStepHooks, Callback):
             return ""
         try:
             version = file_version(self._folder.environment)
-        except OSError:  # the disk fails; the next write reports it
+        except OSError:  # disk access failed, which the next write reports
             return ""
         if version is None:
             return "was deleted while its run was training"
@@ -38,7 +38,7 @@ class FolderGuard(NoStepHooks, Callback):
         return ""
 
     def check(self) -> None:
-        """Raise RunLost if the folder is no longer the run's own."""
+        """Raise RunLost if the folder no longer belongs to the run."""
         if lost := self.lost():
             folder = self._folder.path
             where = self._folder.environment if folder.is_dir() and "another" not in lost else folder

@@ -1,4 +1,4 @@
-"""A logger that appends to metrics.csv; Lightning's CSVLogger deletes the file when a run is resumed."""
+"""Logger for metrics.csv. Unlike Lightning's CSVLogger, it keeps the file when a run is resumed."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _FIRST = ("epoch", "step")
 
 
 class MetricsCSV(Logger):
-    """Logger that writes every metric to `path`: one row per optimizer step that logged any, one column per metric.
+    """Logger that writes all metrics to `path`: one row per optimizer step that logs any, one column per metric.
 
-    A new metric adds a column, for which the file is rewritten atomically.
+    If a new metric adds a column, the file is rewritten atomically.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = Path(path)
         self._guard = FolderGuard(RunFolder(self._path.parent))
-        self._columns: list[str] | None = None  # read at the first row, after `cut_back`
+        self._columns: list[str] | None = None  # read before the first row is written, after `cut_back`
         self._row: dict[str, float] = {}
         self._warned = False
-        self._row_starts: int | None = None  # where the current step's row begins in the file
+        self._row_start: int | None = None  # position in the file of the current step's row
 
     @property
     def name(self) -> str:
-        """The name of the logger; it is not part of a path."""
+        """The name of the logger, which is not part of a path."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Empty: the run folder already has a number."""
+        """Empty, because the run folder has a number already."""
         return ""
 
     @rank_zero_only
@@ -50,7 +50,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write the row immediately, so that a killed run loses none; later metrics of the same step are added to it.
+        """Write the row at once, so that a killed run loses none, and add later metrics of the same step to it.
 
         If writing fails, warn once and continue training.
         """
@@ -63,31 +63,28 @@ class MetricsCSV(Logger):
 
     def _write(self, metrics: Mapping[str, float], step: int | None) -> None:
         self._guard.check()
-        values = {**{name: float(value) for name, value in metrics.items()}, "step": float(step or 0)}
-        if self._row.get("step") == values["step"]:
-            self._row.update(values)
-        else:
-            self._row, self._row_starts = values, None
+        values = {name: float(value) for name, value in metrics.items()} | {"step": float(step or 0)}
+        if self._row.get("step") != values["step"]:
+            self._row, self._row_start = {}, None
+        self._row |= values
         if self._columns is None or not self._path.is_file():
-            self._columns, self._row_starts = _header(self._path), None
-        new = [name for name in self._row if name not in self._columns]
-        if new:
+            self._columns, self._row_start = _header(self._path), None
+        if new := [name for name in self._row if name not in self._columns]:
             self._columns = self._with_columns(self._columns, new)
-        line = _line([_text(name, self._row.get(name)) for name in self._columns])
         with self._path.open("r+", newline="", encoding="utf-8") as file:
-            self._row_starts = file.seek(0, io.SEEK_END) if self._row_starts is None else file.seek(self._row_starts)
-            file.write(line)
+            self._row_start = file.seek(0, io.SEEK_END) if self._row_start is None else file.seek(self._row_start)
+            file.write(_line([_text(name, self._row.get(name)) for name in self._columns]))
             file.truncate()
 
     def _with_columns(self, columns: list[str], names: list[str]) -> list[str]:
-        """Rewrite the file with new columns; return all: epoch, step, then the metrics in order of appearance."""
+        """Rewrite the file with new columns and return all: epoch, step, then the metrics in order of appearance."""
         old: list[dict[str, str]] = []
         if self._path.is_file():
             with self._path.open(newline="", encoding="utf-8", errors="replace") as file:
                 old = list(csv.DictReader(file))
-        if self._row_starts is not None:  # the row of this step is written again with the new columns
+        if self._row_start is not None:  # `_write` writes the row of this step again
             old.pop()
-            self._row_starts = None
+            self._row_start = None
         first = [name for name in _FIRST if name in names or name in columns]
         columns = [*first, *(name for name in [*columns, *names] if name not in _FIRST)]
         header = {name: name for name in columns}
@@ -103,21 +100,20 @@ def _header(path: Path) -> list[str]:
 
 
 def cut_back(path: Path, steps: int) -> None:
-    """Remove the rows from optimizer step `steps` on; a run that resumes there logs them again."""
+    """Remove the rows from optimizer step `steps` on, which a run that resumes there logs again."""
     if not path.is_file():
         return
     text = path.read_bytes().decode("utf-8", errors="replace")  # a killed run may leave invalid bytes
-    # A last row without a line break is incomplete, perhaps within its last value.
+    # A last row without a line break is incomplete; its last value may be cut off.
     rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
-    if rows and "step" not in rows[0]:
-        return
     if not rows:
         path.unlink()
+    if not rows or "step" not in rows[0]:
         return
     column = rows[0].index("step")
     # A row that was truncated by a full disk has fewer cells.
-    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[column].isdigit() and int(row[column]) < steps]
-    write_text(path, "".join(map(_line, [rows[0], *kept])))
+    valid = [row for row in rows[1:] if len(row) == len(rows[0]) and row[column].isdigit() and int(row[column]) < steps]
+    write_text(path, "".join(map(_line, [rows[0], *valid])))
 
 
 def _line(cells: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""A TensorBoard logger whose write errors do not end training."""
+"""TensorBoard logger whose write errors do not end training."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from experiments.runs.folder_guard import FolderGuard
 class RunTensorBoard(TensorBoardLogger):
     """TensorBoard logger that writes to the run folder itself, without a copy of the hyperparameters.
 
-    A run that resumes after `steps` optimizer steps hides the events that were logged later. If writing fails (disk
-    full or removed), the curves end there; the logger warns once and training continues.
+    If a run resumes after `steps` optimizer steps, TensorBoard hides the events that were logged later. If writing
+    fails (disk full or removed), the logger warns once, the curves end there, and training continues.
     """
 
     def __init__(self, folder: RunFolder, steps: int | None = None) -> None:
@@ -30,7 +30,7 @@ class RunTensorBoard(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:
-        """The SummaryWriter; once writing has failed, one that ignores every call."""
+        """A SummaryWriter that ignores all calls after an error."""
         if self._writer is None:
             _hide_writer_tracebacks()
             self._writer = _SafeWriter(self._warn)
@@ -39,31 +39,31 @@ class RunTensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Do nothing after each logged value; the writer flushes every 2 minutes and at the end."""
+        """Do nothing; the writer flushes every 2 minutes and at the end."""
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the file; remove it if the folder now belongs to another run."""
+        """Close the file, and remove it if the folder now belongs to another run."""
         super().finalize(status)
         if self._guard.lost():
             for events in self._folder.path.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
                 events.unlink(missing_ok=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the writer; each process that Lightning starts opens its own."""
+        """Return the state without the writer, because each process that Lightning starts opens its own."""
         return {**super().__getstate__(), "_writer": None}
 
     def _warn(self, error: OSError) -> None:
         if self._guard.lost():
-            return  # the guard ends the run with its own message
+            return  # the guard ends the run and reports it
         reason = error.strerror or str(error)
-        say(f"litlab: TensorBoard's events in {shown(self._folder.path)} could not be written ({reason}); their curves "
+        say(f"litlab: TensorBoard's events in {shown(self._folder.path)} could not be written ({reason}); the curves "
             "end here. Training continues.")  # fmt: skip
 
 
 @cache
 def _hide_writer_tracebacks() -> None:
-    """Print no traceback for an OSError in TensorBoard's writer thread: the next call raises the same error."""
+    """Print no traceback for an OSError in TensorBoard's writer thread; the next call raises the same error."""
     previous = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -74,7 +74,7 @@ def _hide_writer_tracebacks() -> None:
 
 
 class _SafeWriter:
-    """SummaryWriter that ignores every call after the first OSError."""
+    """Wrapper of a SummaryWriter that ignores all calls after the first OSError."""
 
     def __init__(self, warn: Callable[[OSError], None]) -> None:
         self.writer: Any = None

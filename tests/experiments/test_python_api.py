@@ -12,8 +12,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from callbacks import TrainingFailed
 from datamodules import DigitsDataModule
 from experiments import fit, load_run
+from experiments.messages.errors import FailedElsewhere, RunBusy, RunLost, as_misconfiguration
 from tests.experiments.commands.test_fit import QUICK, last_losses
 from tests.experiments.conftest import Command
 
@@ -93,3 +95,12 @@ def test_data_next_to_a_config_is_rejected(workshop: Path) -> None:
 
 def test_a_name_equal_to_an_options_default_counts(workshop: Path) -> None:
     assert fit("linear_line", experiment="run", max_epochs=1).path.parent.name == "run"
+
+
+@pytest.mark.parametrize(
+    ("error", "converted"),
+    [(RunLost, TrainingFailed), (FailedElsewhere, TrainingFailed), (RunBusy, MisconfigurationException)],
+)
+def test_python_callers_get_public_exceptions(error: type[Exception], converted: type[Exception]) -> None:
+    with pytest.raises(converted, match="the reason"), as_misconfiguration():
+        raise error("the reason")

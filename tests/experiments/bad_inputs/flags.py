@@ -196,7 +196,10 @@ FLAGS: dict[str, Bad] = {
         "fit --trainer.gradient_clip_val 1",
     ),
     "experiment that is no folder name": Bad(
-        "fit --experiment a/b", "experiment: 'a/b'", "Use letters", "fit --experiment a_b"
+        "fit --experiment a/b",
+        "experiment must be a folder name of at most 255 bytes, got 'a/b'",
+        "Use letters",
+        "fit --experiment a_b",
     ),
     "number of classes against the data": Bad(
         "fit --model.num_classes 7",

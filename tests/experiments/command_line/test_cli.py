@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.runs import find
 from experiments.runs.find import runs_dir
+from experiments.runs.folder import RunFolder
 from tests.experiments.conftest import Command
 
 TORCH_FREE = [
@@ -101,6 +103,17 @@ def test_info_tells_versions_devices_and_data(litlab: Command, tiny_data: Path) 
     assert result.code == 0
     for word in ("torch", "lightning", "cores", f"found in {tiny_data}", "digits"):
         assert word in result.out
+
+
+def test_a_runs_folder_that_cannot_be_read_is_a_user_error(litlab: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITLAB_RUNS_DIR", "a" * 300)  # longer than any file system allows
+    result = litlab("list", "runs")
+    assert result.code == 2
+    assert "cannot be read (File name too long). Set another folder" in result.sentence
+
+
+def test_runs_with_weights_are_found_by_the_file_name_of_the_best_checkpoint(tmp_path: Path) -> None:
+    assert tmp_path / find._BEST == RunFolder(tmp_path).best
 
 
 def test_the_home_folder_may_be_short_in_the_runs_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_signals_and_a_loss_that_is_not_finite_end_a_repeat_as_they_end_a_fit(li
     assert "agree" not in result.out
     assert litlab("resume", str(AGAIN)).code == 0
     found = load_run(AGAIN).compare(RUN)
-    assert found.agrees, found.words()
+    assert found.agrees, found.lines()
     assert list(found.differs) == ["settings"]
     result = litlab("rerun", str(RUN), "--check", "--model.optimizer.lr=1e30", "--model.scheduler=null")
     assert result.code == 1

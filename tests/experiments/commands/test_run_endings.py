@@ -236,5 +236,5 @@ def test_an_edited_config_is_named_and_nothing_is_no_agreement(litlab: Command, 
             shutil.copy(RUN / name, run)
     comparison = load_run(str(runs[0])).compare(str(runs[1]))
     assert not comparison.agrees
-    assert "no results of both runs could be compared" in "\n".join(comparison.words())
+    assert "no results of both runs could be compared" in "\n".join(comparison.lines())
     assert litlab("fit", *DIGITS, *bare).code == 0

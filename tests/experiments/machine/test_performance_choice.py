@@ -13,9 +13,8 @@ import torch
 from lightning.pytorch import LightningModule
 
 from datamodules import DigitsDataModule
-from experiments.machine import choice as machine
-from experiments.machine import hardware
-from experiments.machine.choice import Choice, bf16_gains, choose
+from experiments.machine import hardware, performance_choice
+from experiments.machine.performance_choice import PerformanceChoice, bf16_gains, choose
 from experiments.machine.performance_options import PerformanceOptions
 from experiments.runs.environment import read_chosen
 from experiments.runs.folder import RunFolder
@@ -43,7 +42,7 @@ def xeon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.environ.pop("LITLAB_HANDED_MACHINE_CHOICE", None)
 
 
-def chosen(model: LightningModule, performance: PerformanceOptions | None = None, **options: Any) -> Choice:
+def chosen(model: LightningModule, performance: PerformanceOptions | None = None, **options: Any) -> PerformanceChoice:
     """Return the choice for batches of 64 samples."""
     return choose(model, DigitsDataModule(batch_size=64), options, performance or PerformanceOptions())
 
@@ -167,7 +166,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_thread_settings_restores_the_number_of_threads() -> None:
     before = torch.get_num_threads()
-    with machine.thread_settings(Choice(None, False, before + 1)):
+    with performance_choice.thread_settings(PerformanceChoice(None, False, before + 1)):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
@@ -177,19 +176,19 @@ def test_no_step_searches_for_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     for found, within in ((False, ""), (True, None)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
-        with machine.thread_settings(Choice(None, False, 1)):
+        with performance_choice.thread_settings(PerformanceChoice(None, False, 1)):
             assert os.environ.get("CUDA_VISIBLE_DEVICES") == within
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    with machine.thread_settings(Choice(None, False, 1)):
+    with performance_choice.thread_settings(PerformanceChoice(None, False, 1)):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
 
 def test_a_run_is_scored_with_its_recorded_choice(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
 
-    def scored(**options: Any) -> Choice:
-        return machine.from_record(read_chosen(folder), options, PerformanceOptions())
+    def scored(**options: Any) -> PerformanceChoice:
+        return performance_choice.from_record(read_chosen(folder), options, PerformanceOptions())
 
     assert scored().precision == "32-true", "no environment.json"
     record = {"precision": "bf16-mixed", "bf16_speed_up": 2.8, "channels_last": True, "threads": 1}
@@ -200,7 +199,7 @@ def test_a_run_is_scored_with_its_recorded_choice(tmp_path: Path) -> None:
     for text in ("", "{}", "[]", '{"chosen": []}', '{"chosen": {"precision": "13-odd"}}'):
         folder.environment.write_text(text)
         assert scored().precision == "32-true"
-    assert machine.from_record({}, {}, PerformanceOptions()).precision == "32-true"
+    assert performance_choice.from_record({}, {}, PerformanceOptions()).precision == "32-true"
 
 
 @pytest.mark.parametrize(
