@@ -22,9 +22,9 @@ from experiments.machine.launchers import launch_options
 from experiments.machine.processes import check_launch, leave_group
 from experiments.messages.errors import UserError, as_misconfiguration
 from experiments.messages.library_noise import quiet_libraries
+from experiments.options.catalog import find_config
 from experiments.options.command_table import COMMANDS
-from experiments.options.fact_links import FACTS
-from experiments.options.names import find_config
+from experiments.options.data_properties import DATA_PROPERTIES
 from experiments.options.request import Request
 from experiments.options.run_options import DEFAULT_SEED, RunOptions, check_seed
 from experiments.options.trainer_checks import check_plain, check_trainer
@@ -114,7 +114,7 @@ def _fit_objects(
 
 
 def _section(part: LightningModule | LightningDataModule) -> dict[str, Any]:
-    arguments = {k: v for k, v in dict(part.hparams).items() if k not in FACTS and not k.startswith("_")}
+    arguments = {k: v for k, v in dict(part.hparams).items() if k not in DATA_PROPERTIES and not k.startswith("_")}
     plain = json.loads(json.dumps(arguments, default=str))  # tuples become lists, as YAML has them
     return {"class_path": public_path(type(part)), "init_args": plain}
 

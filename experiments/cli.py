@@ -10,7 +10,7 @@ from experiments.command_line import help as help_pages
 from experiments.command_line.option_parser import OptionParser
 from experiments.command_line.read_request import launched, read_request
 from experiments.messages.errors import DONE, INTERRUPTED, UserError
-from experiments.messages.text import did_you_mean, say
+from experiments.messages.formatting import did_you_mean, say
 from experiments.options.command_table import COMMANDS
 from experiments.version import VERSION
 

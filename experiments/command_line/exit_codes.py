@@ -20,11 +20,11 @@ from experiments.command_line.lightning_cli import LitlabCLI
 from experiments.commands.trainer_command import TrainerCommand, make_command
 from experiments.machine.processes import end_others, first_to_report
 from experiments.messages.errors import DONE, FAILED, INTERRUPTED, TERMINATED, USER_ERROR, FailedElsewhere, LitlabError
+from experiments.messages.formatting import one_line, say, shown
 from experiments.messages.library_noise import quiet_libraries
 from experiments.messages.out_of_memory import advice, lack_within
-from experiments.messages.text import one_line, say, shown
+from experiments.options.catalog import PACKAGES
 from experiments.options.import_paths import working_folder_importable
-from experiments.options.names import PACKAGES
 from experiments.options.request import Request
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.options import names
+from experiments.options import catalog
 from experiments.options.command_table import COMMANDS, DEMO, Command
 from experiments.version import VERSION
 
@@ -27,21 +27,21 @@ experiment's name, meaning its newest run."""
 
 def overview() -> str:
     """Return what `litlab` alone prints."""
-    configs = [entry.name for entry in names.configs() if not entry.summary.startswith("Fragment")]
+    configs = [entry.name for entry in catalog.configs() if not entry.summary.startswith("Fragment")]
     rows = [(f"litlab {command.name} {command.arguments}", command.summary) for command in COMMANDS.values()]
     return _OVERVIEW.format(
         version=VERSION,
         commands="\n".join(f"  {usage:<36}{summary}" for usage, summary in rows),
         configs=_wrap(configs),
-        models=_wrap([entry.name for entry in names.classes("models")]),
-        data=_wrap([entry.name for entry in names.classes("data")]),
+        models=_wrap([entry.name for entry in catalog.classes("models")]),
+        data=_wrap([entry.name for entry in catalog.classes("data")]),
     )
 
 
 def page(command: Command) -> str:
     """Return what `litlab COMMAND --help` prints for a command that LightningCLI builds."""
-    models = [entry.name for entry in names.classes("models")]
-    data = [entry.name.removesuffix("DataModule") for entry in names.classes("data")]
+    models = [entry.name for entry in catalog.classes("models")]
+    data = [entry.name.removesuffix("DataModule") for entry in catalog.classes("data")]
     filled = {
         "{demo}": DEMO,
         "{models}": _wrap(models, 35),

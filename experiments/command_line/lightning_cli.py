@@ -22,7 +22,7 @@ from experiments.machine.processes import leave_group, serve_store
 from experiments.messages.errors import user_error_within
 from experiments.options.class_check import find_class
 from experiments.options.class_paths import with_public_paths
-from experiments.options.fact_links import FACTS, FactLinks
+from experiments.options.data_properties import DATA_PROPERTIES, DataPropertyLinks
 from experiments.options.import_paths import working_folder_importable
 from experiments.options.merge import merge
 from experiments.options.request import Request
@@ -36,7 +36,7 @@ class LitlabCLI(LightningCLI):
     def __init__(self, command: TrainerCommand) -> None:
         self.command = command
         self.request = command.request
-        self.links = FactLinks()
+        self.links = DataPropertyLinks()
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -62,7 +62,7 @@ class LitlabCLI(LightningCLI):
             else:
                 kind: Any = Literal[option.choices] | None if option.choices else str | None
                 parser.add_argument(f"--{option.name}", type=kind, default=None, help=option.help)
-        for fact in FACTS:
+        for fact in DATA_PROPERTIES:
             parser.link_arguments(
                 "data", f"model.init_args.{fact}", compute_fn=self.links.reader(fact), apply_on="instantiate"
             )
@@ -86,7 +86,7 @@ class LitlabCLI(LightningCLI):
         """Note which properties of the data the user set: jsonargparse would replace them without a message."""
         self.links.model = find_class(self.config.model.class_path, "model")
         init_args = self.config.model.get("init_args")
-        self.links.given = {fact: init_args.get(fact) for fact in FACTS} if init_args is not None else {}
+        self.links.given = {fact: init_args.get(fact) for fact in DATA_PROPERTIES} if init_args is not None else {}
 
     def instantiate_classes(self) -> None:
         """Build data, then model, then Trainer; raise a user error as it was before jsonargparse wrapped it."""

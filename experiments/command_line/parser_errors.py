@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from experiments.messages.text import did_you_mean, one_line
+from experiments.messages.formatting import did_you_mean, one_line
 
 _KEY = re.compile(r"(?:Parser key|Key) ['\"]([^'\"]+)['\"]")
 _EXPECTED = re.compile(r"Expected an? (?:<class '([^']+)'>|typing\.Literal\[(.+?)\](?:\.|\n|$))")

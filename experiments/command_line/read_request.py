@@ -8,9 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean
+from experiments.messages.formatting import did_you_mean
+from experiments.options.catalog import find_config
 from experiments.options.command_table import DEMO, Command
-from experiments.options.names import find_config
 from experiments.options.request import Given, Request
 from experiments.options.run_options import RunOptions
 from experiments.runs.find import find_run

@@ -13,9 +13,9 @@ import callbacks
 import datamodules
 import lit_models
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean, one_line
-from experiments.options.fact_links import FACTS
-from experiments.options.names import classes
+from experiments.messages.formatting import did_you_mean, one_line
+from experiments.options.catalog import classes
+from experiments.options.data_properties import DATA_PROPERTIES
 from experiments.options.signatures import accepts_any, is_required, parameters
 
 _BASES = {"model": LightningModule, "data": LightningDataModule, "trainer.callbacks": Callback}
@@ -104,7 +104,7 @@ def check_arguments(entry: Any, section: str) -> None:
         if argument not in known and not accepts_any(cls):
             takes = f" It takes {', '.join(known)}." if known else ""
             raise UserError(f"{section}: {name} has no argument '{argument}'.{did_you_mean(argument, known)}{takes}")
-    linked = FACTS if section == "model" else ()
+    linked = DATA_PROPERTIES if section == "model" else ()
     for argument in known:
         if argument not in given and argument not in linked and is_required(cls, argument):
             raise UserError(f"{section}: {name} needs {argument}. Set --{section}.{argument} VALUE.")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import one_line
+from experiments.messages.formatting import one_line
 
 _SECTIONS = {
     "model": "a class, or `class_path:` and `init_args:`",

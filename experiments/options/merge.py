@@ -16,7 +16,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean, say
+from experiments.messages.formatting import did_you_mean, say
 from experiments.options.class_check import check_arguments, find_class
 from experiments.options.config_files import read_config, read_section, read_value
 from experiments.options.request import Given, Request

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.messages.text import count, one_line, shown
+from experiments.messages.formatting import count, one_line, shown
 from experiments.runs.checkpoint import read
 from experiments.runs.environment_diff import KINDS, Differs, compare_environments, difference_lines, value_text
 from experiments.runs.folder import RunFolder, read_results

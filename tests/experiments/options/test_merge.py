@@ -15,7 +15,7 @@ from experiments.command_line.read_request import read_request
 from experiments.command_line.trainer import LitlabTrainer
 from experiments.commands.trainer_command import make_command
 from experiments.messages.errors import UserError
-from experiments.options import names
+from experiments.options import catalog
 from experiments.options.command_table import COMMANDS
 from experiments.options.merge import merge
 from experiments.options.request import Request
@@ -243,7 +243,7 @@ def parsed(request: Request) -> Parsed:
     return Parsed(make_command(request))
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in names.configs() if entry.name not in FRAGMENTS])
+@pytest.mark.parametrize("name", [entry.name for entry in catalog.configs() if entry.name not in FRAGMENTS])
 def test_a_shipped_config_is_parsed_as_jsonargparse_parses_the_file(name: str, workshop: Path) -> None:
     cli = parsed(read_request(COMMANDS["fit"], [name]))
     alone = cli.parser.parse_args([f"--config={cli.request.configs[0]}"])

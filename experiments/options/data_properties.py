@@ -12,10 +12,10 @@ from datamodules import LitDataModule
 from experiments.options.signatures import is_required, parameters
 from lit_models import LitTask
 
-FACTS = ("input_shape", "num_classes", "num_targets", "vocab_size")
+DATA_PROPERTIES = ("input_shape", "num_classes", "num_targets", "vocab_size")
 
 
-class FactLinks:
+class DataPropertyLinks:
     """Links each property of the data to the model; stores the first one that does not fit as `problem`."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean, one_line, say
+from experiments.messages.formatting import did_you_mean, one_line, say
 
 PACKAGES = {"models": "lit_models", "data": "datamodules", "callbacks": "callbacks"}
 
