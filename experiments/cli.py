@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.command_line import help as help_pages
 from experiments.command_line.option_parser import OptionParser
-from experiments.command_line.read_request import launched, read_request
+from experiments.command_line.read_request import read_request, started_by_launcher
 from experiments.messages.errors import DONE, INTERRUPTED, UserError
 from experiments.messages.formatting import did_you_mean, say
 from experiments.options.command_table import COMMANDS
@@ -20,7 +20,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if args is None else args))
     except UserError as error:
-        if not launched() or _speaks_first():
+        if not started_by_launcher() or _is_first_to_report():
             say(f"litlab: {error}")
         return error.exit_code
     except KeyboardInterrupt:  # while modules are being imported
@@ -32,7 +32,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if arguments[:1] == ["help"]:  # `litlab help fit` is `litlab fit --help`
+        arguments = [*arguments[1:2], "--help"]
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(help_pages.overview())
         return DONE
     name, rest = arguments[0], arguments[1:]
@@ -71,7 +73,7 @@ def _check_working_folder() -> None:
         raise UserError("the working folder was deleted. Change to an existing folder: `cd FOLDER`.") from None
 
 
-def _speaks_first() -> bool:
+def _is_first_to_report() -> bool:
     from experiments.machine.processes import first_to_report
 
     return first_to_report()
