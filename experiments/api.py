@@ -25,7 +25,7 @@ from experiments.messages.library_noise import quiet_libraries
 from experiments.options.catalog import find_config
 from experiments.options.command_table import COMMANDS
 from experiments.options.data_properties import DATA_PROPERTIES
-from experiments.options.request import Request
+from experiments.options.request import Request, python_number
 from experiments.options.run_options import DEFAULT_SEED, RunOptions, check_seed
 from experiments.options.trainer_checks import check_plain, check_trainer
 from lit_models.parts.specs import public_path
@@ -56,6 +56,8 @@ def fit(
     user error and TrainingFailed for a loss that is not finite.
     """
     quiet_libraries()
+    trainer = {name: python_number(value) for name, value in trainer.items()}
+    seed = python_number(seed)
     if seed is not None:
         check_seed(seed)
     own: dict[str, Any] = {
@@ -68,6 +70,7 @@ def fit(
         "compile": compile,
         "steps_per_call": steps_per_call,
     }
+    own = {name: python_number(value) for name, value in own.items()}
     if isinstance(config, LightningModule):
         if data is None:
             raise UserError("fit: a model needs data: fit(model, data).")
