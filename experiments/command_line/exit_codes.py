@@ -32,19 +32,12 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES
 
 @dataclass(frozen=True)
 class Report:
-    """Exit code and messages for an error.
-
-    Args:
-        code: The exit code.
-        sentence: The message after `litlab:`.
-        last: The last line: "folder" (location of the files), "resume" (command that continues) or "" (none).
-        unexpected: Whether to print the traceback.
-    """
+    """Exit code and messages for an error."""
 
     code: int
-    sentence: str = ""
-    last: str = ""
-    unexpected: bool = False
+    sentence: str = ""  # printed after `litlab:`
+    last: str = ""  # the last line: "folder" (location of the files), "resume" (command that continues) or "" (none)
+    unexpected: bool = False  # prints the traceback
 
 
 _UNEXPECTED = Report(FAILED, last="folder", unexpected=True)

@@ -34,7 +34,8 @@ def merge(request: Request, trainer_class: type) -> dict[str, Any]:
     for path in request.configs:
         document = read_config(path)
         _check_keys(document, known_keys(), f"{path}: ")
-        _add_document(merged, document, path)
+        for name, value in document.items():
+            _set(merged, Given(name, value), path.name)
     options = [*known_keys(), *(option.name for option in request.command.options)]
     options += [f"trainer.{name}" for name in trainer_arguments]
     for given in sorted(request.given, key=lambda given: _rank(given.name)):
@@ -42,7 +43,7 @@ def merge(request: Request, trainer_class: type) -> dict[str, Any]:
         checked = ".".join([first, *rest[:1]]) if first == "trainer" else first if first in SECTIONS else given.name
         if checked not in options:
             raise unknown_option(given.name, options)
-        _set(merged, given)
+        _set(merged, given, f"--{given.name}")
     trainer = merged.get("trainer") or {}
     _check_keys(trainer, trainer_arguments, prefix="trainer.")
     if request.actions:
@@ -68,23 +69,6 @@ def _check_keys(keys: Iterable[str], known: Iterable[str], where: str = "", pref
             )
 
 
-def _add_document(merged: dict[str, Any], document: Mapping[str, Any], path: Path) -> None:
-    for key, value in document.items():
-        if key in ("model", "data"):
-            merged[key] = _merge_class(merged.get(key), value, key)
-        elif key == "trainer":
-            _add_trainer(merged, value, path.name)
-        else:
-            merged[key] = value
-
-
-def _add_trainer(merged: dict[str, Any], section: Mapping[str, Any], source: str) -> None:
-    trainer = merged.setdefault("trainer", {})
-    if "callbacks" in section:
-        _report_dropped(trainer.get("callbacks"), section["callbacks"], source, "callbacks+:")
-    _put_all(trainer, section)
-
-
 def _merge_class(old: Any, new: Any, section: str) -> dict[str, Any]:
     """Merge two forms of a class; a new class keeps the old arguments that it has too, with a type in common."""
     merged, added = _class_form(old), _class_form(new)
@@ -106,13 +90,14 @@ def _class_form(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {"class_path": value}
 
 
-def _set(merged: dict[str, Any], given: Given) -> None:
+def _set(merged: dict[str, Any], given: Given, source: str) -> None:
+    """Set a key of a config file or an option; `source` is the name of the file or the option."""
     section, _, rest = given.name.partition(".")
     value = given.value
     if section not in SECTIONS:
         merged[section] = value
     elif section == "trainer":
-        _set_trainer(merged, rest, value, given.append)
+        _set_trainer(merged.setdefault("trainer", {}), rest, value, given.append, source)
     elif rest in ("", "class_path"):
         merged[section] = _merge_class(merged.get(section), value if rest else _read_value(value, section), section)
     else:
@@ -123,11 +108,13 @@ def _set(merged: dict[str, Any], given: Given) -> None:
         _set_argument(form, rest.split("."), value, given.append, section)
 
 
-def _set_trainer(merged: dict[str, Any], name: str, value: Any, append: bool) -> None:
-    trainer = merged.setdefault("trainer", {})
+def _set_trainer(trainer: dict[str, Any], name: str, value: Any, append: bool, source: str) -> None:
     first, *rest = name.split(".")
     if not name:
-        _add_trainer(merged, _read_value(value, "trainer"), "--trainer")
+        section = _read_value(value, "trainer")
+        if "callbacks" in section:
+            _report_dropped(trainer.get("callbacks"), section["callbacks"], source, "callbacks+:")
+        _put_all(trainer, section)
     elif rest:
         _descend(trainer, first, rest, value, append)
     else:
@@ -136,7 +123,7 @@ def _set_trainer(merged: dict[str, Any], name: str, value: Any, append: bool) ->
             value = int(value)  # `str` comes first in the types of `devices`, so jsonargparse would not convert "2"
         if first == "callbacks" and not append:
             value = _parse_nested(value, "trainer.callbacks")
-            _report_dropped(trainer.get("callbacks"), value, "--trainer.callbacks", "--trainer.callbacks+=")
+            _report_dropped(trainer.get("callbacks"), value, source, "--trainer.callbacks+=")
         _put(trainer, first, value, append)
 
 
