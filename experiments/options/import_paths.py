@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from litlab.packages import claim_names, leave_folder
 
@@ -31,5 +31,5 @@ def working_folder_importable() -> Iterator[None]:
     finally:
         if missing:
             leave_folder(folder)
-        if missing and folder in sys.path:
-            sys.path.remove(folder)
+            with suppress(ValueError):  # the user's code may have removed it
+                sys.path.remove(folder)

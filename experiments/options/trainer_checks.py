@@ -1,4 +1,4 @@
-"""Checks of Trainer options that Lightning would reject late, ignore, or train with to no useful result."""
+"""Checks of Trainer options that Lightning would ignore or reject late, or that give NaN."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from datamodules import LitDataModule
 from experiments.machine.launchers import launched
 
-_AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "log_every_n_steps")
+_MINIMUM = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_nodes": 1, "log_every_n_steps": 0}
 
 
 def check_trainer(options: dict[str, Any]) -> None:
     """Raise an error for the first invalid option; `options` are the Trainer's arguments."""
-    for name in _AT_LEAST_ONE:
+    for name, minimum in _MINIMUM.items():
         value = options.get(name)
-        if isinstance(value, int) and value < (0 if name == "log_every_n_steps" else 1):
-            raise MisconfigurationException(f"trainer.{name} must be 1 or more, got {value}. Set --trainer.{name} 1.")
+        if isinstance(value, int) and value < minimum:
+            raise MisconfigurationException(
+                f"trainer.{name} must be {minimum} or more, got {value}. Set --trainer.{name} 1."
+            )
     interval = options.get("val_check_interval")
     if isinstance(interval, (int, float)) and interval <= 0:
         raise MisconfigurationException(

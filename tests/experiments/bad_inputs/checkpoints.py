@@ -182,7 +182,7 @@ CHECKPOINTS: dict[str, Bad] = {
     ),
     "resume with a config cut short": resumed("config.yaml", "Fix", write(str(CONFIG), "model: {")),
     "resume with an empty config": resumed(
-        "config.yaml is not a mapping", "must have keys such as", write(str(CONFIG), "")
+        "config.yaml is not a mapping", "Add keys such as", write(str(CONFIG), "")
     ),
     "resume without the environment": resumed(
         "environment.json is missing or corrupted", "Put it back", gone(ENVIRONMENT)
