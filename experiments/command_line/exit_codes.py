@@ -143,7 +143,7 @@ def _end(error: BaseException, command: TrainerCommand | None, debug: bool) -> i
 def _end_unexpected(command: TrainerCommand | None, debug: bool) -> int:
     """Print the traceback of the error that is being handled, and return the exit code."""
     codes = [code for code in end_others(command.trainer if command is not None else None) if code]
-    if not debug and not first_to_report():  # if one process fails, the others lose their connection to it
+    if not debug and not first_to_report():  # other processes report their lost connection
         return next((code for code in codes if code in (FAILED, USER_ERROR)), FAILED)
     if codes and not debug:
         how = f"was killed by signal {-codes[0]}" if codes[0] < 0 else f"exited with code {codes[0]}"
@@ -151,7 +151,7 @@ def _end_unexpected(command: TrainerCommand | None, debug: bool) -> int:
         _print_last_line("resume", command)
         return FAILED
     traceback.print_exc()
-    say("litlab: this is a bug in litlab or in your own module (see the lines above), not in the command.")
+    say("litlab: this is a bug in litlab or in your own module. Fix your module, or report the lines above.")
     _print_last_line("folder", command)
     return FAILED
 

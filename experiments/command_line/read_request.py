@@ -91,7 +91,7 @@ def _read_run(request: Request, leading: list[str]) -> None:
     elif request.option("untrained") and not trains:
         request.configs.insert(0, find_config(argument))
     else:
-        # Other ranks use the run that rank 0 found: by now, a newer run may have the same name.
+        # Rank 0 passes the run that it found to other ranks, because a newer run may have begun since.
         started_by_litlab = os.environ.get("LOCAL_RANK", "0") != "0" and not started_by_launcher()
         source = os.environ.get("LITLAB_HANDED_SOURCE") if started_by_litlab else None
         request.run = Path(source) if source else find_run(argument, trained=name != "resume")

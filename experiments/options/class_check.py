@@ -40,16 +40,16 @@ _IMPORT_HINT = "Install it, or run litlab in the folder that contains it."
 
 def find_class(path: Any, section: str) -> Any:
     """Return the class with this name or import path; raise a UserError if it is not a class for the section."""
-    found_section = _SECTIONS.get(section)
+    accepted = _SECTIONS.get(section)
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
-        listing = f"`litlab list {found_section.kind}`" if found_section else "`litlab list`"
+        listing = f"`litlab list {accepted.kind}`" if accepted else "`litlab list`"
         raise UserError(
             f"{section}: '{path}' is not a class. Use a name ({listing}) or an import path such as my_module.MyClass."
         )
-    if found_section is None:
+    if accepted is None:
         return _import_class(path, section) if "." in path else None
-    base = found_section.base
-    found = _import_class(path, section) if "." in path else _find_by_name(path, found_section)
+    base = accepted.base
+    found = _import_class(path, section) if "." in path else _find_by_name(path, accepted)
     if not (isinstance(found, type) and issubclass(found, base)) and not _returns(found, base):
         raise UserError(f"{section}: '{path}' is not a {base.__name__}. Name a class that derives from it.")
     return found
@@ -101,7 +101,7 @@ def check_arguments(entry: Any, section: str) -> None:
     cls = find_class(form.get("class_path"), section)
     misplaced = [name for name in form if name not in ("class_path", "init_args", "dict_kwargs")]
     if misplaced:
-        raise UserError(f"{section}: '{misplaced[0]}' must be under `init_args:`, not next to `class_path:`.")
+        raise UserError(f"{section}: '{misplaced[0]}' must be under `init_args:`, not next to `class_path:`. Move it.")
     given, known = form.get("init_args") or {}, parameters(cls)
     name = getattr(cls, "__name__", "")
     if not known or not isinstance(given, Mapping):
