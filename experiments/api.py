@@ -22,10 +22,10 @@ from experiments.machine.launchers import launch_options
 from experiments.machine.processes import check_launch, leave_group
 from experiments.messages.errors import UserError, as_misconfiguration
 from experiments.messages.library_noise import quiet_libraries
+from experiments.options.catalog import find_config
 from experiments.options.command_table import COMMANDS
-from experiments.options.fact_links import FACTS
-from experiments.options.names import find_config
-from experiments.options.request import Request
+from experiments.options.data_properties import DATA_PROPERTIES
+from experiments.options.request import Request, python_number
 from experiments.options.run_options import DEFAULT_SEED, RunOptions, check_seed
 from experiments.options.trainer_checks import check_plain, check_trainer
 from lit_models.parts.specs import public_path
@@ -58,6 +58,8 @@ def fit(
     deleted or another process fails.
     """
     quiet_libraries()
+    trainer = {name: python_number(value) for name, value in trainer.items()}
+    seed = python_number(seed)
     if seed is not None:
         check_seed(seed)
     own: dict[str, Any] = {
@@ -70,6 +72,7 @@ def fit(
         "compile": compile,
         "steps_per_call": steps_per_call,
     }
+    own = {name: python_number(value) for name, value in own.items()}
     if isinstance(config, LightningModule):
         if data is None:
             raise UserError("fit: a model needs data, got none. Pass it: fit(model, data).")
@@ -116,7 +119,7 @@ def _fit_objects(
 
 def _section(module: LightningModule | LightningDataModule) -> dict[str, Any]:
     """Return the class and the arguments of a model or datamodule as config.yaml stores them."""
-    arguments = {k: v for k, v in dict(module.hparams).items() if k not in FACTS and not k.startswith("_")}
+    arguments = {k: v for k, v in dict(module.hparams).items() if k not in DATA_PROPERTIES and not k.startswith("_")}
     plain = json.loads(json.dumps(arguments, default=str))  # tuples become lists, as in YAML
     return {"class_path": public_path(type(module)), "init_args": plain}
 

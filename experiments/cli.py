@@ -8,9 +8,9 @@ from pathlib import Path
 
 from experiments.command_line import help as help_pages
 from experiments.command_line.option_parser import OptionParser
-from experiments.command_line.read_request import launched, read_request
+from experiments.command_line.read_request import read_request, started_by_launcher
 from experiments.messages.errors import DONE, INTERRUPTED, UserError
-from experiments.messages.text import did_you_mean, say
+from experiments.messages.formatting import did_you_mean, say
 from experiments.options.command_table import COMMANDS
 from experiments.version import VERSION
 
@@ -20,7 +20,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if args is None else args))
     except UserError as error:
-        if not launched() or _is_first_to_report():
+        if not started_by_launcher() or _is_first_to_report():
             say(f"litlab: {error}")
         return error.exit_code
     except KeyboardInterrupt:  # while modules are being imported
@@ -32,7 +32,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if arguments[:1] == ["help"]:  # `litlab help fit` is `litlab fit --help`
+        arguments = [*arguments[1:2], "--help"]
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(help_pages.overview())
         return DONE
     name, rest = arguments[0], arguments[1:]

@@ -98,8 +98,8 @@ def test_a_command_is_one_file_and_one_row(copy: Path) -> None:
 
 def test_a_run_command_completes_runs(copy: Path) -> None:
     table = copy / "experiments/options/command_table.py"
-    row = '        Command("info", "'
-    table.write_text(table.read_text().replace(row, f'        Command("export", "RUN", "export a run", "run"),\n{row}'))
+    row = '    Command("info", "'
+    table.write_text(table.read_text().replace(row, f'    Command("export", "RUN", "export a run", "run"),\n{row}'))
     bash, fish = litlab(copy, "'completion', 'bash'", "'completion', 'fish'")
     assert '|export) words="$(cd' in bash
     assert ' export" -a "(ls ' in fish

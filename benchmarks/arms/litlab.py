@@ -21,7 +21,7 @@ from benchmarks.arms.work import Work
 from callbacks import Activations, ClassificationEvidence, Embeddings, FeatureMaps, Gradients, NoStepHooks, Weights
 from experiments import fit
 from experiments.loaded_run import LoadedRun
-from experiments.options.names import find_config
+from experiments.options.catalog import find_config
 
 MakeRaw = Callable[[Work, int, int, Machine], RawTraining]
 

@@ -1,1 +1,1 @@
-"""From command-line arguments to a command: parser, help, errors and exit codes."""
+"""Command line: parser, help pages and exit codes."""

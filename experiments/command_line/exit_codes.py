@@ -1,4 +1,4 @@
-"""Running a command that needs Lightning, and what each error means: exit code, sentence, and the run folder."""
+"""Runs a command with a model and data; maps each error to an exit code, a message and its effect on the run folder."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ from experiments.command_line.lightning_cli import LitlabCLI
 from experiments.commands.trainer_command import TrainerCommand, make_command
 from experiments.machine.processes import end_others, first_to_report
 from experiments.messages.errors import DONE, FAILED, INTERRUPTED, TERMINATED, USER_ERROR, FailedElsewhere, LitlabError
+from experiments.messages.formatting import one_line, say, shown
 from experiments.messages.library_noise import quiet_libraries
-from experiments.messages.out_of_memory import advice, lack_within
-from experiments.messages.text import one_line, say, shown
+from experiments.messages.out_of_memory import advice, find_out_of_memory
+from experiments.options.catalog import PACKAGES
 from experiments.options.import_paths import working_folder_importable
-from experiments.options.names import PACKAGES
 from experiments.options.request import Request
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an error means: the exit code, what to print after `litlab:`, and the last line.
-
-    `last` is "folder" (where the files are), "resume" (the command that continues) or "" (nothing). A `fault` prints
-    its traceback.
-    """
+    """Exit code and messages for an error."""
 
     code: int
-    sentence: str = ""
-    last: str = ""
-    fault: bool = False
+    sentence: str = ""  # printed after `litlab:`
+    last: str = ""  # the last line: "folder" (location of the files), "resume" (command that continues) or "" (none)
+    unexpected: bool = False  # prints the traceback
+
+
+_UNEXPECTED = Report(FAILED, last="folder", unexpected=True)
 
 
 def run_command(request: Request) -> int:
-    """Run a command and return its exit code; a user's error never ends in a traceback unless `--debug` asks for it."""
+    """Run a command and return its exit code; print the traceback of a user error only with `--debug`."""
     quiet_libraries(request.debug)
     command: TrainerCommand | None = None
     try:
@@ -60,8 +59,8 @@ def run_command(request: Request) -> int:
 
 @singledispatch
 def report(_: BaseException) -> Report:
-    """Return what an error means; this is the case of all that no registered type below covers."""
-    return Report(FAILED, fault=True, last="folder")
+    """Return the report for an error; the default is for types that are not registered below."""
+    return _UNEXPECTED
 
 
 report.register(FailedElsewhere, lambda _: Report(FAILED))
@@ -90,8 +89,8 @@ def _(error: SystemExit) -> Report:
 
 @report.register
 def _(error: OSError) -> Report:
-    if error.errno not in _DISK:
-        return Report(FAILED, fault=True, last="folder")
+    if error.errno not in _DISK_ERRORS:
+        return _UNEXPECTED
     where = f" ({error.filename})" if error.filename else ""
     sentence = f"disk access failed: {error.strerror}{where}. Free some space or fix the permissions, then continue."
     return Report(FAILED, sentence, "resume")
@@ -99,67 +98,69 @@ def _(error: OSError) -> Report:
 
 @report.register
 def _(error: SyntaxError) -> Report:
-    if not Path(error.filename or "").is_file():
-        return Report(FAILED, fault=True, last="folder")
-    place = f"{shown(Path(error.filename or ''))}, line {error.lineno}"
-    return Report(USER_ERROR, f"{place} is not valid Python ({error.msg}). Fix the syntax there.")
+    path = Path(error.filename or "")
+    if not path.is_file():
+        return _UNEXPECTED
+    sentence = f"{shown(path)}, line {error.lineno} is not valid Python ({error.msg}). Fix the syntax on that line."
+    return Report(USER_ERROR, sentence)
 
 
 @report.register
 def _(error: ModuleNotFoundError) -> Report:
-    quoted = re.search(r"Requirement '([\w-]+)", str(error))  # Lightning's own message, which carries no name
+    quoted = re.search(r"Requirement '([\w-]+)", str(error))  # Lightning's message; the error has no name
     package = (quoted[1] if quoted else error.name or "").partition(".")[0]
     if not package or package in ("litlab", "experiments", *PACKAGES.values()):
-        return Report(FAILED, fault=True, last="folder")
+        return _UNEXPECTED
     reason = one_line(str(error).partition(" Requirement ")[0]).rstrip(".")
-    return Report(USER_ERROR, f"{reason}. Run `pip install {package}`, or remove what needs it.")
+    own_file = "" if quoted else f" If {package}.py is your own file, run litlab in the folder that contains it."
+    return Report(USER_ERROR, f"{reason}. To install it, run `pip install {package}`.{own_file}")
 
 
 def _end(error: BaseException, command: TrainerCommand | None, debug: bool) -> int:
-    """Print what the error means, remove a run folder in which nothing was trained, and return the exit code."""
+    """Print the report for an error, remove the run folder if nothing was trained, and return the exit code."""
     found = report(error)
-    trainer = command.trainer if command is not None else None
+    trainer, data = (command.trainer, command.data) if command is not None else (None, None)
     if isinstance(error, BrokenPipeError):
         with suppress(OSError):
-            sys.stdout.close()  # else Python tries again when it exits, with a traceback
+            sys.stdout.close()  # otherwise Python flushes it on exit and prints a traceback
     if command is not None and found.last != "resume":
         command.discard_empty_run(getattr(error, "owns_folder", True))
-    lack = lack_within(error) if found.fault else None
-    if lack is not None:
-        found = Report(FAILED, advice(lack, trainer, command.data if command is not None else None), "folder")
+    out_of_memory = find_out_of_memory(error) if found.unexpected else None
+    if out_of_memory is not None:
+        found = Report(FAILED, advice(out_of_memory, trainer, data), "folder")
     explained = isinstance(error, (LitlabError, MisconfigurationException, TrainingFailed))
-    if found.fault or (debug and isinstance(error, Exception) and not explained and found.last != "resume"):
-        return _fault(command, debug)
-    speaks = trainer is None or trainer.is_global_zero if isinstance(error, Stopped) else first_to_report()
-    if found.sentence and speaks:
+    if found.unexpected or (debug and isinstance(error, Exception) and not explained and found.last != "resume"):
+        return _end_unexpected(command, debug)
+    reports = trainer is None or trainer.is_global_zero if isinstance(error, Stopped) else first_to_report()
+    if found.sentence and reports:
         if debug and explained:
             traceback.print_exc()
         say(f"litlab: {found.sentence}")
-        _say_last(found, command)
+        _print_last_line(found.last, command)
     return found.code
 
 
-def _fault(command: TrainerCommand | None, debug: bool) -> int:
-    """Print the traceback of an error that nothing explains; call it while the error is handled."""
+def _end_unexpected(command: TrainerCommand | None, debug: bool) -> int:
+    """Print the traceback of the error that is being handled, and return the exit code."""
     codes = [code for code in end_others(command.trainer if command is not None else None) if code]
-    if not debug and not first_to_report():  # if one process fails, the others lose their connection to it
+    if not debug and not first_to_report():  # other processes report their lost connection
         return next((code for code in codes if code in (FAILED, USER_ERROR)), FAILED)
     if codes and not debug:
         how = f"was killed by signal {-codes[0]}" if codes[0] < 0 else f"exited with code {codes[0]}"
         say(f"litlab: another process of this run {how}, so this one exits too.")
-        _say_last(Report(FAILED, last="resume"), command)
+        _print_last_line("resume", command)
         return FAILED
     traceback.print_exc()
-    say("litlab: this is a bug in litlab or in your own module (see the lines above), not in the command.")
-    _say_last(Report(FAILED, last="folder"), command)
+    say("litlab: this is a bug in litlab or in your own module. Fix your module, or report the lines above.")
+    _print_last_line("folder", command)
     return FAILED
 
 
-def _say_last(found: Report, command: TrainerCommand | None) -> None:
-    folder = command.run_folder if command is not None else None
-    if folder is None:
+def _print_last_line(last: str, command: TrainerCommand | None) -> None:
+    if command is None or command.run_folder is None:
         return
-    if found.last == "resume" and folder.last.is_file():
+    folder = command.run_folder
+    if last == "resume" and folder.last.is_file():
         say(f"resume  litlab resume {shlex.quote(shown(folder.path))}")
-    elif found.last == "folder" and folder.path.is_dir() and command is not None and command.claimed is not None:
-        say(f"litlab: what was done until then is in {folder.path}")
+    elif last == "folder" and folder.path.is_dir() and command.claimed is not None:
+        say(f"litlab: the files written until then are in {folder.path}")

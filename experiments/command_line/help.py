@@ -1,8 +1,10 @@
-"""Help that fits one screen and appears at once; `--help-all` asks the real parser. Imports no torch."""
+"""Help pages of one screen; the parser itself prints `--help-all`. Imports no torch."""
 
 from __future__ import annotations
 
-from experiments.options import names
+from textwrap import fill
+
+from experiments.options import catalog
 from experiments.options.command_table import COMMANDS, DEMO, Command
 from experiments.version import VERSION
 
@@ -26,39 +28,27 @@ experiment's name, meaning its newest run."""
 
 
 def overview() -> str:
-    """Return what `litlab` alone prints."""
-    configs = [entry.name for entry in names.configs() if not entry.summary.startswith("Fragment")]
+    """Return the output of `litlab` without arguments."""
+    configs = [entry.name for entry in catalog.configs() if not entry.summary.startswith("Fragment")]
     rows = [(f"litlab {command.name} {command.arguments}", command.summary) for command in COMMANDS.values()]
     return _OVERVIEW.format(
         version=VERSION,
         commands="\n".join(f"  {usage:<36}{summary}" for usage, summary in rows),
         configs=_wrap(configs),
-        models=_wrap([entry.name for entry in names.classes("models")]),
-        data=_wrap([entry.name for entry in names.classes("data")]),
+        models=_wrap([entry.name for entry in catalog.classes("models")]),
+        data=_wrap([entry.name for entry in catalog.classes("data")]),
     )
 
 
 def page(command: Command) -> str:
-    """Return what `litlab COMMAND --help` prints for a command that LightningCLI builds."""
-    models = [entry.name for entry in names.classes("models")]
-    data = [entry.name.removesuffix("DataModule") for entry in names.classes("data")]
-    filled = {
-        "{demo}": DEMO,
-        "{models}": _wrap(models, 35),
-        "{data}": _wrap(data, 35),
-        "{split}": {"validate": "validation"}.get(command.name, command.name),
-    }
-    text = command.help
-    for mark, value in filled.items():
-        text = text.replace(mark, value)
-    return text
+    """Return the output of `litlab COMMAND --help` for a command with a model and data."""
+    models = [entry.name for entry in catalog.classes("models")]
+    data = [entry.name.removesuffix("DataModule") for entry in catalog.classes("data")]
+    split = "validation" if command.name == "validate" else command.name
+    page = command.help.replace("{demo}", DEMO).replace("{split}", split)
+    return page.replace("{models}", _wrap(models, 35)).replace("{data}", _wrap(data, 35))
 
 
-def _wrap(words: list[str], indent: int = 9, width: int = 120) -> str:
-    lines, line = [], ""
-    for word in words:
-        if line and indent + len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = ""
-        line = f"{line} {word}".strip()
-    return ("\n" + " " * indent).join([*lines, line])
+def _wrap(names: list[str], indent: int = 9) -> str:
+    space = " " * indent
+    return fill(" ".join(names), 120, initial_indent=space, subsequent_indent=space, break_on_hyphens=False).lstrip()

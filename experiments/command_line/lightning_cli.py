@@ -1,4 +1,4 @@
-"""LightningCLI for one command: parse the merged request, link the data's properties, build model, data and Trainer."""
+"""LightningCLI for one command: parses the merged request and builds data, model and Trainer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.command_line.parser import LitlabParser
-from experiments.command_line.parser_errors import trainer_refusal
+from experiments.command_line.parser import LitlabParser, trainer_error
 from experiments.command_line.trainer import LitlabTrainer
 from experiments.commands.trainer_command import Built, TrainerCommand, make_command
 from experiments.machine.hardware import processes
@@ -21,8 +20,8 @@ from experiments.machine.performance_options import PerformanceOptions
 from experiments.machine.processes import leave_group, serve_store
 from experiments.messages.errors import user_error_within
 from experiments.options.class_check import find_class
-from experiments.options.class_paths import with_public_paths
-from experiments.options.fact_links import FACTS, FactLinks
+from experiments.options.config_diff import with_public_paths
+from experiments.options.data_properties import DATA_PROPERTIES, DataPropertyLinks
 from experiments.options.import_paths import working_folder_importable
 from experiments.options.merge import merge
 from experiments.options.request import Request
@@ -31,12 +30,12 @@ from experiments.options.trainer_checks import check_trainer
 
 
 class LitlabCLI(LightningCLI):
-    """Parses a command's request and builds data, model and Trainer; `run` then runs the command."""
+    """LightningCLI that builds data, model and Trainer for a command; `run` runs the command."""
 
     def __init__(self, command: TrainerCommand) -> None:
         self.command = command
         self.request = command.request
-        self.links = FactLinks()
+        self.links = DataPropertyLinks()
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -53,7 +52,7 @@ class LitlabCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run options and the command's own, and link the data's properties to the model."""
+        """Add the run options and the command's own options, and link the data properties to the model."""
         parser.add_class_arguments(RunOptions, None)
         parser.set_defaults({"experiment": self.request.configs[0].stem if self.request.configs else "run"})
         for option in self.request.command.options:
@@ -62,13 +61,12 @@ class LitlabCLI(LightningCLI):
             else:
                 kind: Any = Literal[option.choices] | None if option.choices else str | None
                 parser.add_argument(f"--{option.name}", type=kind, default=None, help=option.help)
-        for fact in FACTS:
-            parser.link_arguments(
-                "data", f"model.init_args.{fact}", compute_fn=self.links.reader(fact), apply_on="instantiate"
-            )
+        for name in DATA_PROPERTIES:
+            target, read = f"model.init_args.{name}", self.links.reader(name)
+            parser.link_arguments("data", target, compute_fn=read, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the merged request; help and `--print_config` print and exit."""
+        """Parse the merged request; print help or `--print_config` and exit if the request has such an action."""
         if isinstance(parser, LitlabParser):
             parser.outermost = True
         printed = [action for action in self.request.actions if action.startswith("--print_config")]
@@ -83,40 +81,40 @@ class LitlabCLI(LightningCLI):
         check_seed(self.config.seed_everything)
 
     def before_instantiate_classes(self) -> None:
-        """Note which properties of the data the user set: jsonargparse would replace them without a message."""
+        """Store the data properties that the user set, because jsonargparse replaces them without a message."""
         self.links.model = find_class(self.config.model.class_path, "model")
         init_args = self.config.model.get("init_args")
-        self.links.given = {fact: init_args.get(fact) for fact in FACTS} if init_args is not None else {}
+        self.links.given = {name: init_args.get(name) for name in DATA_PROPERTIES} if init_args is not None else {}
 
     def instantiate_classes(self) -> None:
-        """Build data, then model, then Trainer; raise a user error as it was before jsonargparse wrapped it."""
+        """Build data, then model, then Trainer; raise the original user error if jsonargparse wrapped it."""
         try:
             if self.command.needs_trainer:
                 super().instantiate_classes()
             else:
                 self.config_init = self.parser.instantiate_classes(self.config)
                 self.datamodule = self.config_init.data
-        except Exception as error:  # jsonargparse wraps what a constructor raises in errors of several kinds
+        except Exception as error:  # jsonargparse wraps the errors of constructors in several types
             found = self.links.problem or user_error_within(error)
             if found is None or found is error:
                 raise
             raise found from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Let the command choose its Trainer arguments (a fit claims its run folder there), and build the Trainer."""
+        """Build the Trainer with the command's own arguments; `fit` creates its run folder here."""
         if self.links.problem is not None:
             raise self.links.problem
         options = {**dict(self.config_init.trainer.items()), **self.request.objects}
         check_trainer(options)
-        follows = launch_options(options)
-        options |= follows
+        launch = launch_options(options)
+        options |= launch
         serve_store(processes(options))
         self.command.data = self.datamodule
         own = self.command.trainer_arguments(self._built(), options)
         try:
-            return super().instantiate_trainer(**{**self.request.objects, **kwargs, **follows, **own})
+            return super().instantiate_trainer(**{**self.request.objects, **kwargs, **launch, **own})
         except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-            raise MisconfigurationException(trainer_refusal(str(error), self._given_to_trainer())) from error
+            raise MisconfigurationException(trainer_error(str(error), self._given_to_trainer())) from error
 
     def run(self) -> int:
         """Run the command and return its exit code."""
@@ -129,18 +127,18 @@ class LitlabCLI(LightningCLI):
 
     def _built(self) -> Built:
         options = RunOptions(**{field.name: self.config[field.name] for field in fields(RunOptions)})
-        model: Any = getattr(self, "model", None)  # `data` builds none
+        model: Any = getattr(self, "model", None)  # the command `data` has no model
         return Built(options, self.config.seed_everything, self.config_text(), model, self.datamodule)
 
     def _given_to_trainer(self) -> dict[str, Any]:
-        """Return the Trainer's options that are not at their default."""
-        options = dict(self.config.trainer.items())
-        return {name: value for name, value in options.items() if value != self.parser.get_default(f"trainer.{name}")}
+        """Return the Trainer options that differ from their default."""
+        options, default = self.config.trainer.items(), self.parser.get_default
+        return {name: value for name, value in options if value != default(f"trainer.{name}")}
 
     def config_text(self, flags: Sequence[str] = ()) -> str:
-        """Return the resolved config as YAML: run options first, without the properties of the data.
+        """Return the resolved config as YAML, run options first; `flags` are skip_default and skip_null.
 
-        `flags` are those of `--print_config`: skip_default and skip_null.
+        The data properties are not in it, because litlab takes them from the data again.
         """
         skip = {"skip_default": "skip_default" in flags, "skip_none": "skip_null" in flags}
         content = with_public_paths(_without_unwritable(yaml.safe_load(self.parser.dump(self.config, **skip))))
@@ -154,13 +152,13 @@ class LitlabCLI(LightningCLI):
 
 
 def build(request: Request) -> LitlabCLI:
-    """Build what a request from Python asks for; call `run` on the result."""
+    """Return the built CLI for a request from Python; call `run` on it."""
     with working_folder_importable():
         return LitlabCLI(make_command(request))
 
 
 def _without_unwritable(content: Any) -> Any:
-    """Drop defaults that YAML cannot hold, such as a device: jsonargparse puts a sentence in their place."""
+    """Remove defaults that YAML cannot represent, such as a device; jsonargparse writes a sentence instead."""
     if isinstance(content, dict):
         return {
             name: _without_unwritable(value)

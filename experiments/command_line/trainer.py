@@ -1,4 +1,4 @@
-"""The Trainer with command-line types that mean what is typed."""
+"""Trainer whose argument types preserve integers from the command line."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from lightning.pytorch import Trainer
 
 
 class LitlabTrainer(Trainer):
-    """Lightning's Trainer, which keeps integers for batch limits as integers.
+    """Lightning's Trainer with `int | float` as the type of batch limits.
 
-    Lightning annotates these as `Union[int, float]`, which `typing` may hand over as float first, so that `1` becomes
-    `1.0`, the entire epoch (Lightning issue 21259).
+    Lightning's own annotation may become `Union[float, int]`, because `typing` caches unions. jsonargparse would then
+    convert `1`, one batch, to `1.0`, the entire epoch (Lightning issue 21259).
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import say, shown
+from experiments.messages.formatting import say, shown
 from experiments.runs.find import find_run, runs_dir
 
 HOST, USUAL_PORT = "127.0.0.1", 6006

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from experiments.commands.list import KINDS
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean
-from experiments.options import names
+from experiments.messages.formatting import did_you_mean
+from experiments.options import catalog
 from experiments.options.command_table import COMMANDS
 from experiments.options.run_options import RunOptions
 
@@ -42,7 +42,7 @@ def script(shell: str) -> str:
         "commands": " ".join(COMMANDS),
         "take_config": separator.join(name for name, command in COMMANDS.items() if command.kind == "config"),
         "take_run": separator.join(name for name, command in COMMANDS.items() if command.kind == "run"),
-        "configs": " ".join(entry.name for entry in names.configs()),
+        "configs": " ".join(entry.name for entry in catalog.configs()),
         "options": " ".join(sorted({f"--{name}" for name in options()})),
         "kinds": " ".join(KINDS),
         "shells": " ".join(SHELLS),
@@ -70,7 +70,7 @@ def options() -> Iterator[str]:
         ("data", "datamodules", "", "DataModule"),
     ):
         yield section
-        for path in names.package_folder(package).rglob("*.py"):
+        for path in catalog.package_folder(package).rglob("*.py"):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ClassDef) and node.name.startswith(prefix) and node.name.endswith(suffix):
                     yield from (f"{section}.{name}" for name in _init_arguments(node))

@@ -25,7 +25,7 @@ from datamodules import LitDataModule
 from datamodules.serving.batches import Batches
 from experiments.commands.trainer_command import Built, TrainerCommand
 from experiments.messages.errors import DONE
-from experiments.messages.text import count, shown, sizes_text
+from experiments.messages.formatting import count, shown, sizes_text
 from experiments.runs.find import runs_dir
 
 SAMPLES, DRAWS = 10, 3  # columns of the grid, and rows of augmented versions

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from callbacks import BestCheckpoint, HyperParameters
 from callbacks.records.best_epoch import BestEpoch
 from datamodules import LitDataModule
-from experiments.messages.text import count, shown, sizes_text
+from experiments.messages.formatting import count, shown, sizes_text
 from experiments.runs import environment
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder

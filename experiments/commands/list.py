@@ -6,8 +6,8 @@ import shutil
 from argparse import ArgumentParser, Namespace
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean
-from experiments.options import names
+from experiments.messages.formatting import did_you_mean
+from experiments.options import catalog
 from experiments.options.command_table import COMMANDS
 from experiments.runs.find import runs, runs_dir
 
@@ -38,7 +38,7 @@ def _section(kind: str) -> str:
     if kind == "commands":
         entries = [(command.name, command.summary) for command in COMMANDS.values()]
     else:
-        found = names.configs() if kind == "configs" else names.classes(kind)
+        found = catalog.configs() if kind == "configs" else catalog.classes(kind)
         entries = [(entry.name, entry.summary) for entry in found]
     width = max((len(name) for name, _ in entries), default=0)
     room = max(30, shutil.get_terminal_size((120, 24)).columns - width - 5)

@@ -8,7 +8,7 @@ from typing import Literal
 from lightning.pytorch import LightningModule
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean, say
+from experiments.messages.formatting import did_you_mean, say
 from experiments.options.run_options import RunOptions
 
 _HIGHER_IS_BETTER = ("acc", "top", "precision", "recall", "f1", "auroc", "r2")

@@ -23,7 +23,7 @@ from experiments.commands.score import Score
 from experiments.commands.scoring import is_dry, print_checkpoint, without_callback_warnings
 from experiments.commands.trainer_command import Built
 from experiments.messages.errors import DONE
-from experiments.messages.text import count, shown, sizes_text
+from experiments.messages.formatting import count, shown, sizes_text
 from experiments.runs.folder import RunFolder
 
 

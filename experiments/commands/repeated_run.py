@@ -13,7 +13,7 @@ from experiments.machine import performance_choice
 from experiments.machine.performance_choice import PerformanceChoice
 from experiments.machine.performance_options import PerformanceOptions
 from experiments.messages.errors import UserError
-from experiments.messages.text import shown
+from experiments.messages.formatting import shown
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.compare import Comparison, check_reference, compare
 from experiments.runs.environment_diff import compare_environments, difference_lines

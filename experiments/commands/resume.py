@@ -20,7 +20,7 @@ from typing import Any
 from experiments.commands.fit import Fit
 from experiments.commands.resumed_run import Resumed
 from experiments.messages.errors import UserError
-from experiments.messages.text import shown
+from experiments.messages.formatting import shown
 from experiments.runs.checkpoint import CheckpointFile, started_from
 from experiments.runs.folder import RunFolder, read_environment, read_results
 

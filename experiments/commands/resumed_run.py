@@ -15,7 +15,7 @@ from callbacks import NoStepHooks
 from callbacks.changes_training import changing_callbacks, how_to_declare
 from datamodules import LitDataModule
 from experiments.messages.errors import UserError
-from experiments.messages.text import shown
+from experiments.messages.formatting import shown
 from experiments.options.config_diff import as_typed, differences, flat, stated
 from experiments.options.config_files import read_config
 from experiments.runs import environment

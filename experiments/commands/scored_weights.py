@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.commands.scoring import data_record
 from experiments.messages.errors import UserError
-from experiments.messages.text import shown
+from experiments.messages.formatting import shown
 from experiments.options.request import Request
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder, read_results

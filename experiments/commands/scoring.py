@@ -18,7 +18,7 @@ from datamodules import LitDataModule
 from experiments.commands.default_callbacks import everyday_callbacks, users_callbacks
 from experiments.machine.launchers import slurm_plugins
 from experiments.machine.performance_choice import PerformanceChoice
-from experiments.messages.text import count, one_line, say, shown, sizes_text
+from experiments.messages.formatting import count, one_line, say, shown, sizes_text
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder, read_environment
 from experiments.runs.tensorboard import RunTensorBoard

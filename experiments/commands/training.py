@@ -13,7 +13,7 @@ from experiments.commands.fit_plan import Plan
 from experiments.commands.resumed_run import Resumed
 from experiments.commands.scoring import score
 from experiments.machine.performance_choice import thread_settings
-from experiments.messages.text import shown
+from experiments.messages.formatting import shown
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder
 from experiments.runs.metrics_csv import cut_back

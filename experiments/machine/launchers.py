@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.messages.text import count
+from experiments.messages.formatting import count
 
 
 @dataclass(frozen=True)

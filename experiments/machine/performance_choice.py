@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from experiments.machine import hardware
 from experiments.machine.performance_options import PerformanceOptions
 from experiments.machine.processes import broadcast_from_first
-from experiments.messages.text import count
+from experiments.messages.formatting import count
 
 # bf16 is not faster up to this number of multiplications in the forward pass of a batch (`hardware.multiplications`).
 # Speed relative to float32, forward pass to optimizer step, two threads of an AMD EPYC with AVX512-BF16 and no AMX:

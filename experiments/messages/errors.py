@@ -1,14 +1,14 @@
-"""The errors of a command, and what each means for the exit code and the run folder. Imports no torch.
+"""Errors of commands with their exit codes and their effect on the run folder. Imports no torch.
 
 Exception
-├── LitlabError                exit code 1, prints its sentence
+├── LitlabError                exit code 1, prints its message
 │   ├── UserError              2   the user can fix it; nothing was trained
-│   │   └── RunBusy            2   another process trains in the folder, which stays untouched
-│   ├── RunLost                1   the folder was deleted or taken by another run, and stays untouched
+│   │   └── RunBusy            2   another process trains in the folder; the folder does not change
+│   ├── RunLost                1   the folder was deleted or belongs to another run; the folder does not change
 │   └── FailedElsewhere        1   another process of the run has printed the reason; prints nothing
-├── callbacks.TrainingFailed   1   NaN and the like; what was done so far is kept
-├── callbacks.Stopped        130   Ctrl-C, or 143 for SIGTERM; the state is saved, `litlab resume` continues
-└── MisconfigurationException  2   Lightning's own, which the other packages raise; treated as a UserError
+├── callbacks.TrainingFailed   1   for example a loss that is NaN; the run folder remains
+├── callbacks.Stopped        130   Ctrl-C, or 143 for SIGTERM; `litlab resume` continues from the checkpoint
+└── MisconfigurationException  2   Lightning's error, which the other packages raise; treated as a UserError
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DONE, FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 class LitlabError(Exception):
-    """An error whose message is one sentence for the user; `owns_folder` is False if the run folder is not its own."""
+    """An error with a message for the user; `owns_folder` is False if the command must not remove the run folder."""
 
     exit_code = FAILED
     owns_folder = True
@@ -32,20 +32,20 @@ class UserError(LitlabError):
     exit_code = USER_ERROR
 
 
-class RunBusy(UserError):  # noqa: N818 - a state, not a mistake in the code
-    """Another process trains in this run folder."""
+class RunBusy(UserError):  # noqa: N818 - describes a state
+    """An error because another process trains in the run folder."""
 
     owns_folder = False
 
 
 class RunLost(LitlabError):  # noqa: N818
-    """The run folder was deleted, or another run has its name now."""
+    """An error because the run folder was deleted, or another run has its name."""
 
     owns_folder = False
 
 
 class FailedElsewhere(LitlabError):  # noqa: N818
-    """The process that decides for all of a run has failed and has printed why."""
+    """An error because rank 0 has failed and has printed the reason."""
 
 
 @contextmanager
@@ -64,10 +64,10 @@ def as_misconfiguration() -> Iterator[None]:
 
 
 def user_error_within(error: BaseException) -> BaseException | None:
-    """Return the user error that another error was raised from, or None; jsonargparse wraps some."""
+    """Return the user error that caused another error, or None; jsonargparse wraps some errors."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, (UserError, MisconfigurationException)):
-        seen = seen.__cause__ or seen.__context__
-    return seen
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, (UserError, MisconfigurationException)):
+        found = found.__cause__ or found.__context__
+    return found

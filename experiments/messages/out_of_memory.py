@@ -1,4 +1,4 @@
-"""Advice for batches that do not fit into memory."""
+"""Advice for batches that do not fit in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
 
-def lack_within(error: BaseException | None) -> BaseException | None:
-    """Return the out-of-memory error that an error is or was caused by, or None."""
+def find_out_of_memory(error: BaseException | None) -> BaseException | None:
+    """Return the out-of-memory error that is, or caused, the given error, or None."""
     while error is not None:
         text = str(error)
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -20,23 +20,23 @@ def lack_within(error: BaseException | None) -> BaseException | None:
     return None
 
 
-def advice(lack: BaseException, trainer: Trainer | None, data: LightningDataModule | None) -> str:
-    """Return one or two sentences: which memory is full, and the options that need less."""
-    where = "the main memory"
-    if isinstance(lack, torch.OutOfMemoryError):
-        where = "the GPU's memory"
+def advice(error: BaseException, trainer: Trainer | None, data: LightningDataModule | None) -> str:
+    """Return the message: which memory is too small, and the options that need less."""
+    memory = "main memory"
+    if isinstance(error, torch.OutOfMemoryError):
+        memory = "GPU memory"
         if torch.cuda.is_available():
-            where += f" ({torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB)"
+            memory += f" ({torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB)"
     if trainer is None:
-        return f"{where} is not enough for this model. Take a smaller one."
+        return f"{memory} is too small for this model. Use a smaller model."
     size: Any = getattr(data, "batch_size", None)
     if not isinstance(size, int) or size < 2:
-        return f"{where} is not enough. Take a smaller model or smaller batches."
+        return f"{memory} is too small. Use a smaller model or smaller batches."
     now = int(trainer.accumulate_grad_batches)
     share = size // now // trainer.world_size
     steps = next((n for n in range(2 * now, size + 1) if size % n == 0 and size // n >= trainer.world_size), None)
-    same = f"`--trainer.accumulate_grad_batches {steps}` keeps {size} samples a step; " if steps is not None else ""
+    same = f"--trainer.accumulate_grad_batches {steps} to keep {size} samples per optimizer step, or " if steps else ""
     return (
-        f"{where} is not enough for {share} samples at a time. About half of it suffices with smaller parts: {same}"
-        f"`--data.batch_size {size // 2}` makes smaller steps."
+        f"{memory} is too small for {share} samples at a time. To need about half of it, set {same}"
+        f"--data.batch_size {size // 2}."
     )

@@ -1,1 +1,1 @@
-"""Options of a run: config files, run options, names and the values linked from the data."""
+"""Options of a run: config files, run options, names, and data properties."""

@@ -1,4 +1,4 @@
-"""The table of commands, read by the front end, the help, completion and the parser. Imports no torch."""
+"""Table of commands for the front end, the help, completion and the parser. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-DEMO = "mlp_digits"  # the config that `litlab fit` trains when none is named
+DEMO = "mlp_digits"  # the config of `litlab fit` without arguments
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option of one command that LightningCLI builds; a switch takes no value."""
+    """An option of one command; a switch takes no value."""
 
     name: str
     help: str
@@ -24,23 +24,28 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
-    """One row: a name, what follows it, one line of help, and the file in `experiments/commands/` that does the work.
+    """One row of the table.
 
-    `kind` says what the command needs: "plain" commands have only options of their own (`add_options` and `run` in
-    their file). "config" commands take configs, "run" commands a run or a checkpoint. LightningCLI builds both, with
-    `options` added to those of every run.
+    Args:
+        name: Name on the command line.
+        arguments: Arguments in the usage line.
+        summary: One line of help.
+        kind: "plain" for a command with `add_options` and `run` in its file; "config" for one that takes configs, and
+            "run" for one that takes a run or a checkpoint. LightningCLI builds the last two.
+        file: Name of the file in `experiments/commands/`; default: the name.
+        options: Options of the command, in addition to the run options.
     """
 
     name: str
     arguments: str
     summary: str
     kind: Literal["plain", "config", "run"] = "plain"
-    file: str = ""  # default: the name
+    file: str = ""
     options: tuple[Option, ...] = ()
 
     @property
     def module(self) -> ModuleType:
-        """The command's module, imported now."""
+        """The command's module, imported at the first use."""
         return importlib.import_module(f"experiments.commands.{self.file or self.name}")
 
     @property
@@ -51,54 +56,27 @@ class Command:
         return page.replace("{command}", self.name)
 
 
+_RUN = "RUN [options]"
 _CHECKPOINT = Option("ckpt_path", "A checkpoint file, a run folder (its last one), or `best` or `last` of the run.")
-_UNTRAINED = Option("untrained", "Use random weights, on purpose.", switch=True)
+_UNTRAINED = Option("untrained", "Use random weights instead of a checkpoint.", switch=True)
 _EXTEND = Option(
     "extend_schedule", "How the learning rate schedule continues over more epochs.", choices=("hold", "stretch")
 )
 _CHECK = Option("check", "Compare all metrics and weights with the run afterwards.", switch=True)
 _OUTPUT = Option("output", "The CSV file to write; default: a new file in the run folder.")
+_SCORED = (_CHECKPOINT, _UNTRAINED)
 
-COMMANDS: dict[str, Command] = {
-    command.name: command
-    for command in (
-        Command(
-            "fit",
-            "[CONFIG ...] [options]",
-            f"train a config and store a run; without one, {DEMO}",
-            "config",
-            "",
-            (_CHECKPOINT,),
-        ),
-        Command(
-            "resume", "RUN [options]", "continue a stopped or killed run exactly", "run", "", (_CHECKPOINT, _EXTEND)
-        ),
-        Command(
-            "rerun", "RUN [--check]", "train a run again and compare the numbers", "run", "", (_CHECKPOINT, _CHECK)
-        ),
-        Command(
-            "test",
-            "RUN [options]",
-            "score the best weights on the test split",
-            "run",
-            "score",
-            (_CHECKPOINT, _UNTRAINED),
-        ),
-        Command(
-            "validate",
-            "RUN [options]",
-            "score the best weights on the validation split",
-            "run",
-            "score",
-            (_CHECKPOINT, _UNTRAINED),
-        ),
-        Command(
-            "predict", "RUN [options]", "write predictions to a CSV file", "run", "", (_CHECKPOINT, _UNTRAINED, _OUTPUT)
-        ),
-        Command("board", "[DIR] [--port N]", "open TensorBoard for all runs, an experiment or one run"),
-        Command("data", "CONFIG [options]", "show samples, statistics, class balance and duplicates", "config"),
-        Command("list", "[KIND ...]", "list commands, configs, models, data, callbacks and runs"),
-        Command("info", "", "show versions, devices and the data that was found"),
-        Command("completion", "bash|zsh|fish", "print a completion script for a shell"),
-    )
-}
+_ROWS = (
+    Command("fit", "[CONFIG ...] [options]", f"train a config; without one, {DEMO}", "config", options=(_CHECKPOINT,)),
+    Command("resume", _RUN, "continue a stopped or killed run exactly", "run", options=(_CHECKPOINT, _EXTEND)),
+    Command("rerun", "RUN [--check]", "train a run again and compare metrics", "run", options=(_CHECKPOINT, _CHECK)),
+    Command("test", _RUN, "score the best weights on the test split", "run", "score", _SCORED),
+    Command("validate", _RUN, "score the best weights on the validation split", "run", "score", _SCORED),
+    Command("predict", _RUN, "write predictions to a CSV file", "run", options=(*_SCORED, _OUTPUT)),
+    Command("board", "[DIR] [--port N]", "open TensorBoard for all runs, an experiment or one run"),
+    Command("data", "CONFIG [options]", "show samples, statistics, class balance and duplicates", "config"),
+    Command("list", "[KIND ...]", "list commands, configs, models, data, callbacks and runs"),
+    Command("info", "", "show versions, devices and the data that was found"),
+    Command("completion", "bash|zsh|fish", "print a completion script for a shell"),
+)
+COMMANDS: dict[str, Command] = {command.name: command for command in _ROWS}

@@ -1,4 +1,4 @@
-"""Imports of litlab's packages and of the project's modules."""
+"""Imports of litlab's packages and of modules in the working folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from litlab.packages import claim_names, leave_folder
 
 
 def import_packages() -> None:
-    """Import `callbacks`, `datamodules` and `lit_models`, and with them torch."""
+    """Import `callbacks`, `datamodules` and `lit_models`, which import torch."""
     claim_names()
     for name in ("callbacks", "datamodules", "lit_models"):
         importlib.import_module(name)
@@ -20,7 +20,7 @@ def import_packages() -> None:
 
 @contextmanager
 def working_folder_importable() -> Iterator[None]:
-    """Make `class_path: my_models.Net` work: a console script does not have the working folder on sys.path."""
+    """Add the working folder to `sys.path`, which a console script lacks, so that `class_path: my_models.Net` works."""
     folder = os.getcwd()
     missing = folder not in sys.path and "" not in sys.path
     if missing:
@@ -31,5 +31,5 @@ def working_folder_importable() -> Iterator[None]:
     finally:
         if missing:
             leave_folder(folder)
-        if missing and folder in sys.path:
-            sys.path.remove(folder)
+            with suppress(ValueError):  # the user's code may have removed it
+                sys.path.remove(folder)

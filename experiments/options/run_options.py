@@ -1,4 +1,4 @@
-"""The options of a run besides `model`, `data` and `trainer`. Imports no torch."""
+"""Options of a run in addition to `model`, `data` and `trainer`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(PerformanceOptions):
-    """Each field is an option of every command that trains or scores, and a key of config files.
+    """Options of every command that trains or scores, which are also config keys.
 
     Args:
         experiment: Name of the folder in runs/.
@@ -28,9 +28,9 @@ class RunOptions(PerformanceOptions):
         save_every_steps: Write last.ckpt every N optimizer steps, also within an epoch.
         save_every_minutes: Write last.ckpt every N minutes, also within an epoch.
         channels_last: Store images channels-last; null chooses by the model and the hardware.
-        threads: CPU threads; null means one per core, and one for tiny networks.
+        threads: Number of CPU threads; null means one per core, or one for tiny networks.
         compile: Compile the network with torch.compile.
-        steps_per_call: Optimizer steps per call of training_step; speeds up tiny networks.
+        steps_per_call: Number of optimizer steps in each call of training_step; speeds up tiny networks.
     """
 
     experiment: str = "run"
@@ -52,6 +52,6 @@ class RunOptions(PerformanceOptions):
 
 
 def check_seed(value: Any) -> None:
-    """Raise unless the value is an integer seed; `true` would silently become 0, and `false` no seed at all."""
+    """Raise a UserError unless the value is a valid seed; Lightning would use 0 for `true`, no seed for `false`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_SEED:
-        raise UserError(f"seed_everything must be a whole number from 0 to {_MAX_SEED}, got {value!r}.")
+        raise UserError(f"seed_everything must be an integer from 0 to {_MAX_SEED}, got {value!r}. Set another seed.")

@@ -1,4 +1,4 @@
-"""Checks of Trainer options that would fail late, give meaningless results, or be ignored."""
+"""Checks of Trainer options that Lightning would ignore or reject late, or that give NaN."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from datamodules import LitDataModule
 from experiments.machine.launchers import launched
 
-_AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "log_every_n_steps")
+_MINIMUM = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_nodes": 1, "log_every_n_steps": 0}
 
 
 def check_trainer(options: dict[str, Any]) -> None:
-    """Raise for the first invalid option; `options` are the Trainer's arguments as given."""
-    for name in _AT_LEAST_ONE:
+    """Raise an error for the first invalid option; `options` are the Trainer's arguments."""
+    for name, minimum in _MINIMUM.items():
         value = options.get(name)
-        if isinstance(value, int) and value < (0 if name == "log_every_n_steps" else 1):
-            raise MisconfigurationException(f"trainer.{name} must be 1 or more, got {value}. Set --trainer.{name} 1.")
+        if isinstance(value, int) and value < minimum:
+            raise MisconfigurationException(
+                f"trainer.{name} must be {minimum} or more, got {value}. Set --trainer.{name} 1."
+            )
     interval = options.get("val_check_interval")
     if isinstance(interval, (int, float)) and interval <= 0:
         raise MisconfigurationException(
@@ -30,7 +32,7 @@ def check_trainer(options: dict[str, Any]) -> None:
     clip = options.get("gradient_clip_val")
     if isinstance(clip, (int, float)) and not clip >= 0:  # also true for NaN
         raise MisconfigurationException(
-            f"trainer.gradient_clip_val must be a number above 0, got {clip}. Set --trainer.gradient_clip_val 1.0."
+            f"trainer.gradient_clip_val must be 0 or more, got {clip}. Set --trainer.gradient_clip_val 1.0."
         )
     if options.get("barebones"):
         raise MisconfigurationException(
@@ -50,35 +52,35 @@ def check_trainer(options: dict[str, Any]) -> None:
     nodes = options.get("num_nodes")
     if isinstance(nodes, int) and nodes > 1 and launched() is None:
         raise MisconfigurationException(
-            f"trainer.num_nodes: {nodes} nodes need a launcher that starts litlab on each. Use torchrun or srun; "
-            "docs/scaling.md has the commands."
+            f"trainer.num_nodes must be 1 without a launcher, got {nodes}. Start litlab with torchrun or srun, as in "
+            "docs/scaling.md."
         )
 
 
 def check_interval(options: dict[str, Any], data: LightningDataModule) -> None:
-    """Raise if no epoch has as many batches as `val_check_interval`."""
+    """Raise an error if `val_check_interval` is larger than the number of batches of an epoch."""
     interval = options.get("val_check_interval")
     if isinstance(interval, bool) or not isinstance(interval, int) or not isinstance(data, LitDataModule):
         return
     loader: Any = data.train_dataloader()
-    batches = len(getattr(loader, "batches", loader))  # one item may hold several batches
+    batches = len(getattr(loader, "batches", loader))  # with steps_per_call, an item contains several batches
     if interval > batches and options.get("check_val_every_n_epoch", 1) is not None:
         raise MisconfigurationException(
-            f"trainer.val_check_interval must be at most {batches}, the batches of an epoch, got {interval}. "
+            f"trainer.val_check_interval must be at most {batches}, the number of batches in an epoch, got {interval}. "
             "Set fewer batches, or a fraction such as 0.5."
         )
 
 
-def check_plain(part: LightningModule | LightningDataModule) -> None:
-    """Raise for a hyperparameter that a checkpoint could not load again, before any time is spent on training."""
-    for name, value in dict(part.hparams).items():
+def check_plain(module: LightningModule | LightningDataModule) -> None:
+    """Raise an error before training if a checkpoint with the hyperparameters could not be loaded."""
+    for name, value in dict(module.hparams).items():
         buffer = io.BytesIO()
         try:
             torch.save(value, buffer)
             buffer.seek(0)
             torch.load(buffer, weights_only=True)
-        except Exception as error:  # pickle raises anything
+        except Exception as error:  # pickle raises errors of any type
             raise MisconfigurationException(
-                f"{type(part).__name__}: the hyperparameter '{name}' must be plain data, got {type(value).__name__}, "
-                f"which a checkpoint cannot load safely. Ignore it: save_hyperparameters(ignore=['{name}'])."
+                f"{type(module).__name__}: the hyperparameter '{name}' must be plain data, got {type(value).__name__}, "
+                f"which a checkpoint cannot load safely. Exclude it: save_hyperparameters(ignore=['{name}'])."
             ) from error

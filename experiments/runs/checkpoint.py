@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.messages.text import count, one_line, shown
+from experiments.messages.formatting import count, one_line, shown
 from experiments.runs.folder import RunFolder, file_version, sha256
 from experiments.version import CHECKPOINT_FORMAT, VERSION
 from lit_models.parts.optimizers import known_optimizer

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from callbacks import atomic_write
-from experiments.messages.text import say, shown
+from experiments.messages.formatting import say, shown
 from experiments.runs.checkpoint import STAMP, stamp
 
 

@@ -20,8 +20,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from datamodules import LitDataModule
 from experiments.machine.hardware import processor
 from experiments.machine.performance_choice import PerformanceChoice
-from experiments.options.names import PACKAGES as OWN_PACKAGES
-from experiments.options.names import package_folder
+from experiments.options.catalog import PACKAGES as OWN_PACKAGES
+from experiments.options.catalog import package_folder
 from experiments.runs.folder import RunFolder, read_environment
 from experiments.version import VERSION
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean, one_line, say
+from experiments.messages.formatting import did_you_mean, one_line, say
 
 _BEST = "checkpoints/best.ckpt"  # as `RunFolder.best`, which needs torch
 

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks import NoStepHooks
 from experiments.messages.errors import RunLost
-from experiments.messages.text import shown
+from experiments.messages.formatting import shown
 from experiments.runs.folder import RunFolder, file_version
 
 

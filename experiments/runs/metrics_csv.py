@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from experiments.messages.text import say, shown
+from experiments.messages.formatting import say, shown
 from experiments.runs.folder import RunFolder, write_text
 from experiments.runs.folder_guard import FolderGuard
 

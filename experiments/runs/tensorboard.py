@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from experiments.messages.text import say, shown
+from experiments.messages.formatting import say, shown
 from experiments.runs.folder import RunFolder
 from experiments.runs.folder_guard import FolderGuard
 

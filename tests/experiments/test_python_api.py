@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -16,6 +18,7 @@ from callbacks import TrainingFailed
 from datamodules import DigitsDataModule
 from experiments import fit, load_run
 from experiments.messages.errors import FailedElsewhere, RunBusy, RunLost, as_misconfiguration
+from lit_models import LitMLP
 from tests.experiments.commands.test_fit import QUICK, last_losses
 from tests.experiments.conftest import Command
 
@@ -37,9 +40,6 @@ def test_fit_from_python_is_the_same_run(workshop: Path, litlab: Command) -> Non
 def test_a_model_built_in_python_loads_as_plain_data_and_tests_from_the_command_line(
     workshop: Path, litlab: Command, optimizer: object
 ) -> None:
-    from datamodules import DigitsDataModule
-    from lit_models import LitMLP
-
     model = LitMLP(input_shape=(1, 8, 8), num_classes=10, hidden=(16,), optimizer=optimizer)  # type: ignore[arg-type]
     run = fit(model, DigitsDataModule(batch_size=64), experiment="mine", max_epochs=1, enable_progress_bar=False)
     torch.load(run.path / "checkpoints/best.ckpt", weights_only=True)
@@ -49,6 +49,17 @@ def test_a_model_built_in_python_loads_as_plain_data_and_tests_from_the_command_
     result = litlab("test", "mine")
     assert result.code == 0, result.err
     assert litlab("fit", "--config", str(run.path / "config.yaml")).code == 0
+
+
+@pytest.mark.parametrize("objects", [False, True], ids=["config", "model"])
+def test_numbers_of_numpy_and_torch_are_plain_numbers(workshop: Path, objects: bool) -> None:
+    model = LitMLP(input_shape=(1, 8, 8), num_classes=10, hidden=(8,))
+    given = (model, DigitsDataModule(batch_size=64)) if objects else ("mlp_digits",)
+    trainer = {"max_epochs": np.int64(1), "limit_val_batches": torch.tensor(0.5), "enable_progress_bar": np.False_}
+    run = fit(*given, seed=np.int64(3), threads=np.int64(1), enable_model_summary=False, **trainer)
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    assert (config["seed_everything"], config["threads"], config["trainer"]["max_epochs"]) == (3, 1, 1)
+    assert (config["trainer"]["limit_val_batches"], config["trainer"]["enable_progress_bar"]) == (0.5, False)
 
 
 def test_callbacks_made_in_python_are_added(workshop: Path) -> None:

@@ -30,10 +30,10 @@ def test_custom_model_data_and_config(litlab: Command, workshop: Path) -> None:
 
 
 def test_the_table_lists_every_shipped_config() -> None:
-    from experiments.options import names as catalogue
+    from experiments.options import catalog
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for entry in catalogue.configs():
+    for entry in catalog.configs():
         if not entry.summary.startswith("Fragment"):
             assert f"| `{entry.name}` |" in text
 

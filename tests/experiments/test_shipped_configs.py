@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from experiments import load_run
-from experiments.options import names as catalogue
+from experiments.options import catalog
 from tests.experiments.conftest import Command
 
 FRAGMENTS = ("debug", "cpu_two_processes", "dashboards")
-CONFIGS = [entry.name for entry in catalogue.configs() if entry.name not in FRAGMENTS]
+CONFIGS = [entry.name for entry in catalog.configs() if entry.name not in FRAGMENTS]
 ON_FILES = ("mnist", "cifar10", "fast", "wide")
 
 # Small enough for a second each, large enough that the loss falls.
@@ -91,7 +91,7 @@ def test_fit_test_and_predict(name: str, litlab: Command, workshop: Path) -> Non
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_is_a_page_that_explains_itself(name: str) -> None:
-    path = {entry.name: entry.path for entry in catalogue.configs()}[name]
+    path = {entry.name: entry.path for entry in catalog.configs()}[name]
     text = path.read_text()
     comment = text[: text.index("\nmonitor:")]
     for word in ("Shows:", "Expect:", "Time:", "Try:"):
@@ -112,7 +112,7 @@ def test_what_is_suggested_to_try_parses(litlab: Command) -> None:
     """The lines after `Try:` are typed by every reader."""
     import shlex
 
-    for entry in catalogue.configs():
+    for entry in catalog.configs():
         comment = [line.lstrip("# ") for line in entry.path.read_text().splitlines() if line.startswith("#")]
         tries = [line.removeprefix("Try:") for line in comment if line.startswith("Try:")]
         for line in tries:

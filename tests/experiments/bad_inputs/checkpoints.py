@@ -181,9 +181,7 @@ CHECKPOINTS: dict[str, Bad] = {
         f"resume {RUN} --trainer.max_epochs=2", str(RUN), "litlab list runs", given="run", offence=gone(CONFIG)
     ),
     "resume with a config cut short": resumed("config.yaml", "Fix", write(str(CONFIG), "model: {")),
-    "resume with an empty config": resumed(
-        "config.yaml is not a mapping", "must have keys such as", write(str(CONFIG), "")
-    ),
+    "resume with an empty config": resumed("config.yaml is not a mapping", "Add keys such as", write(str(CONFIG), "")),
     "resume without the environment": resumed(
         "environment.json is missing or corrupted", "Put it back", gone(ENVIRONMENT)
     ),

@@ -65,7 +65,7 @@ CONFIGS: dict[str, Bad] = {
     "config of another program": mine(
         "mine.yaml: 'services' is not a key", "--help-all", holding("services:\n  web: {image: nginx}\nversion: 3\n")
     ),
-    "key that is a number": mine("key 1 in mine.yaml must be a word", "rename it", added("1: 2\n")),
+    "key that is a number": mine("key 1 in mine.yaml must be text", "rename it", added("1: 2\n")),
     "unknown setting of the trainer": mine(
         "'trainer.max_epoch' is not a key", "Did you mean trainer.max_epochs?", edited(MINE, "max_epochs", "max_epoch")
     ),
@@ -93,13 +93,13 @@ CONFIGS: dict[str, Bad] = {
     "trainer that is a list": mine("trainer", "max_epochs", edited(MINE, "{max_epochs: 1}", "[max_epochs, 1]")),
     "no blank after the colon": mine("trainer", "max_epochs", edited(MINE, "{max_epochs: 1}", "max_epochs:1")),
     "text for a number in a config": mine(
-        ("trainer.max_epochs must be", "got 'x'"), "a whole number", edited(MINE, "max_epochs: 1", "max_epochs: x")
+        ("trainer.max_epochs must be", "got 'x'"), "an integer", edited(MINE, "max_epochs: 1", "max_epochs: x")
     ),
     "section given twice": mine(
-        ("line 4: 'trainer' is there twice", "mine.yaml"), "keep one", added("trainer: {max_steps: 3}\n")
+        ("line 4: 'trainer' is a duplicate key", "mine.yaml"), "keep one", added("trainer: {max_steps: 3}\n")
     ),
     "setting given twice": mine(
-        ("'max_epochs' is there twice", "mine.yaml"),
+        ("'max_epochs' is a duplicate key", "mine.yaml"),
         "keep one",
         edited(MINE, "max_epochs: 1", "max_epochs: 1, max_epochs: 9"),
     ),

@@ -67,13 +67,13 @@ FLAGS: dict[str, Bad] = {
     "text for a number": Bad(
         "fit --trainer.max_epochs many",
         ("trainer.max_epochs must be", "got 'many'"),
-        "must be a whole number",
+        "must be an integer",
         "fit --trainer.max_epochs 1",
     ),
     "fraction for a whole number": Bad(
         "fit --trainer.max_epochs 1.5",
         ("trainer.max_epochs must be", "got '1.5'"),
-        "must be a whole number",
+        "must be an integer",
         "fit --trainer.max_epochs 1",
     ),
     "text for a number of the model": Bad(
@@ -167,14 +167,10 @@ FLAGS: dict[str, Bad] = {
     "holding that is not known": Bad(
         "fit --data.holding disk", ("data.holding must be", "got 'disk'"), "memory", "fit"
     ),
-    "seed no number": Bad(
-        "fit --seed_everything abc", ("seed_everything must be", "got 'abc'"), "a whole number", "fit"
-    ),
-    "seed a fraction": Bad("fit --seed_everything 1.5", ("seed_everything", "1.5"), "whole number", "fit"),
-    "seed true": Bad("fit --seed_everything true", ("seed_everything must be", "got True"), "whole number", "fit"),
-    "seed negative": Bad(
-        "fit --seed_everything -1", ("seed_everything must be", "got -1"), "whole number from 0", "fit"
-    ),
+    "seed no number": Bad("fit --seed_everything abc", ("seed_everything must be", "got 'abc'"), "an integer", "fit"),
+    "seed a fraction": Bad("fit --seed_everything 1.5", ("seed_everything", "1.5"), "an integer", "fit"),
+    "seed true": Bad("fit --seed_everything true", ("seed_everything must be", "got True"), "an integer", "fit"),
+    "seed negative": Bad("fit --seed_everything -1", ("seed_everything must be", "got -1"), "an integer from 0", "fit"),
     "patience of nothing": Bad("fit --patience 0", ("patience must be", "got 0"), "1 or more", "fit --patience 1"),
     "patience without validation": Bad(
         "fit --patience 1 --data.val_split 0",

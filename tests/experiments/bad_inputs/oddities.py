@@ -19,7 +19,7 @@ def trainer(settings: str, offender: str, remedy: str) -> Bad:
 
 
 ODDITIES: dict[str, Bad] = {
-    "empty seed": Bad("fit --seed_everything ''", ("seed_everything must be", "got ''"), "a whole number", "fit"),
+    "empty seed": Bad("fit --seed_everything ''", ("seed_everything must be", "got ''"), "an integer", "fit"),
     "empty precision": Bad("fit --trainer.precision ''", ("trainer.precision must be", "got ''"), "bf16-mixed", "fit"),
     "empty model": Bad("fit --model ''", "model: ''", "import path", "fit"),
     "empty data": Bad("fit --data ''", "data: ''", "import path", "fit"),
@@ -38,7 +38,7 @@ ODDITIES: dict[str, Bad] = {
     "settings that are a number": mine("`init_args:` of `model:`", "remove it", edited(MINE, "{hidden: [8]}", "5")),
     "settings that are a list": mine("in mine.yaml is [5]", "remove it", edited(MINE, "{hidden: [8]}", "[5]")),
     "settings left empty": mine("in mine.yaml is empty", "remove it", edited(MINE, "{hidden: [8]}", "null")),
-    "list that holds itself": mine("'*x' is inside", "Fix", added("a: &x [*x]\n")),
+    "list that holds itself": mine("Circular reference", "Fix the value", added("a: &x [*x]\n")),
     "callback that is a number": trainer("callbacks: [5]", "5 in trainer.callbacks", "class_path"),
     "callback of no class": trainer("callbacks: [{class_path: null}]", "in trainer.callbacks", "class_path"),
     "callback of a list": trainer("callbacks: [{class_path: []}]", "in trainer.callbacks", "class_path"),
@@ -51,7 +51,7 @@ ODDITIES: dict[str, Bad] = {
     "package that a model asks for late": Bad(
         "fit --model=my_net.Net --data=my_data.Clouds",
         "No module named 'jaxx'",
-        "pip install jaxx",
+        ("pip install jaxx", "If jaxx.py is your own file, run litlab in the folder"),
         given="own",
         offence=edited(NET, "    def __init__", "    def setup(self, stage):\n        import jaxx\n\n    def __init__"),
     ),
@@ -62,10 +62,10 @@ ODDITIES: dict[str, Bad] = {
         "fit --trainer.val_check_interval 1",
     ),
     "clipping by NaN": Bad(
-        "fit --trainer.gradient_clip_val .nan", ("gradient_clip_val must be", "got nan"), "above 0", "fit"
+        "fit --trainer.gradient_clip_val .nan", ("gradient_clip_val must be", "got nan"), "0 or more", "fit"
     ),
     "clipping below nothing": Bad(
-        "fit --trainer.gradient_clip_val -1", ("gradient_clip_val must be", "got -1"), "above 0", "fit"
+        "fit --trainer.gradient_clip_val -1", ("gradient_clip_val must be", "got -1"), "0 or more", "fit"
     ),
     "min_delta NaN": Bad("fit --min_delta .nan", ("min_delta must be", "got nan"), "0 or more", "fit"),
     "min_delta without end": Bad("fit --min_delta 1e400", ("min_delta must be", "got inf"), "0 or more", "fit"),

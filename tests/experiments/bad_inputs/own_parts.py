@@ -35,7 +35,7 @@ OWN: dict[str, Bad] = {
     "own option without a value": Bad(
         f"{WORDS} --model.width=wide",
         ("model.width must be", "got 'wide'"),
-        "a whole number",
+        "an integer",
         f"{WORDS} --model.width=3",
         given="own",
     ),

@@ -24,7 +24,7 @@ VERBS: dict[str, Bad] = {
     "list of an unknown kind": Bad("list modles", "'modles'", "Did you mean models?", "list models"),
     "completion of an unknown shell": Bad("completion tcsh", "name the shell", "bash, zsh, fish", "completion zsh"),
     "completion of no shell": Bad("completion", "name the shell", "bash, zsh, fish", "completion bash"),
-    "info of something": Bad("info torch", "'torch' is not expected", "Usage: litlab info", "info"),
+    "info of something": Bad("info torch", "unrecognized arguments: torch", "Usage: litlab info", "info"),
     "board without runs": Bad(
         "board", "runs does not exist yet", "litlab fit", given="run", offence=gone(Path("runs"))
     ),
@@ -34,7 +34,9 @@ VERBS: dict[str, Bad] = {
     "board at a port that is none": Bad("board --port=x", "got 'x'", "from 1 to 65535", "board", given="run"),
     "board at a port too high": Bad("board --port 99999", "got '99999'", "from 1 to 65535", "board", given="run"),
     "board without the port": Bad("board --port", "--port", "from 1 to 65535", "board", given="run"),
-    "board with an unknown option": Bad("board --bind_all", "'--bind_all'", "--port N", "board", given="run"),
+    "board with an unknown option": Bad(
+        "board --bind_all", "unrecognized arguments: --bind_all", "--port N", "board", given="run"
+    ),
     "test of a run that is not there": Bad(
         "test mlp_digit",
         "'mlp_digit'",
@@ -76,7 +78,7 @@ VERBS: dict[str, Bad] = {
     "wrong type in test": Bad(
         "test mlp_digits --data.batch_size=big",
         ("data.batch_size must be", "got 'big'"),
-        "a whole number",
+        "an integer",
         "test mlp_digits",
         given="run",
     ),

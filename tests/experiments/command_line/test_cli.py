@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.command_line.read_request import read_request
+from experiments.options.command_table import COMMANDS
 from experiments.runs import find
 from experiments.runs.find import runs_dir
 from experiments.runs.folder import RunFolder
@@ -47,6 +49,18 @@ def test_the_first_screen_names_commands_configs_models_data_and_examples(litlab
     for word in ("fit", "predict", "cnn_fashion_mnist", "LitLSTM", "DigitsDataModule", "examples", "\n  litlab fit\n"):
         assert word in result.out
     assert litlab("--help").out == result.out
+
+
+def test_help_and_a_command_shows_the_help_of_the_command(litlab: Command) -> None:
+    assert litlab("help").out == litlab("--help").out
+    assert litlab("help", "fit").out == litlab("fit", "--help").out
+    assert "Did you mean fit?" in litlab("help", "fti").sentence
+
+
+def test_an_option_after_help_of_a_class_is_not_its_name() -> None:
+    request = read_request(COMMANDS["fit"], ["--trainer.callbacks.help", "--debug", "--model.help", "LitMLP"])
+    assert request.debug
+    assert request.actions == ["--trainer.callbacks.help", "--model.help=LitMLP"]
 
 
 def test_list_shows_every_kind_with_a_line_about_each(litlab: Command) -> None:

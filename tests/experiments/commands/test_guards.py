@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from experiments import load_run
-from experiments.messages.out_of_memory import advice, lack_within
+from experiments.messages.out_of_memory import advice, find_out_of_memory
 from tests.experiments.conftest import Command
 
 DAMAGE = """
@@ -180,7 +180,7 @@ def test_a_folder_that_is_another_runs_by_now_is_left_alone(damage: Path, litlab
     result = litlab("fit", "mlp_digits", *SHORT, "--trainer.callbacks+=damage.Replaced", "--trainer.logger=false")
     assert result.code == 1
     assert "another run has its name now" in result.err
-    assert "what was done until then" not in result.err
+    assert "the files written until then" not in result.err
     assert (damage / "runs/mlp_digits/0/config.yaml").read_text() == "another's"
     assert not list((damage / "runs/mlp_digits/0").glob("checkpoints/*.ckpt"))
 
@@ -189,11 +189,12 @@ def test_lack_of_memory_says_what_needs_less(damage: Path, litlab: Command) -> N
     result = litlab("fit", "mlp_digits", *SHORT, "--model=damage.Hungry")
     assert result.code == 1
     assert "Traceback" not in result.err
-    assert "the main memory is not enough for 32 samples at a time" in result.err
-    assert "--trainer.accumulate_grad_batches 2` keeps 32 samples a step; `--data.batch_size 16`" in result.err
+    assert "main memory is too small for 32 samples at a time" in result.err
+    assert "set --trainer.accumulate_grad_batches 2 to keep 32 samples per optimizer step, or " in result.err
+    assert "or --data.batch_size 16." in result.err
     result = litlab("fit", "mlp_digits", "--model.hidden=[2000000,2000000]")
     assert (result.code, result.sentence) == (
-        1, "litlab: the main memory is not enough for this model. Take a smaller one."
+        1, "litlab: main memory is too small for this model. Use a smaller model."
     )  # fmt: skip
 
 
@@ -201,9 +202,9 @@ def test_a_gpus_lack_of_memory_is_known() -> None:
     lack = torch.OutOfMemoryError("CUDA out of memory.")
     wrapped = RuntimeError("while stepping")
     wrapped.__cause__ = lack
-    assert lack_within(wrapped) is lack
-    assert lack_within(RuntimeError("something else about memory")) is None
-    assert advice(lack, None, None) == "the GPU's memory is not enough for this model. Take a smaller one."
+    assert find_out_of_memory(wrapped) is lack
+    assert find_out_of_memory(RuntimeError("something else about memory")) is None
+    assert advice(lack, None, None) == "GPU memory is too small for this model. Use a smaller model."
 
 
 def test_a_clock_that_goes_backwards_harms_nothing(

@@ -15,7 +15,7 @@ from experiments.command_line.read_request import read_request
 from experiments.command_line.trainer import LitlabTrainer
 from experiments.commands.trainer_command import make_command
 from experiments.messages.errors import UserError
-from experiments.options import names
+from experiments.options import catalog
 from experiments.options.command_table import COMMANDS
 from experiments.options.merge import merge
 from experiments.options.request import Request
@@ -116,6 +116,7 @@ CASES: list[tuple[str, list[str], str, Any]] = [
     ("--trainer.callbacks+=Weights", [], "trainer.callbacks", ["Gradients", "Weights"]),
     ("", ["trainer: {callbacks+: Weights}"], "trainer.callbacks", ["Gradients", "Weights"]),
     ("", ["trainer: {callbacks+: [Weights, ModelGraph]}"], "trainer.callbacks", ["Gradients", "Weights", "ModelGraph"]),
+    ("", ["trainer: {callbacks+: [Weights], callbacks: [ModelGraph]}"], "trainer.callbacks", ["ModelGraph", "Weights"]),
     ("--trainer.callbacks.every_n_steps 5", [], "trainer.callbacks.0",
      {"class_path": "Gradients", "init_args": {"every_n_steps": "5"}}),
     ("--trainer.callbacks+=Gradients --trainer.callbacks.every_n_steps 5", [], "trainer.callbacks.0", "Gradients"),
@@ -139,18 +140,19 @@ def test_a_section_may_be_in_a_file_of_its_own(files: Path) -> None:
     assert merged("--model net.yaml")["model"] == {"class_path": "LitCNN", "init_args": expected}
     found = merged("--trainer.max_steps 3 --trainer.max_epochs 5 --trainer short.yaml")["trainer"]
     assert found == {"max_epochs": 5, "max_steps": 3, "callbacks": ["Gradients"]}, "options beat files"
+    (files / "short.yaml").write_text("callbacks+: [Weights]\n")
+    assert merged("--trainer short.yaml")["trainer"]["callbacks"] == ["Gradients", "Weights"]
 
 
 def test_dropped_callbacks_are_reported(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     merged("", "trainer: {callbacks: [Weights]}")
-    assert (
-        "callbacks: Gradients dropped, because 0.yaml replaces the list; write `callbacks+:`" in capsys.readouterr().err
-    )
+    reported = capsys.readouterr().err
+    assert "callbacks: 0.yaml replaces the list and drops Gradients. Use `callbacks+:` to add" in reported
     merged("--trainer.callbacks Weights")
     said = capsys.readouterr().err
-    assert "Gradients dropped, because --trainer.callbacks replaces the list; write `--trainer.callbacks+=`" in said
+    assert "--trainer.callbacks replaces the list and drops Gradients. Use `--trainer.callbacks+=` to add" in said
     merged("--trainer.callbacks+=Weights", "trainer: {callbacks: [callbacks.Gradients, Weights]}")
-    assert "dropped" not in capsys.readouterr().err
+    assert "drops" not in capsys.readouterr().err
 
 
 def test_the_file_itself_is_not_changed_and_merging_is_repeatable(files: Path) -> None:
@@ -173,6 +175,8 @@ ERRORS: list[tuple[str, str, tuple[str, ...]]] = [
     ("", "model: {class_path: LitMPL}", ("unknown class 'LitMPL'.", "Did you mean LitMLP?")),
     ("", "trainer: {callbacks+: [Gradient]}", ("unknown class 'Gradient'.", "Did you mean Gradients?")),
     ("", "model: {class_path: LitCNN, hidden: [3]}", ("'hidden' must be under `init_args:`",)),
+    ("", "trainer: {1: 2}", ("'trainer.1' is not a key.", "--help-all")),
+    ("", "trainer: {callbacks: [{class_path: Gradients, init_args: {1: 2}}]}", ("Gradients has no argument '1'.",)),
     # The same in options
     ("--seed_everthing 2", "", ("'--seed_everthing' is not an option.", "Did you mean --seed_everything?")),
     ("--trainer.max_epoch 2", "", ("'--trainer.max_epoch' is not an option.", "Did you mean --trainer.max_epochs?")),
@@ -243,7 +247,7 @@ def parsed(request: Request) -> Parsed:
     return Parsed(make_command(request))
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in names.configs() if entry.name not in FRAGMENTS])
+@pytest.mark.parametrize("name", [entry.name for entry in catalog.configs() if entry.name not in FRAGMENTS])
 def test_a_shipped_config_is_parsed_as_jsonargparse_parses_the_file(name: str, workshop: Path) -> None:
     cli = parsed(read_request(COMMANDS["fit"], [name]))
     alone = cli.parser.parse_args([f"--config={cli.request.configs[0]}"])

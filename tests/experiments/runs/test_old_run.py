@@ -17,7 +17,7 @@ import torch
 
 from experiments import load_run
 from experiments.machine.hardware import processor
-from experiments.options.class_paths import with_public_paths
+from experiments.options.config_diff import with_public_paths
 from litlab.packages import claim_names
 from tests.experiments.conftest import Command
 

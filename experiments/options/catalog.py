@@ -1,4 +1,4 @@
-"""Names that the command line accepts, read from the sources without importing them (and so without torch)."""
+"""Catalog of the shipped configs and classes, read from the source files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.messages.errors import UserError
-from experiments.messages.text import did_you_mean, one_line, say
+from experiments.messages.formatting import did_you_mean, one_line, say
 
 PACKAGES = {"models": "lit_models", "data": "datamodules", "callbacks": "callbacks"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A name, its first sentence, and the file that defines it."""
+    """A config or class: its name, the first sentence about it, and its file."""
 
     name: str
     summary: str
@@ -23,7 +23,7 @@ class Entry:
 
 
 def package_folder(package: str) -> Path:
-    """Return the folder of one of litlab's packages, next to this one, independent of the working folder."""
+    """Return the folder of one of litlab's packages, whatever the working folder contains."""
     return Path(__file__).resolve().parents[2] / package
 
 
@@ -35,18 +35,18 @@ def _public(folder: Path) -> set[str]:
 
 
 def classes(kind: str) -> list[Entry]:
-    """Return the public classes of one kind: `models`, `data` or `callbacks`."""
+    """Return the public classes of a kind (`models`, `data` or `callbacks`), without base classes and errors."""
     folder = package_folder(PACKAGES[kind])
     public = _public(folder)
     prefix, suffix = {"models": ("Lit", ""), "data": ("", "DataModule"), "callbacks": ("", "")}[kind]
     found: dict[str, Entry] = {}
-    bases: set[str] = set()  # a class that others derive from carries what they share; nobody types its name
+    bases: set[str] = set()
     for path in sorted(folder.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
-                own = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-                bases |= own
-                if own & {"Exception", "RuntimeError"}:  # errors are not typed by name
+                direct = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+                bases |= direct
+                if direct & {"Exception", "RuntimeError"}:
                     continue
                 if node.name in public and node.name.startswith(prefix) and node.name.endswith(suffix):
                     summary = (ast.get_docstring(node) or "").split("\n\n")[0]
@@ -55,7 +55,7 @@ def classes(kind: str) -> list[Entry]:
 
 
 def configs() -> list[Entry]:
-    """Return the shipped configs; the summary is the first comment of the file."""
+    """Return the shipped configs; the summary is the first line of the file, a comment."""
     found = []
     for path in sorted(package_folder("configs").glob("*.yaml")):
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
@@ -63,22 +63,22 @@ def configs() -> list[Entry]:
     return found
 
 
-def find_config(word: str) -> Path:
-    """Return the file of a config argument: a path, or the name of a shipped config.
+def find_config(name: str) -> Path:
+    """Return the file of a config given by its path, its run folder, or the name of a shipped config.
 
-    A file in the working folder beats a shipped name, with a message.
+    A file in the working folder takes precedence over a shipped config, and litlab reports this.
     """
     shipped = {entry.name: entry.path for entry in configs()}
-    for candidate in (Path(word), Path(f"{word}.yaml"), Path(f"{word}.yml")):
-        if os.path.isfile(candidate):  # unlike pathlib's, false for a name that is too long
-            if word in shipped and candidate.resolve() != shipped[word].resolve():
-                say(f"config: using {candidate} of this folder, not the shipped '{word}'.")
+    for candidate in (Path(name), Path(f"{name}.yaml"), Path(f"{name}.yml")):
+        if os.path.isfile(candidate):  # False for an overlong name, for which Path.is_file raises an error
+            if name in shipped and candidate.resolve() != shipped[name].resolve():
+                say(f"config: using {candidate} of this folder, not the shipped '{name}'.")
             return candidate
-    if word in shipped:
-        return shipped[word]
-    if os.path.isdir(word) and (Path(word) / "config.yaml").is_file():
-        return Path(word) / "config.yaml"
+    if name in shipped:
+        return shipped[name]
+    if os.path.isdir(name) and (Path(name) / "config.yaml").is_file():
+        return Path(name) / "config.yaml"
     raise UserError(
-        f"config: '{one_line(word, 100)}' is neither a file nor a shipped config.{did_you_mean(word, shipped)} "
-        "`litlab list configs` shows all."
+        f"config: '{one_line(name, 100)}' is neither a file nor a shipped config.{did_you_mean(name, shipped)} "
+        "Pass a file or a name from `litlab list configs`."
     )
