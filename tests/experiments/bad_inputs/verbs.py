@@ -22,8 +22,8 @@ VERBS: dict[str, Bad] = {
         "fit --trainer.max_epochs=1",
     ),
     "list of an unknown kind": Bad("list modles", "'modles'", "Did you mean models?", "list models"),
-    "completion of an unknown shell": Bad("completion tcsh", "name the shell", "bash, zsh, fish", "completion zsh"),
-    "completion of no shell": Bad("completion", "name the shell", "bash, zsh, fish", "completion bash"),
+    "completion of an unknown shell": Bad("completion tcsh", "got 'tcsh'", "bash, zsh, fish", "completion zsh"),
+    "completion of no shell": Bad("completion", "got none", "bash, zsh, fish", "completion bash"),
     "info of something": Bad("info torch", "'torch' is not expected", "Usage: litlab info", "info"),
     "board without runs": Bad(
         "board", "runs does not exist yet", "litlab fit", given="run", offence=gone(Path("runs"))
