@@ -30,23 +30,20 @@ def run(options: Namespace) -> int:
         given = " ".join(options.folders)
         raise UserError(f"board takes one folder, got {len(options.folders)}: {given}. `litlab board` shows all runs.")
     folder = _folder(*options.folders)
-    port = None if options.port is None else _port(options.port)
-    if port is not None and not _is_free(port):
-        raise UserError(f"board: port {port} is in use. Remove --port to use a free one.")
     try:
-        _serve(folder, port)
+        _serve(folder, free_port() if options.port is None else _port(options.port))
     except KeyboardInterrupt:
         say("litlab: TensorBoard has stopped.")
     return 0
 
 
-def _serve(folder: Path, port: int | None) -> None:
+def _serve(folder: Path, port: int) -> None:
     warnings.simplefilter("ignore")  # of TensorBoard
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     from tensorboard.program import TensorBoard, TensorBoardServerException
 
     board = TensorBoard()
-    where = [f"--logdir={folder.resolve()}", f"--host={HOST}", f"--port={port or free_port()}"]
+    where = [f"--logdir={folder.resolve()}", f"--host={HOST}", f"--port={port}"]
     board.configure(argv=[None, *where, "--reload_interval=5", "--load_fast=false"])
     try:
         address = board.launch()
@@ -76,6 +73,8 @@ def _folder(given: str | None = None) -> Path:
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise UserError(f"board: --port must be a number from 1 to 65535, got '{text}'. Remove it to use a free port.")
+    if not _is_free(int(text)):
+        raise UserError(f"board: port {text} is in use. Remove --port to use a free one.")
     return int(text)
 
 

@@ -72,7 +72,7 @@ def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str
         LastCheckpoint(options.save_every_steps, options.save_every_minutes),
         SkipNotFinite() if options.not_finite == "skip" else FiniteLoss(),
         HyperParameters(options.monitor, mode),
-        *everyday_callbacks(trainer),
+        *display_callbacks(trainer),
     ]
     if options.patience is not None:
         found.append(Patience(options.monitor or "", mode=mode, patience=options.patience, min_delta=options.min_delta))
@@ -90,7 +90,7 @@ def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str
     return [*first, *users, *(callback for callback in own if callback not in first)]
 
 
-def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
+def display_callbacks(trainer: dict[str, Any]) -> list[Callback]:
     """Return the progress bar and the table of layers, unless the user disabled or replaced them."""
     users = users_callbacks(trainer)
     found: list[Callback] = []

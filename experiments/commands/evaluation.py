@@ -15,7 +15,7 @@ from callbacks import EndFigures
 from callbacks.records.scored_samples import ScoredSamples
 from callbacks.trainer_state import is_dry_run
 from datamodules import LitDataModule
-from experiments.commands.default_callbacks import everyday_callbacks, users_callbacks
+from experiments.commands.default_callbacks import display_callbacks, users_callbacks
 from experiments.commands.run_environment import changed_data, recorded_data, timestamp
 from experiments.commands.trainer_command import Built
 from experiments.machine.choice import Choice
@@ -30,7 +30,7 @@ def evaluation_arguments(options: dict[str, Any], folder: RunFolder | None, choi
     """Return Trainer arguments without checkpoints, and with a logger only if the user's callbacks plot figures."""
     users = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
     arguments: dict[str, Any] = {
-        "callbacks": [*users, *everyday_callbacks({**options, "enable_model_summary": False})],
+        "callbacks": [*users, *display_callbacks({**options, "enable_model_summary": False})],
         "logger": False,  # results.json stores the metrics
         "enable_checkpointing": False,
     }

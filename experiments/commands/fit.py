@@ -1,8 +1,8 @@
 """usage: litlab fit [CONFIG ...] [options]       without CONFIG: the demo, {demo}
 
 config
-  CONFIG ...                       YAML files or shipped configs; later ones beat earlier ones
-  --config FILE                    the same, as an option; options override every file, at any position
+  CONFIG ...                       YAML files or shipped configs; later ones override earlier ones
+  --config FILE                    the same, as an option; other options override all files at any position
   --print_config                   print the merged config and exit
 run
   --experiment NAME                folder in runs/ (default: the name of the first config)
@@ -28,18 +28,18 @@ model
                                    warmup_cosine polynomial, or a class path
   --model.loss NAME  --model.init NAME  --model.l1 X  --model.l2 X  --model.metrics '[acc, f1]'
 training
-  --trainer.max_epochs 10          --trainer.max_steps N     --trainer.fast_dev_run 1 (a trial, writes nothing)
+  --trainer.max_epochs 10          --trainer.max_steps N     --trainer.fast_dev_run 1 (a quick check that saves nothing)
   --trainer.accelerator auto       --trainer.devices 2 --trainer.strategy ddp
   --trainer.limit_train_batches 1  a number of batches, or a fraction such as 0.5; also _val_, _test_
   --trainer.gradient_clip_val 1.0  --trainer.accumulate_grad_batches 4
   --trainer.callbacks+=NAME        add a callback; --trainer.callbacks.OPTION sets its arguments
-performance (chosen by the hardware, see docs/command-line.md)
+performance (by default chosen for the hardware, see docs/command-line.md)
   --trainer.precision bf16-mixed   override the choice; 32-true for full precision
   --channels_last true             memory layout of images    --threads 2    --compile true (torch.compile)
   --steps_per_call 8               optimizer steps per call of training_step, for tiny networks
 more
   --model.help NAME, --data.help NAME, --trainer.callbacks.help NAME      all arguments of one class
-  --help-all                       all options      --debug      tracebacks of user errors too
+  --help-all                       all options      --debug      print tracebacks of user errors
 
 environment  LITLAB_DATA_DIR (data files), LITLAB_RUNS_DIR (run folders), LITLAB_CACHE_DIR (files that can be rebuilt)
 """

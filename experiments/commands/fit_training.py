@@ -21,22 +21,22 @@ from experiments.runs.metrics_csv import cut_back
 
 def train(trainer: Trainer, plan: Plan) -> None:
     """Fit, report and store the result; with `test_after_fit`, test the best weights too."""
-    first, resumed = trainer.is_global_zero, plan.resumed
-    lock = plan.folder.locked() if plan.folder is not None and first else nullcontext()
+    rank_zero, resumed = trainer.is_global_zero, plan.resumed
+    lock = plan.folder.locked() if plan.folder is not None and rank_zero else nullcontext()
     with machine.thread_settings(plan.choice, trainer.num_devices), lock:
-        if resumed is not None and first:
+        if resumed is not None and rank_zero:
             resumed.check_newest()
         if resumed is not None and resumed.finished:
             _complete_finished(trainer, plan, resumed)
             return
-        if first:
+        if rank_zero:
             if resumed is not None:
                 _discard_after_checkpoint(resumed)
             report_start(trainer, plan)
         trainer.fit(plan.built.model, datamodule=plan.built.data, ckpt_path=plan.start, weights_only=True)
         if plan.folder is not None:
             _finish(trainer, plan, plan.folder)
-        elif first:
+        elif rank_zero:
             print("fast_dev_run: all stages ran; nothing was saved.")
 
 

@@ -97,8 +97,8 @@ class ResumedRun:
         self._check_length(spec)
         if _RATE in self.changes and spec is not None:
             raise UserError(
-                "resume: model.optimizer.lr cannot change, because a learning rate schedule (model.scheduler) sets the "
-                "learning rate. Remove the option."
+                "resume: model.optimizer.lr cannot change while a learning rate schedule (model.scheduler) sets it. "
+                "Remove the option."
             )
         if changed := changed_data(data, environment.get("data") or {}):
             what, old_hash, new_hash = changed
@@ -152,7 +152,7 @@ class ResumedRun:
                     f"resume: --trainer.max_epochs must be more than {done}, the number of finished epochs, got {now}."
                 )
         if self.extension is not None and not longer:
-            raise UserError("resume: --extend_schedule needs more epochs. Set --trainer.max_epochs too.")
+            raise UserError("resume: --extend_schedule needs a longer run. Set --trainer.max_epochs too.")
         if longer and self.extension is None and depends_on_run_length(schedule):
             raise UserError(
                 f"resume: the learning rate schedule ends with the run, so a larger {longer[0]} needs one more "

@@ -23,13 +23,14 @@ from experiments.commands.find_checkpoint import find_checkpoint
 from experiments.commands.trainer_command import Built, TrainerCommand
 from experiments.machine import choice as machine
 from experiments.machine.hardware import processes
+from experiments.machine.performance_options import PerformanceOptions
 from experiments.machine.processes import check_program
 from experiments.messages.errors import DONE, UserError
 from experiments.options.request import Request
 from experiments.options.run_options import RunOptions
 from experiments.runs.environment import read_chosen
 
-_ONLY_FIT = {field.name for field in fields(RunOptions)} - {"channels_last", "threads"}
+_ONLY_FIT = {field.name for field in fields(RunOptions)} - {field.name for field in fields(PerformanceOptions)}
 
 
 class Score(TrainerCommand):

@@ -73,6 +73,13 @@ VERBS: dict[str, Bad] = {
     "unknown option of test": Bad(
         "test mlp_digits --bacth=3", "'--bacth' is not an option", "--help", "test mlp_digits", given="run"
     ),
+    "training option of test": Bad(
+        "test mlp_digits --patience 3",
+        "test: --patience is an option of training",
+        "Remove it",
+        "test mlp_digits",
+        given="run",
+    ),
     "wrong type in test": Bad(
         "test mlp_digits --data.batch_size=big",
         ("data.batch_size must be", "got 'big'"),
