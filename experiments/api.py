@@ -13,10 +13,10 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 
 from experiments.command_line.lightning_cli import build
 from experiments.command_line.trainer import LitlabTrainer
-from experiments.commands.fit_plan import prepare, prepare_data
+from experiments.commands.fit_plan import Origin, prepare, prepare_data
+from experiments.commands.fit_training import train
 from experiments.commands.monitor import with_monitor
-from experiments.commands.repeated_run import Origin
-from experiments.commands.training import train
+from experiments.commands.trainer_command import Built
 from experiments.loaded_run import LoadedRun, trained_run
 from experiments.machine.launchers import launch_options
 from experiments.machine.processes import check_launch, leave_group
@@ -110,9 +110,9 @@ def _fit_objects(
     document = {"seed_everything": seed, **asdict(options), "model": _section(model), "data": _section(data)}
     text = yaml.safe_dump({**document, "trainer": plain}, sort_keys=False)
     objects = ("model", "data", *(f"trainer.{name}" for name in trainer if name not in plain))
-    plan = prepare(options, model, data, text, seed, trainer, origin=Origin(objects=objects))
+    plan = prepare(Built(options, seed, text, model, data), trainer, origin=Origin(objects=objects))
     loop = LitlabTrainer(**{**trainer, **plan.trainer})
-    train(loop, model, data, plan, None)
+    train(loop, plan)
     leave_group(loop)
     return trained_run(plan)
 

@@ -17,12 +17,12 @@ from experiments.options.command_table import COMMANDS
 from experiments.options.run_options import RunOptions
 
 SHELLS = ("bash", "zsh", "fish")
-# The scripts are written by hand: shtab (1.13) would still need a function per shell to look up runs, and a parser with
-# all options of models and data, which it prints once per command.
+# Written by hand: shtab (1.13) would also need one function per shell to look up runs, and a parser with all options of
+# models and data, which it would print once per command.
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add the shell."""
+    """Add the argument SHELL."""
     parser.add_argument("shell", nargs="?", metavar="SHELL", help=", ".join(SHELLS))
 
 
@@ -30,13 +30,14 @@ def run(options: Namespace) -> int:
     """Print the script for one shell."""
     if options.shell not in SHELLS:
         hint = did_you_mean(options.shell, SHELLS) if options.shell else ""
-        raise UserError(f"completion: name the shell: {', '.join(SHELLS)}.{hint}")
+        got = f"'{options.shell}'" if options.shell else "none"
+        raise UserError(f"completion: SHELL must be one of {', '.join(SHELLS)}, got {got}.{hint}")
     print(script(options.shell))
     return 0
 
 
 def script(shell: str) -> str:
-    """Return the completion script; it looks up runs when TAB is pressed and contains everything else."""
+    """Return the completion script; it looks up runs when TAB is pressed and contains all other names."""
     separator = " " if shell == "fish" else "|"
     lists = {
         "commands": " ".join(COMMANDS),
@@ -54,44 +55,30 @@ def script(shell: str) -> str:
 
 
 def options() -> Iterator[str]:
-    """Return option names without dashes: of the run, the commands, the Trainer, and all models and data."""
-    yield from (
-        "config",
-        "debug",
-        "help-all",
-        "print_config",
-        "seed_everything",
-        *(field.name for field in fields(RunOptions)),
-    )
+    """Yield option names without dashes: those of runs, commands, the Trainer, and all models and data."""
+    yield from ("config", "debug", "help-all", "print_config", "seed_everything")
+    yield from (field.name for field in fields(RunOptions))
     yield from (option.name for command in COMMANDS.values() for option in command.options)
-    yield from (f"trainer.{name}" for name in _trainer_arguments())
+    spec = find_spec("lightning")
+    if spec is not None and spec.origin is not None:
+        yield from _arguments("trainer", Path(spec.origin).parent / "pytorch/trainer/trainer.py", "Trainer")
     for section, package, prefix, suffix in (
         ("model", "lit_models", "Lit", ""),
         ("data", "datamodules", "", "DataModule"),
     ):
         yield section
         for path in catalog.package_folder(package).rglob("*.py"):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ClassDef) and node.name.startswith(prefix) and node.name.endswith(suffix):
-                    yield from (f"{section}.{name}" for name in _init_arguments(node))
+            yield from _arguments(section, path, prefix, suffix)
 
 
-def _trainer_arguments() -> list[str]:
-    spec = find_spec("lightning")
-    if spec is None or spec.origin is None:
-        return []
-    path = Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py"
+def _arguments(section: str, path: Path, prefix: str, suffix: str = "") -> Iterator[str]:
+    """Yield `section.argument` for the constructor arguments of the classes in a file with this prefix and suffix."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []:
-        if isinstance(node, ast.ClassDef) and node.name == "Trainer":
-            return _init_arguments(node)
-    return []
-
-
-def _init_arguments(node: ast.ClassDef) -> list[str]:
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return [a.arg for a in (*item.args.args, *item.args.kwonlyargs) if a.arg != "self"]
-    return []
+        if isinstance(node, ast.ClassDef) and node.name.startswith(prefix) and node.name.endswith(suffix):
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                    arguments = (*item.args.args, *item.args.kwonlyargs)
+                    yield from (f"{section}.{argument.arg}" for argument in arguments if argument.arg != "self")
 
 
 _BASH = """\

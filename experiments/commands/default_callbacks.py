@@ -1,4 +1,4 @@
-"""The callbacks, loggers and plugins that every run has, whatever else its config asks for."""
+"""Callbacks, loggers and plugins that litlab adds to those of the config."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from experiments.runs.metrics_csv import MetricsCSV
 from experiments.runs.tensorboard import RunTensorBoard
 
 
-class AnothersState(NoStepHooks, Callback):
-    """Drop the other run's best value and used patience when a new run starts from its checkpoint."""
+class ResetBest(NoStepHooks, Callback):
+    """Callback that drops the best value and used patience from the checkpoint of another run."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # public, without a type
@@ -45,22 +45,16 @@ class AnothersState(NoStepHooks, Callback):
 
 
 def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Logger] | bool:
-    """Return TensorBoard and metrics.csv; a logger of the user's replaces TensorBoard, `false` turns all off."""
+    """Return TensorBoard and metrics.csv; loggers of the user replace TensorBoard, and `false` disables all."""
     if asked is False:
         return False
-    own: list[Logger] = []
-    if asked in (None, True):
-        own = [RunTensorBoard(folder, steps)]
-    elif isinstance(asked, (list, tuple)):
-        own = list(asked)
-    else:
-        own = [asked]
-    return [*own, MetricsCSV(folder.metrics)]
+    first = [RunTensorBoard(folder, steps)] if asked in (None, True) else _as_list(asked)
+    return [*first, MetricsCSV(folder.metrics)]
 
 
 def fit_plugins(asked: Any) -> list[Any]:
-    """Return the user's plugins, plus atomic checkpoints and litlab's handling of SLURM signals unless they do it."""
-    plugins = list(asked) if isinstance(asked, (list, tuple)) else [] if asked is None else [asked]
+    """Return the user's plugins, and litlab's for atomic checkpoints and SLURM signals unless the user has such."""
+    plugins = _as_list(asked)
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
@@ -69,7 +63,7 @@ def fit_plugins(asked: Any) -> list[Any]:
 
 
 def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str) -> list[Callback]:
-    """Return the default callbacks of a fit; `trainer` holds the Trainer's arguments with the user's callbacks."""
+    """Return the user's callbacks and the defaults; `trainer` are the Trainer's arguments as the user gave them."""
     mode = options.mode or "min"
     found: list[Callback] = [
         ExactState(config_text),
@@ -78,7 +72,7 @@ def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str
         LastCheckpoint(options.save_every_steps, options.save_every_minutes),
         SkipNotFinite() if options.not_finite == "skip" else FiniteLoss(),
         HyperParameters(options.monitor, mode),
-        *everyday_callbacks(trainer),
+        *display_callbacks(trainer),
     ]
     if options.patience is not None:
         found.append(Patience(options.monitor or "", mode=mode, patience=options.patience, min_delta=options.min_delta))
@@ -88,13 +82,16 @@ def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str
         found.append(CompiledNetwork())
     if trainer.get("enable_checkpointing") is False:
         found = [callback for callback in found if not isinstance(callback, Checkpoint)]
-    kinds = {type(callback) for callback in users_callbacks(trainer)}
-    # A LearningRateMonitor or EarlyStopping of the user's replaces the default; checkpoints of theirs are additional.
-    return [callback for callback in found if type(callback) not in kinds]
+    users = users_callbacks(trainer)
+    # A callback of the user replaces the default of the same type; subclasses, such as checkpoints, are additional.
+    own = [callback for callback in found if type(callback) not in {type(callback) for callback in users}]
+    # ExactState comes before all callbacks that may generate random numbers.
+    first = [callback for callback in own if isinstance(callback, ExactState)]
+    return [*first, *users, *(callback for callback in own if callback not in first)]
 
 
-def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
-    """Return the progress bar and the table of layers, unless switched off or replaced by the user's own."""
+def display_callbacks(trainer: dict[str, Any]) -> list[Callback]:
+    """Return the progress bar and the table of layers, unless the user disabled or replaced them."""
     users = users_callbacks(trainer)
     found: list[Callback] = []
     if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in users):
@@ -105,13 +102,14 @@ def everyday_callbacks(trainer: dict[str, Any]) -> list[Callback]:
 
 
 def users_callbacks(trainer: dict[str, Any]) -> list[Callback]:
-    """Return the callbacks that the user asked for.
+    """Return the callbacks of the user; of several of the same class of litlab, only the last.
 
-    Of litlab's own, only the last of each type is kept: two would write the same keys, and a config and a fragment may
-    both ask for one.
+    Two config files may both name a callback, and two instances would write the same keys.
     """
-    users = trainer.get("callbacks") or []
-    asked = list(users) if isinstance(users, (list, tuple)) else [users]
-    last = {type(callback): index for index, callback in enumerate(asked)}
-    own = [type(callback).__module__.startswith("callbacks.") for callback in asked]
-    return [c for i, c in enumerate(asked) if not own[i] or last[type(c)] == i]
+    asked = _as_list(trainer.get("callbacks"))
+    last = {type(callback): callback for callback in asked}
+    return [c for c in asked if not type(c).__module__.startswith("callbacks.") or last[type(c)] is c]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]

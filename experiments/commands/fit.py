@@ -1,8 +1,8 @@
 """usage: litlab fit [CONFIG ...] [options]       without CONFIG: the demo, {demo}
 
 config
-  CONFIG ...                       YAML files or shipped configs; later ones beat earlier ones
-  --config FILE                    the same, as an option; options override every file, at any position
+  CONFIG ...                       YAML files or shipped configs; later ones override earlier ones
+  --config FILE                    the same, as an option; other options override all files at any position
   --print_config                   print the merged config and exit
 run
   --experiment NAME                folder in runs/ (default: the name of the first config)
@@ -28,82 +28,75 @@ model
                                    warmup_cosine polynomial, or a class path
   --model.loss NAME  --model.init NAME  --model.l1 X  --model.l2 X  --model.metrics '[acc, f1]'
 training
-  --trainer.max_epochs 10          --trainer.max_steps N     --trainer.fast_dev_run 1 (a trial, writes nothing)
+  --trainer.max_epochs 10          --trainer.max_steps N     --trainer.fast_dev_run 1 (a quick check that saves nothing)
   --trainer.accelerator auto       --trainer.devices 2 --trainer.strategy ddp
   --trainer.limit_train_batches 1  a number of batches, or a fraction such as 0.5; also _val_, _test_
   --trainer.gradient_clip_val 1.0  --trainer.accumulate_grad_batches 4
   --trainer.callbacks+=NAME        add a callback; --trainer.callbacks.OPTION sets its arguments
-performance (chosen by the hardware, see docs/command-line.md)
+performance (by default chosen for the hardware, see docs/command-line.md)
   --trainer.precision bf16-mixed   override the choice; 32-true for full precision
   --channels_last true             memory layout of images    --threads 2    --compile true (torch.compile)
   --steps_per_call 8               optimizer steps per call of training_step, for tiny networks
 more
   --model.help NAME, --data.help NAME, --trainer.callbacks.help NAME      all arguments of one class
-  --help-all                       all options      --debug      tracebacks of user errors too
+  --help-all                       all options      --debug      print tracebacks of user errors
 
 environment  LITLAB_DATA_DIR (data files), LITLAB_RUNS_DIR (run folders), LITLAB_CACHE_DIR (files that can be rebuilt)
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import Trainer
 
-from experiments.commands import training
-from experiments.commands.fit_plan import Plan, prepare, prepare_data
+from experiments.commands.find_checkpoint import checkpoint_path
+from experiments.commands.fit_plan import Origin, Plan, prepare, prepare_data
+from experiments.commands.fit_training import train
 from experiments.commands.monitor import with_monitor
-from experiments.commands.repeated_run import Origin
-from experiments.commands.resumed_run import Resumed
+from experiments.commands.rerun_reference import ReferenceRun
+from experiments.commands.resume_changes import ResumedRun
 from experiments.commands.trainer_command import Built, TrainerCommand
 from experiments.messages.errors import DONE
 from experiments.options.request import Request
 from experiments.options.trainer_checks import check_plain
 from experiments.runs.checkpoint import CheckpointFile
-from experiments.runs.folder import RunFolder
 
 
 class Fit(TrainerCommand):
     """Train a new run."""
 
     plan: Plan
-    resumed: Resumed | None = None
+    resumed: ResumedRun | None = None
+    reference: ReferenceRun | None = None  # the run that a rerun repeats
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         self.weights = self.find_weights()
 
     def find_weights(self) -> CheckpointFile:
-        """Return the checkpoint to start from; a run folder means its last one."""
+        """Return the checkpoint to start from, if any."""
         given = self.request.option("ckpt_path")
-        path = Path(given) if given else None
-        if path is not None and (path / "config.yaml").is_file():
-            path = RunFolder(path).last
-        return CheckpointFile(path)
-
-    def origin(self) -> Origin:
-        """Return where the run comes from besides its config."""
-        return Origin(self.weights, tuple(f"trainer.{name}" for name in self.request.objects))
+        return CheckpointFile(checkpoint_path(given) if given else None)
 
     def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
-        """Check model, data and checkpoint together, and claim the run folder."""
+        """Check model, data and checkpoint together, and create the run folder."""
         self.weights.check(built.model)
         self.weights.check_trainable(built.model)
         check_plain(built.model)
         check_plain(built.data)
         run_options = with_monitor(built.options, built.model, prepare_data(built.data))
-        self.plan = prepare(
-            run_options, built.model, built.data, built.config_text, built.seed, options, self.resumed, self.origin()
-        )
+        origin = Origin(self.weights, tuple(f"trainer.{name}" for name in self.request.objects), self.reference)
+        self.plan = prepare(replace(built, options=run_options), options, self.resumed, origin)
         self.run_folder = self.plan.folder
-        self.claimed = self.plan.folder if self.resumed is None else None  # a folder that existed before stays
+        self.claimed = self.plan.folder if self.resumed is None else None  # never remove a folder that existed before
         return self.plan.trainer
 
     def run(self, built: Built, trainer: Trainer | None) -> int:
-        """Train, report and, if asked, test."""
+        """Train, report and, with `test_after_fit`, test."""
         assert trainer is not None
-        training.train(trainer, built.model, built.data, self.plan, self.weights)
+        train(trainer, self.plan)
         return DONE
 
 

@@ -1,54 +1,79 @@
-"""What is decided before a fit: precision, run folder, callbacks and the Trainer's arguments."""
+"""Decisions before training: precision, run folder, callbacks and the Trainer's arguments."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule
 
-from callbacks import ExactState
 from callbacks.records.scored_samples import ScoredSamples
 from datamodules import LitDataModule
-from experiments.commands.default_callbacks import AnothersState, fit_callbacks, fit_plugins, loggers, users_callbacks
-from experiments.commands.repeated_run import Origin
-from experiments.commands.resumed_run import Changes, Resumed
+from experiments.commands.default_callbacks import ResetBest, fit_callbacks, fit_plugins, loggers
+from experiments.commands.rerun_reference import ReferenceRun
+from experiments.commands.resume_changes import ApplyChanges, ResumedRun
+from experiments.commands.trainer_command import Built
 from experiments.machine import performance_choice
 from experiments.machine.hardware import processes
-from experiments.machine.performance_choice import PerformanceChoice
 from experiments.machine.processes import broadcast_from_first, check_program, run_first_on_each_node
-from experiments.options.run_options import RunOptions
 from experiments.options.trainer_checks import check_interval
 from experiments.runs import environment
 from experiments.runs.checkpoint import CheckpointFile, started_from
 from experiments.runs.find import runs_dir
-from experiments.runs.folder import RunFolder, as_json
+from experiments.runs.folder import RunFolder, as_json, sha256
 from experiments.runs.folder_guard import FolderGuard
 from lit_models import set_steps_per_call
 
 _DEFAULT_EPOCHS = 10
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a new run starts from besides its config: a checkpoint, Python objects, or a run to repeat.
+
+    `objects` names what was passed from Python and cannot be written to a config.
+    """
+
+    start: CheckpointFile = field(default=CheckpointFile(None))
+    objects: tuple[str, ...] = ()
+    reference: ReferenceRun | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the entries for environment.json."""
+        record: dict[str, Any] = {}
+        if self.start.path is not None:
+            path = self.start.path.resolve()
+            record["started_from"] = {"checkpoint": str(path), "sha256": sha256(path)}
+        if self.objects:
+            record["objects"] = list(self.objects)
+        if self.reference is not None:
+            started = self.reference.environment.get("started")
+            record["rerun_of"] = {"run": str(self.reference.folder.path), "started": started}
+        return record
+
+
 @dataclass
 class Plan:
-    """What `prepare` decided: the run options, the folder (none for a `fast_dev_run`) and the Trainer's arguments."""
+    """The result of `prepare`: what is trained, in which folder, from which checkpoint, with which Trainer arguments.
 
-    options: RunOptions
+    `folder` is None for a `fast_dev_run`. `samples` counts the samples of the last validation or test.
+    """
+
+    built: Built
     folder: RunFolder | None
     trainer: dict[str, Any]
-    scored: ScoredSamples
-    choice: PerformanceChoice
-    resumed: Resumed | None = None
-    origin: Origin = field(default_factory=Origin)
-    start: Path | None = None  # a checkpoint to start from
+    samples: ScoredSamples
+    choice: performance_choice.PerformanceChoice
+    origin: Origin
+    start: Path | None
+    resumed: ResumedRun | None = None
     started: float = field(default_factory=time.monotonic)
 
 
 def prepare_data(data: LightningDataModule) -> bool:
-    """Load and split the training data of litlab's own data modules; return True if there is a validation split."""
+    """Load and split the training data of a `LitDataModule`; return True if there is a validation split."""
 
     def load() -> None:
         data.prepare_data()
@@ -60,95 +85,74 @@ def prepare_data(data: LightningDataModule) -> bool:
 
 
 def prepare(
-    options: RunOptions,
-    model: LightningModule,
-    data: LightningDataModule,
-    config_text: str,
-    seed: int,
+    built: Built,
     asked: dict[str, Any],
-    resumed: Resumed | None = None,
-    origin: Origin = Origin(),  # noqa: B008 - it is never changed
+    resumed: ResumedRun | None = None,
+    origin: Origin = Origin(),
 ) -> Plan:
-    """Choose precision and threads, claim the run folder, and choose Trainer arguments; `asked` are the user's.
+    """Choose precision and threads, create the run folder, and choose Trainer arguments; `asked` are the user's.
 
-    A resumed run keeps its folder and what was chosen for its machine; a repeated run takes over the latter.
+    A resumed run keeps its folder and its recorded choice. A rerun uses the recorded choice of the run it repeats.
     """
+    options, model, config_text = built.options, built.model, built.config_text
     world_size = processes(asked) * (asked.get("num_nodes") or 1)
-    set_steps_per_call(options.steps_per_call, model, data, {**asked, "devices": world_size})
-    check_interval(asked, data)
-    extra: dict[str, Any] = {}
-    if origin.repeated is not None:
-        choice = origin.repeated.choice(model, data, asked, options)
-        extra = origin.repeated.devices(asked)
+    set_steps_per_call(options.steps_per_call, model, built.data, {**asked, "devices": world_size})
+    check_interval(asked, built.data)
+    chosen: dict[str, Any] = {"plugins": fit_plugins(asked.get("plugins"))}
+    if origin.reference is not None:
+        choice = origin.reference.choice(model, built.data, asked, options)
+        chosen |= origin.reference.devices(asked)
     elif resumed is None:
-        choice = performance_choice.choose(model, data, asked, options)
+        choice = performance_choice.choose(model, built.data, asked, options)
     else:
-        config_text = resumed.check(config_text, model, data)
-        resumed.prepare_model(model)
+        config_text = resumed.continue_config(config_text, model, built.data)
         choice = performance_choice.from_record(environment.read_chosen(resumed.folder), asked, options)
     performance_choice.set_memory_layout(choice, model)
     if choice.precision is not None:
-        extra["precision"] = choice.precision
+        chosen["precision"] = choice.precision
     if asked.get("max_epochs") is None and asked.get("max_steps", -1) == -1 and asked.get("max_time") is None:
-        extra["max_epochs"] = _DEFAULT_EPOCHS
-    scored = ScoredSamples()
-    own = fit_callbacks(options, asked, config_text)
-    first = [callback for callback in own if isinstance(callback, ExactState)]  # before anything that draws
-    callbacks = [*first, *users_callbacks(asked), *(callback for callback in own if callback not in first), scored]
-    extra["plugins"] = fit_plugins(asked.get("plugins"))
-    begin = _beginning(resumed, origin)
-    begin.check_trainable(model)
-    rate = begin.check_start(model)
-    begin.check_length({**asked, **extra}.get("max_epochs"))
-    if begin.path is not None:
-        callbacks.append(AnothersState())
+        chosen["max_epochs"] = _DEFAULT_EPOCHS
+    samples = ScoredSamples()
+    callbacks = [*fit_callbacks(options, asked, config_text), samples]
+    other = _checkpoint_of_another_run(resumed, origin)
+    other.check_trainable(model)
+    rate = other.check_start(model)
+    other.check_length({**asked, **chosen}.get("max_epochs"))
+    if other.path is not None:
+        callbacks.append(ResetBest())
     if rate is not None:
-        callbacks.append(Changes(rate))
+        callbacks.append(ApplyChanges(rate))
     check_program(processes(asked), asked.get("strategy"))
-    if asked.get("fast_dev_run"):
-        return Plan(options, None, {**extra, "callbacks": callbacks, "logger": False}, scored, choice)
-    if resumed is None:
-        folder = _claim(
-            options.experiment, config_text, lambda: {**environment.describe(seed, data), **origin.as_record()}
-        )
-    else:
-        folder = resumed.folder
-        callbacks += resumed.callbacks(config_text)
-    callbacks.append(FolderGuard(folder))
-    return Plan(
-        options,
-        folder,
-        {
-            **extra,
-            "callbacks": callbacks,
-            "logger": loggers(folder, asked.get("logger"), None if resumed is None else resumed.step),
-            "default_root_dir": str(folder.path),
-        },
-        scored,
-        choice,
-        resumed,
-        origin,
-        begin.path,
-    )
+    chosen |= {"callbacks": callbacks, "logger": False}
+    plan = Plan(built, None, chosen, samples, choice, origin, other.path or origin.start.path)
+    if not asked.get("fast_dev_run"):
+        plan.folder, plan.resumed = _claim(built, origin) if resumed is None else resumed.folder, resumed
+        if resumed is not None:
+            callbacks.append(resumed.callback(config_text))
+        callbacks.append(FolderGuard(plan.folder))
+        chosen["logger"] = loggers(plan.folder, asked.get("logger"), None if resumed is None else resumed.step)
+        chosen["default_root_dir"] = str(plan.folder.path)
+    return plan
 
 
-def _beginning(resumed: Resumed | None, origin: Origin) -> CheckpointFile:
-    """Return the checkpoint of another run to start from, also if this run was killed before its first own one."""
+def _checkpoint_of_another_run(resumed: ResumedRun | None, origin: Origin) -> CheckpointFile:
+    """Return the checkpoint of another run to start from, also if this run was killed before its own first one."""
     if resumed is None:
-        return CheckpointFile(None) if origin.start is None else origin.start
+        return origin.start
     if resumed.weights.path is not None:
         return CheckpointFile(None)
-    return CheckpointFile(started_from("resume", resumed.folder, resumed.record()))
+    return CheckpointFile(started_from("resume", resumed.folder, resumed.environment()))
 
 
-def _claim(experiment: str, config_text: str, facts: Callable[[], dict[str, Any]]) -> RunFolder:
-    """Claim the run folder in one process and hand it to the others."""
+def _claim(built: Built, origin: Origin) -> RunFolder:
+    """Create the run folder on rank 0 and return it on all ranks."""
     own: list[RunFolder] = []
 
     def claim() -> str:
-        files = {"config.yaml": config_text, "environment.json": as_json(facts())}
-        own.append(RunFolder.claim(runs_dir(), experiment, files))
+        record = {**environment.describe(built.seed, built.data), **origin.as_record()}
+        files = {"config.yaml": built.config_text, "environment.json": as_json(record)}
+        own.append(RunFolder.claim(runs_dir(), built.options.experiment, files))
         return str(own[0].path)
 
-    handed = broadcast_from_first("run_folder", claim)
-    return own[0] if own else RunFolder(Path(handed))
+    path = broadcast_from_first("run_folder", claim)
+    return own[0] if own else RunFolder(Path(path))

@@ -1,4 +1,4 @@
-"""Show versions, devices and the data that was found: what a bug report needs."""
+"""Show versions, devices and the data that was found, as a bug report needs them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from experiments.runs.find import runs, runs_dir
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add nothing: the command takes no options."""
+    """Add no options."""
 
 
 def run(_: Namespace) -> int:
-    """Print versions, devices, and the data found."""
+    """Print versions, devices, data and runs."""
+    from experiments.machine.hardware import device_of, fast_bfloat16
     from experiments.runs.environment import hardware, versions
 
     machine = hardware()
@@ -26,25 +27,19 @@ def run(_: Namespace) -> int:
     if not machine["gpus"]:
         print("  GPU           none that torch can use")
     print("precision")
-    print(f"  bfloat16      {bfloat16_text()}")
+    fast = ", ".join(fast_bfloat16(device_of({})))
+    speed = f"fast ({fast}): bf16-mixed for larger networks" if fast else "not fast here: 32-true"
+    print(f"  bfloat16      {speed}")
     print("data")
-    for line in data_found():
+    for line in _data_lines():
         print(f"  {line}")
     print("runs")
     print(f"  {runs_dir()}: {len(runs())}")
     return 0
 
 
-def bfloat16_text() -> str:
-    """Return whether this machine is fast at bfloat16, and which precision `litlab fit` uses because of it."""
-    from experiments.machine.hardware import device_of, fast_bfloat16
-
-    fast = ", ".join(fast_bfloat16(device_of({})))
-    return f"fast ({fast}): bf16-mixed for larger networks" if fast else "not fast here: 32-true"
-
-
-def data_found() -> list[str]:
-    """Return one line per dataset that needs files: where they are, or that they are missing."""
+def _data_lines() -> list[str]:
+    """Return one line per dataset: the folder of its files, or that they are missing or not needed."""
     from experiments.options.import_paths import import_packages
 
     import_packages()
@@ -56,6 +51,8 @@ def data_found() -> list[str]:
     for module in (MNISTDataModule, FashionMNISTDataModule, CIFAR10DataModule):
         files = dataset_files(module.dataset_class)
         root = next((root for root in (data_root(None), cache_root()) if not files.missing(root)), None)
-        where = f"found in {root}" if root is not None else f"not in {data_root(None)}; downloaded when asked for"
+        where = (
+            f"found in {root}" if root is not None else f"not in {data_root(None)}; litlab downloads it when it is used"
+        )
         lines.append(f"{module.dataset_class.__name__:<13} {where}")
     return [*lines, "digits, text, synthetic: need no files"]

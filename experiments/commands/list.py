@@ -1,4 +1,4 @@
-"""List what can be named on the command line: commands, configs, models, data, callbacks and runs."""
+"""List the names that the command line accepts: commands, configs, models, data, callbacks and runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("commands", "configs", "models", "data", "callbacks", "runs")
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add the kinds."""
+    """Add the argument KIND."""
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one or more of: {', '.join(KINDS)}; default: all")
 
 
@@ -34,16 +34,16 @@ def run(options: Namespace) -> int:
 def _section(kind: str) -> str:
     if kind == "runs":
         lines = [f"  {run}" for run in runs()]
-        return "\n".join(["runs", *(lines or [f"  none yet in {runs_dir()}; `litlab fit` makes the first"])])
+        return "\n".join(["runs", *(lines or [f"  none yet in {runs_dir()}; `litlab fit` creates the first"])])
     if kind == "commands":
         entries = [(command.name, command.summary) for command in COMMANDS.values()]
     else:
         found = catalog.configs() if kind == "configs" else catalog.classes(kind)
         entries = [(entry.name, entry.summary) for entry in found]
     width = max((len(name) for name, _ in entries), default=0)
-    room = max(30, shutil.get_terminal_size((120, 24)).columns - width - 5)
-    return "\n".join([kind, *(f"  {name:<{width}}  {_cut(summary, room)}" for name, summary in entries)])
+    free = max(30, shutil.get_terminal_size((120, 24)).columns - width - 5)
+    return "\n".join([kind, *(f"  {name:<{width}}  {_cut(summary, free)}" for name, summary in entries)])
 
 
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 3].rsplit(" ", 1)[0] + "..."
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3].rsplit(" ", 1)[0] + "..."

@@ -1,4 +1,4 @@
-"""The metric that decides the best epoch, and whether lower or higher is better."""
+"""The metric that decides the best epoch, and whether a lower or a higher value is better."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ _LOWER_IS_BETTER = ("loss", "mae", "mse")
 
 
 def with_monitor(options: RunOptions, model: LightningModule, has_validation: bool) -> RunOptions:
-    """Fill in `monitor` and `mode` from the metrics that the model logs; None is left if nothing is validated."""
+    """Return the options with `monitor` (None if nothing is validated) and `mode` set by the model's metrics."""
     names: tuple[str, ...] | None = getattr(model, "metric_names", None)
     monitor = options.monitor
     if monitor is None and names:
         monitor = "val/acc" if "val/acc" in names else "val/loss"
-    elif monitor is not None and names and monitor not in (known := _logged(names)):
-        raise UserError(
-            f"monitor: {type(model).__name__} does not log '{monitor}'.{did_you_mean(monitor, known)} "
-            f"It logs {', '.join(known)}."
-        )
+    elif monitor is not None and names:
+        # Every model of litlab also logs the same metrics of the train split, and these.
+        known = [*names, *(name.replace("val/", "train/") for name in names), "gap/loss", "train/l1", "train/l2"]
+        if monitor not in known:
+            raise UserError(
+                f"monitor: {type(model).__name__} does not log '{monitor}'.{did_you_mean(monitor, known)} "
+                f"Set --monitor to one of {', '.join(known)}."
+            )
     if options.patience is not None and monitor is None:
-        raise UserError("patience: early stopping needs a metric to watch. Name it with --monitor.")
+        raise UserError("patience: early stopping needs a metric to monitor. Set --monitor NAME.")
     if not has_validation and monitor is not None and monitor.startswith("val/"):
         if options.patience is not None:
             raise UserError(
-                f"patience: early stopping watches {monitor}, and this run has no validation split. "
+                f"patience: early stopping monitors {monitor}, and this run has no validation split. "
                 "Set --data.val_split, or --patience null."
             )
         monitor = None
@@ -39,20 +42,15 @@ def with_monitor(options: RunOptions, model: LightningModule, has_validation: bo
 
 
 def better(monitor: str | None) -> Literal["min", "max"]:
-    """Return the direction in which a metric improves, by its name: accuracies up, losses and errors down."""
+    """Return "max" if a higher value of the metric is better by its name, such as an accuracy, else "min"."""
     name = (monitor or "").rpartition("/")[2]
     return "max" if name.startswith(_HIGHER_IS_BETTER) else "min"
 
 
 def _mode(monitor: str | None, asked: Literal["min", "max"] | None) -> Literal["min", "max"]:
-    """Return the direction; a `mode` that contradicts a metric known by name is replaced."""
+    """Return the user's mode; replace it with a message if it contradicts a metric that is known by name."""
     known = (monitor or "").rpartition("/")[2].startswith((*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER))
     if asked is not None and known and asked != better(monitor):
         say(f"mode: {asked} does not fit {monitor}; using {better(monitor)}.")
         return better(monitor)
     return asked or better(monitor)
-
-
-def _logged(names: tuple[str, ...]) -> list[str]:
-    """Return the validation metrics and what every model of ours logs besides."""
-    return [*names, *(name.replace("val/", "train/") for name in names), "gap/loss", "train/l1", "train/l2"]

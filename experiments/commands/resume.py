@@ -3,22 +3,21 @@
 Continues from the run's newest checkpoint, in its own folder, as if it had never stopped: the same weights, bit for
 bit, on the same machine with the same number of devices. A run killed before its first checkpoint starts again.
 
-Options that change what is computed (model, data, batch size, split, seed, precision) are rejected. You can change the
+Options that change the results (model, data, batch size, split, seed, precision) are rejected. You can change the
 logger, add callbacks, change --patience and the number of devices, and
   --trainer.max_epochs N           train more epochs, if no learning rate schedule ends with the run
-  --extend_schedule hold|stretch   train more epochs if one does: hold the last learning rate, or plan the schedule
-                                   again over N epochs
-  --model.optimizer.lr X           change the learning rate, if no schedule decides it
+  --extend_schedule hold|stretch   train more epochs if one does: hold the last learning rate, or stretch the schedule
+                                   over N epochs
+  --model.optimizer.lr X           change the learning rate, if no schedule sets it
 """
 
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
 from typing import Any
 
 from experiments.commands.fit import Fit
-from experiments.commands.resumed_run import Resumed
+from experiments.commands.resume_changes import ResumedRun
 from experiments.messages.errors import UserError
 from experiments.messages.formatting import shown
 from experiments.runs.checkpoint import CheckpointFile, started_from
@@ -29,18 +28,14 @@ class Resume(Fit):
     """Continue a run in its own folder."""
 
     def find_weights(self) -> CheckpointFile:
-        """Return the run's newest checkpoint (none if it was killed before the first), and take the run's config."""
+        """Return the run's newest checkpoint (none if it was killed before the first), and use the run's config."""
         request = self.request
         if request.run is None and request.asks_for_help:
             return CheckpointFile(None)
-        if request.run is None:
+        if request.run is None or request.option("ckpt_path"):
             raise UserError(
-                "resume needs a run, got none. Pass one: `litlab resume RUN`; `litlab list runs` shows all."
-            )
-        if request.option("ckpt_path"):
-            raise UserError(
-                "resume: a run continues from its newest checkpoint. To start a new run from another one, pass it to "
-                "`litlab fit CONFIG --ckpt_path FILE`."
+                "resume needs a run and continues from its newest checkpoint: `litlab resume RUN`. To start a new run "
+                "from another checkpoint, pass it to `litlab fit CONFIG --ckpt_path FILE`."
             )
         folder = RunFolder(request.run.resolve())
         last = folder.last if folder.last.is_file() else None
@@ -48,7 +43,7 @@ class Resume(Fit):
             _check_never_saved(folder)
         request.configs.insert(0, folder.config)
         weights = CheckpointFile(last, folder)
-        self.resumed = Resumed(weights, request.option("extend_schedule"), request.names)
+        self.resumed = ResumedRun(weights, request.option("extend_schedule"), request.names)
         return weights
 
 
@@ -56,19 +51,20 @@ COMMAND = Resume
 
 
 def _check_never_saved(folder: RunFolder) -> None:
-    """Raise if a run without last.ckpt has been trained: starting again would overwrite what was trained."""
+    """Raise an error if a run without last.ckpt has trained: starting again would overwrite its best weights."""
     best = CheckpointFile(folder.best if folder.best.is_file() else None, folder)
     ended = any(result.get("verb") == "fit" for result in read_results(folder))
-    record: dict[str, Any] = {}
-    with suppress(OSError, ValueError):  # reported where it is needed
-        record = read_environment(folder.environment)
-    began = CheckpointFile(started_from("resume", folder, record)).epochs_done
+    try:
+        environment: dict[str, Any] = read_environment(folder.environment)
+    except (OSError, ValueError):  # ResumedRun.environment reports it
+        environment = {}
+    began = CheckpointFile(started_from("resume", folder, environment)).epochs_done
     if ended or folder.last.exists() or (best.epoch or 0) > began:
-        what = "is not a file" if folder.last.exists() else "is missing"
+        problem = "is not a file" if folder.last.exists() else "is missing"
         remedy = f"`litlab fit {shlex.quote(shown(folder.config))}`"
         if best.path is not None:
             remedy += f", with --ckpt_path {shlex.quote(shown(best.path))} to start from its best epoch"
         raise UserError(
-            f"resume: {shown(folder.last)} {what} although the run was trained, so it cannot continue exactly. Put the "
-            f"file back, or start a new run: {remedy}."
+            f"resume: {shown(folder.last)} {problem} although the run was trained, so it cannot continue exactly. "
+            f"Restore the file, or start a new run: {remedy}."
         )

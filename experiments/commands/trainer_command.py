@@ -1,4 +1,4 @@
-"""The base of all commands that LightningCLI builds."""
+"""Base class of all commands that LightningCLI builds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class Built:
-    """Objects built from a request: the options, the resolved config as YAML, model and data."""
+    """Objects built from a request: run options, seed, resolved config as YAML, model and data."""
 
     options: RunOptions
     seed: int
@@ -28,8 +28,8 @@ class Built:
 class TrainerCommand:
     """A command with a model, data and (unless `needs_trainer` is False) a Trainer.
 
-    The constructor completes the request, for instance by the config of its run, and raises what can be known before
-    anything is built.
+    The constructor completes the request, for instance with the config of its run. It raises the errors that need no
+    model and data.
     """
 
     needs_trainer = True
@@ -37,20 +37,20 @@ class TrainerCommand:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.run_folder: RunFolder | None = None  # the folder that the command reads or writes
-        self.claimed: RunFolder | None = None  # the folder, if this command made it
+        self.claimed: RunFolder | None = None  # the same folder if this command created it
         self.trainer: Trainer | None = None
         self.data: LightningDataModule | None = None
 
     def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
-        """Check model and data together, and return Trainer arguments beyond `options`, the user's."""
+        """Check model and data together, and return the Trainer arguments to add to `options`, those of the user."""
         return {}
 
     def run(self, built: Built, trainer: Trainer | None) -> int:
-        """Do the work; return the exit code."""
+        """Run the command and return its exit code."""
         raise NotImplementedError
 
     def discard_empty_run(self, owned: bool = True) -> None:
-        """Remove the folder that this command made if nothing was trained in it."""
+        """Remove the folder that this command created (and still owns) if nothing was trained in it."""
         if not owned:
             self.claimed = None
         elif self.claimed is not None:
@@ -58,12 +58,10 @@ class TrainerCommand:
 
 
 def make_command(request: Request) -> TrainerCommand:
-    """Check how this process was started, agree on the run, and make the command of the request."""
+    """Check how this process was started, agree with other processes on the run, and return the request's command."""
     check_launch(request.command.name)
     if request.run is not None:
-        found = request.run.resolve()
-        request.run = Path(
-            broadcast_from_first("source", lambda: str(found))
-        )  # a name means the newest run, and more may begin
+        run = str(request.run.resolve())  # a name means the newest run, and another run may start any time
+        request.run = Path(broadcast_from_first("source", lambda: run))
     command: TrainerCommand = request.command.module.COMMAND(request)
     return command

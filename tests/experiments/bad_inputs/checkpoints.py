@@ -183,13 +183,13 @@ CHECKPOINTS: dict[str, Bad] = {
     "resume with a config cut short": resumed("config.yaml", "Fix", write(str(CONFIG), "model: {")),
     "resume with an empty config": resumed("config.yaml is not a mapping", "Add keys such as", write(str(CONFIG), "")),
     "resume without the environment": resumed(
-        "environment.json is missing or corrupted", "Put it back", gone(ENVIRONMENT)
+        "environment.json is missing or corrupted", "Restore the file", gone(ENVIRONMENT)
     ),
     "resume with an environment cut short": resumed(
-        "environment.json is missing or corrupted", "Put it back", cut(ENVIRONMENT, 100)
+        "environment.json is missing or corrupted", "Restore the file", cut(ENVIRONMENT, 100)
     ),
     "resume with an environment of no facts": resumed(
-        "environment.json is missing or corrupted", "Put it back", write(str(ENVIRONMENT), "[]")
+        "environment.json is missing or corrupted", "Restore the file", write(str(ENVIRONMENT), "[]")
     ),
     "resume with results cut short": resumed("results.json is corrupted", "Move it away", cut(RESULTS, 20)),
     "test without the config": Bad(f"test {RUN}", str(RUN), "litlab list runs", given="run", offence=gone(CONFIG)),
@@ -204,9 +204,9 @@ CHECKPOINTS: dict[str, Bad] = {
     ),
     "test with results cut short": scored("results.json is corrupted", "Move it away", cut(RESULTS, 20)),
     "validate with an environment cut short": scored(
-        "environment.json is corrupted", "Put it back", cut(ENVIRONMENT, 100), "validate"
+        "environment.json is missing or corrupted", "Restore the file", cut(ENVIRONMENT, 100), "validate"
     ),
     "validate with an environment of no facts": scored(
-        "environment.json is corrupted", "Put it back", write(str(ENVIRONMENT), "[]"), "validate"
+        "environment.json is missing or corrupted", "Restore the file", write(str(ENVIRONMENT), "[]"), "validate"
     ),
 }

@@ -22,8 +22,8 @@ VERBS: dict[str, Bad] = {
         "fit --trainer.max_epochs=1",
     ),
     "list of an unknown kind": Bad("list modles", "'modles'", "Did you mean models?", "list models"),
-    "completion of an unknown shell": Bad("completion tcsh", "name the shell", "bash, zsh, fish", "completion zsh"),
-    "completion of no shell": Bad("completion", "name the shell", "bash, zsh, fish", "completion bash"),
+    "completion of an unknown shell": Bad("completion tcsh", "got 'tcsh'", "bash, zsh, fish", "completion zsh"),
+    "completion of no shell": Bad("completion", "got none", "bash, zsh, fish", "completion bash"),
     "info of something": Bad("info torch", "unrecognized arguments: torch", "Usage: litlab info", "info"),
     "board without runs": Bad(
         "board", "runs does not exist yet", "litlab fit", given="run", offence=gone(Path("runs"))
@@ -74,6 +74,13 @@ VERBS: dict[str, Bad] = {
     ),
     "unknown option of test": Bad(
         "test mlp_digits --bacth=3", "'--bacth' is not an option", "--help", "test mlp_digits", given="run"
+    ),
+    "training option of test": Bad(
+        "test mlp_digits --patience 3",
+        "test: --patience is an option of training",
+        "Remove it",
+        "test mlp_digits",
+        given="run",
     ),
     "wrong type in test": Bad(
         "test mlp_digits --data.batch_size=big",

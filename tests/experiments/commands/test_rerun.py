@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import DigitsDataModule
 from experiments import fit, load_run
-from experiments.commands.rerun import Repeated
+from experiments.commands.rerun_reference import ReferenceRun
 from experiments.runs.folder import RunFolder
 from lit_models import LitMLP
 from tests.experiments.commands.test_resume import STOP, stopping
@@ -130,7 +130,7 @@ def test_as_many_devices_are_taken_as_the_run_had_where_they_are_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    run = Repeated(RunFolder(tmp_path), {"chosen": {"accelerator": "CUDAAccelerator", "devices": 2}}, False)
+    run = ReferenceRun(RunFolder(tmp_path), {"chosen": {"accelerator": "CUDAAccelerator", "devices": 2}}, False)
     both = {"accelerator": "cuda", "devices": 2} if gpus == 4 else {}
     assert run.devices({"accelerator": "auto", "devices": "auto"}) == both
     assert run.devices({"accelerator": "gpu", "devices": "auto"}) == ({"devices": 2} if both else {})
@@ -209,7 +209,10 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_made(litlab: Comm
     fit("mlp_digits", callbacks=[Callback()], max_epochs=1, enable_progress_bar=False)
     assert "(model, data)" in (result := litlab("rerun", "built")).sentence
     assert result.code == 2
-    assert "cannot hold (trainer.callbacks)" in (result := litlab("rerun", "mlp_digits", "--check")).sentence
+    assert (
+        "cannot be written to config.yaml (trainer.callbacks)"
+        in (result := litlab("rerun", "mlp_digits", "--check")).sentence
+    )
     assert result.code == 2
     assert litlab("fit", *DIGITS).code == 0
     for word in ("--trainer.fast_dev_run=1", "--model.hidden=x", "--chekc"):

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from experiments import load_run
-from experiments.commands import training
-from experiments.commands.resume import Resumed
+from experiments.commands import fit_training
+from experiments.commands.resume_changes import ResumedRun
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.checkpoint_io import AtomicCheckpointIO
 from experiments.runs.folder import RunBusy, RunFolder
@@ -173,7 +173,7 @@ def test_a_run_that_another_process_has_is_left_alone(
     os.replace("copy", run.last)
     assert weights.replaced()
     with pytest.raises(Exception, match="was trained by another process in the meantime"):
-        Resumed(weights).check_newest()
+        ResumedRun(weights).check_newest()
 
     @contextmanager
     def held(self: RunFolder) -> Iterator[None]:
@@ -206,7 +206,7 @@ def test_output_that_nobody_reads_ends_the_run(
     def broken(*_: Any) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(training, "report_end", broken)
+    monkeypatch.setattr(fit_training, "report_end", broken)
     monkeypatch.setattr("sys.stdout", open(os.devnull, "w"))  # noqa: SIM115 - put back by monkeypatch
     result = litlab("fit", *DIGITS, "--trainer.max_epochs=1")
     assert (result.code, result.sentence) == (1, "litlab: stopped, because nothing reads its output.")

@@ -146,7 +146,7 @@ def test_torchrun_makes_one_run_that_uses_every_sample_once(workshop: Path, litl
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (workshop / "runs/linear_line").iterdir()] == ["0"], "one run folder"
     assert done.stdout.count("Trained 2 epochs") == 1, "one console"
-    assert "batch   8 samples a step, 4 on each of 2 devices; the same as on one device" in done.stdout
+    assert "batch   8 samples per optimizer step, 4 on each of 2 devices; the same as on one device" in done.stdout
     for epoch in (0, 1):
         shares = [(workshop / f"seen-{epoch}-{rank}").read_text().split() for rank in (0, 1)]
         counted = Counter(shares[0] + shares[1])

@@ -1,64 +1,66 @@
-"""The messages at the start and the end of a fit, and its record in results.json."""
+"""The report of a fit: messages at its start and end, `chosen` in environment.json and its entry of results.json."""
 
 from __future__ import annotations
 
 import shlex
 import time
-from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from callbacks import BestCheckpoint, HyperParameters
 from callbacks.records.best_epoch import BestEpoch
 from datamodules import LitDataModule
+from experiments.commands.fit_plan import Plan
+from experiments.commands.run_environment import timestamp
 from experiments.messages.formatting import count, shown, sizes_text
 from experiments.runs import environment
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder
 
-if TYPE_CHECKING:
-    from experiments.commands.fit_plan import Plan
 
-
-def report_start(trainer: Trainer, data: LightningDataModule, plan: Plan) -> None:
-    """Print run folder, data and device, and store the performance options that were chosen."""
-    chosen = environment.chosen(trainer, plan.choice)
+def report_start(trainer: Trainer, plan: Plan) -> None:
+    """Print run folder, data and device; store device, precision, layout and threads in environment.json."""
+    chosen, data = environment.chosen(trainer, plan.choice), plan.built.data
     if plan.folder is not None:
-        with plan.folder.edit_environment() as record:
-            record["chosen"] = chosen
-        print(f"run     {shown(plan.folder.path)}{f', {plan.resumed.words()}' if plan.resumed is not None else ''}")
+        with plan.folder.edit_environment() as content:
+            content["chosen"] = chosen
+        print(f"run     {shown(plan.folder.path)}{f', {plan.resumed.summary()}' if plan.resumed is not None else ''}")
     if plan.resumed is not None and plan.resumed.note:
         print(plan.resumed.note)
     print(f"data    {type(data).__name__}{sizes_text(data)}")
     device = chosen["accelerator"].removesuffix("Accelerator").upper()
     number = f" x {chosen['devices']}" if chosen["devices"] > 1 else ""
-    number += f" on each of {chosen['nodes']} machines" if chosen["nodes"] > 1 else ""
+    number += f" on each of {chosen['nodes']} nodes" if chosen["nodes"] > 1 else ""
     print(f"device  {device}{number}, {plan.choice.text(chosen['precision'])}", flush=True)
     if trainer.world_size > 1:
         print(f"batch   {_batch_text(trainer.world_size, data)}", flush=True)
-    if plan.origin.repeated is not None and plan.folder is not None:
-        plan.origin.repeated.say_before(plan.folder)
+    if plan.origin.reference is not None and plan.folder is not None:
+        plan.origin.reference.report_differences(plan.folder)
 
 
-def _batch_text(processes: int, data: LightningDataModule) -> str:
+def _batch_text(devices: int, data: LightningDataModule) -> str:
     if not isinstance(data, LitDataModule):
         return (
-            f"each of {processes} devices takes batches of its own from {type(data).__name__}: a step sees "
-            f"{processes} times the samples that it does on one device"
+            f"each of {devices} devices loads its own batches from {type(data).__name__}: an optimizer step uses "
+            f"{devices} times as many samples as on one device"
         )
-    size, more = divmod(data.batch_size, processes)
+    size, more = divmod(data.batch_size, devices)
     share = f"{size} to {size + 1}" if more else f"{size}"
-    return f"{count(data.batch_size)} samples a step, {share} on each of {processes} devices; the same as on one device"
+    return (
+        f"{count(data.batch_size)} samples per optimizer step, {share} on each of {devices} devices; the same as on "
+        "one device"
+    )
 
 
-def report_end(trainer: Trainer, data: LightningDataModule, plan: Plan, folder: RunFolder) -> None:
-    """Print the best epoch and add it to results.json, also if checkpoints are switched off."""
-    seconds = time.monotonic() - plan.started
-    best = best_epoch(plan.trainer["callbacks"])
+def report_end(trainer: Trainer, plan: Plan, folder: RunFolder) -> None:
+    """Print the best epoch and add it to results.json, also if checkpoints are disabled."""
+    seconds, data = time.monotonic() - plan.started, plan.built.data
+    best = _best_epoch(plan.trainer["callbacks"])
     checkpoint = CheckpointFile(folder.best if folder.best.is_file() else None, folder)
     epoch = best.epoch if checkpoint.path is None else checkpoint.epoch
-    samples = data.split_sizes().get("train") if isinstance(data, LitDataModule) else None
-    split, samples = ("validation", plan.scored.number) if plan.scored.number > 0 else ("train", samples)
+    split, samples = "validation", plan.samples.number or None
+    if samples is None:
+        split, samples = "train", data.split_sizes().get("train") if isinstance(data, LitDataModule) else None
     if epoch is not None:
         folder.add_result(
             {
@@ -71,20 +73,20 @@ def report_end(trainer: Trainer, data: LightningDataModule, plan: Plan, folder: 
                 "metrics": best.metrics,
                 "steps": trainer.global_step,
                 "seconds": round(seconds, 2),
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "time": timestamp(),
             }
         )
     value = best.metrics.get(best.monitor or "")
-    reason = "the newest; no metric decided" if value is None else f"{best.monitor} {value:.6f}"
-    found = f" Best: epoch {epoch + 1} ({reason})." if epoch is not None else ""
+    reason = "the newest; no metric is monitored" if value is None else f"{best.monitor} {value:.6f}"
+    best_text = f" Best: epoch {epoch + 1} ({reason})." if epoch is not None else ""
     missing = " No checkpoint was written." if checkpoint.path is None else ""
-    print(f"\nTrained {count(trainer.current_epoch, 'epoch')} in {seconds:.1f} s.{found}{missing}")
+    print(f"\nTrained {count(trainer.current_epoch, 'epoch')} in {seconds:.1f} s.{best_text}{missing}")
     print(f"run     {shown(folder.path)}")
     if folder.figures.is_dir():
         print(f"figures {shown(folder.figures)}")
 
 
-def best_epoch(callbacks: list[Callback]) -> BestEpoch:
+def _best_epoch(callbacks: list[Callback]) -> BestEpoch:
     """Return the best epoch of BestCheckpoint or, in a run without checkpoints, of HyperParameters."""
     kinds = (BestCheckpoint, HyperParameters)
     return next(callback.best for kind in kinds for callback in callbacks if isinstance(callback, kind))
