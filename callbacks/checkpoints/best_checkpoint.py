@@ -10,10 +10,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
+from callbacks.arguments import require
 from callbacks.checkpoints.atomic_files import atomic_copy
 from callbacks.checkpoints.last_checkpoint import LastCheckpoint
 from callbacks.checkpoints.run_checkpoint import RunCheckpoint
-from callbacks.guards.stop_signals import was_saved
 from callbacks.records.best_epoch import BestEpoch, needs_validation
 from callbacks.trainer_state import is_dry_run, is_fitting
 
@@ -42,9 +42,8 @@ class BestCheckpoint(RunCheckpoint):
     """
 
     def __init__(self, monitor: str | None = None, mode: Literal["min", "max"] = "min") -> None:
-        if mode not in ("min", "max"):
-            raise MisconfigurationException(f"mode must be 'min' (a loss) or 'max' (an accuracy), got {mode!r}.")
-        super().__init__("best", monitor=monitor, mode=mode, on_train_epoch_end=None)
+        require(mode in ("min", "max"), "mode", "'min' (a loss) or 'max' (an accuracy)", mode)
+        super().__init__("best.ckpt", monitor, mode)
         self.best = BestEpoch(monitor, mode)
 
     def state_dict(self) -> dict[str, Any]:
@@ -53,20 +52,16 @@ class BestCheckpoint(RunCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best epoch, unless its file was removed or belongs to another run folder."""
         super().load_state_dict(state_dict)
-        path, score = self.best_model_path, state_dict.get("best_model_score")
-        if path and not os.path.isfile(path):
-            rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
-        if not os.path.isfile(path) or os.path.dirname(path) != self.dirpath:
-            self.forget()
+        path, score = state_dict["best_model_path"], state_dict["best_model_score"]
+        if not self.best_model_path:
+            self.best.forget()
+            if path and not os.path.isfile(path):
+                rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
         elif "best" in state_dict:
             self.best.load_state_dict(state_dict["best"])
         elif score is not None and self.best.score != float(score):
             # Older checkpoints store the metrics with HyperParameters; those of another epoch are not used.
             self.best.score, self.best.metrics = float(score), {str(self.monitor): float(score)}
-
-    def forget(self) -> None:
-        super().forget()
-        self.best.forget()
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         known = trainer.callback_metrics
@@ -104,7 +99,7 @@ class BestCheckpoint(RunCheckpoint):
             self._save_if_best(trainer)
 
     def _save_if_best(self, trainer: Trainer) -> None:
-        """Save the present epoch if it is the best so far; if that fails, the previous best epoch remains the best."""
+        """Save the current epoch if it is the best so far. If this fails, the previous best epoch remains the best."""
         logged = trainer.callback_metrics
         if is_dry_run(trainer) or trainer.global_step == 0:
             return
@@ -112,34 +107,28 @@ class BestCheckpoint(RunCheckpoint):
             return
         before = self.best.state_dict(), self.best_model_path, self.best_model_score
         self.best.take(logged, trainer.current_epoch, trainer.global_step)
-        self.best_model_path = self.format_checkpoint_name({})
         self.best_model_score = None if self.best.decisive is None else logged[self.best.decisive].detach().clone()
-        trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
-        if not trainer.strategy.broadcast(was_saved(trainer, "best.ckpt")):
+        if not self.save(trainer):
             self.best.load_state_dict(before[0])
             _, self.best_model_path, self.best_model_score = before
-        elif trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.after_save_checkpoint(self)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, LastCheckpoint):
-                callback.finish(trainer)  # it may be copied below
+        last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
+        if last is not None:
+            last.finish(trainer)  # it may be copied below
         if self.best_model_path or is_dry_run(trainer) or trainer.global_step == 0:
             return
         # Training ended before the first validation (max_steps, a long check_val_every_n_epoch), or no save succeeded.
         failed = self.best.decisive is None or self.best.decisive in trainer.callback_metrics
-        why = "No best epoch could be kept" if failed else f"{self.monitor!r} was never measured"
-        trainer.print(f"{why}: best.ckpt is the newest state.")
-        self.best_model_path = self.format_checkpoint_name({})
-        last = next((c.best_model_path for c in trainer.callbacks if isinstance(c, LastCheckpoint)), "")  # type: ignore[attr-defined]
-        if not trainer.strategy.broadcast(os.path.isfile(last)):
-            trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
+        reason = "no best epoch could be saved" if failed else f"{self.monitor!r} was never measured"
+        trainer.print(f"best.ckpt contains the last step of training, because {reason}.")
+        if last is None or not trainer.strategy.broadcast(os.path.isfile(last.path)):
+            self.save(trainer)
             return
         # Copy the file: the trainer has already counted the epoch, so a checkpoint saved now would name the next one.
+        self.best_model_path = self.path
         if trainer.is_global_zero:
-            atomic_copy(last, self.best_model_path)
+            atomic_copy(last.path, self.path)
         trainer.strategy.barrier("best.ckpt")
 
     def _require(self, trainer: Trainer) -> None:

@@ -4,11 +4,11 @@ import time
 from functools import partial
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.arguments import require
 from callbacks.checkpoints.run_checkpoint import RunCheckpoint
-from callbacks.guards.stop_signals import Stopped, StopSignals, agree_on_signal, was_saved
+from callbacks.guards.stop_signals import Stopped, StopSignals, agree_on_signal
 from callbacks.trainer_state import is_dry_run
 
 
@@ -29,7 +29,7 @@ class LastCheckpoint(RunCheckpoint):
 
     def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
         # Not `save_last` of BestCheckpoint, which would stay at the best epoch.
-        super().__init__("last", monitor=None, mode="min", on_train_epoch_end=True)
+        super().__init__("last.ckpt", monitor=None, mode="min")
         for name, value in (("save_every_steps", every_n_steps), ("save_every_minutes", every_n_minutes)):
             require(value is None or value > 0, name, "a number above 0, or null", value)
         self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
@@ -39,9 +39,8 @@ class LastCheckpoint(RunCheckpoint):
         self._by_steps = self._checks_steps = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        found = [callback for callback in trainer.callbacks if isinstance(callback, StopSignals)]  # type: ignore[attr-defined]
-        self._signals = found[0] if found else self._signals
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self._signals = next((each for each in callbacks if isinstance(each, StopSignals)), self._signals)
         self._last_step = self.saved_step = self._agreed_step = trainer.global_step
         self._saved_time = time.monotonic()
         self._by_steps = trainer.max_steps != -1
@@ -73,7 +72,7 @@ class LastCheckpoint(RunCheckpoint):
             self._agreed_step = step
             due = bool(trainer.strategy.reduce_boolean_decision(due, all=False))
         received = agree_on_signal(trainer, received) if due else None
-        saved = self._save(trainer, step) if due else False
+        saved = due and self.save(trainer)
         if received is not None and not ends:
             stop = Stopped(received, step, trainer.current_epoch, saved)
             if trainer.is_last_batch:
@@ -82,33 +81,28 @@ class LastCheckpoint(RunCheckpoint):
             self.set_step_hook("on_train_batch_start", partial(_raise, stop))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._by_steps:
-            super().on_train_epoch_end(trainer, pl_module)
-            self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        if not self._by_steps and trainer.global_step and not is_dry_run(trainer):
+            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.finish(trainer)
-        super().on_train_end(trainer, pl_module)
 
     def finish(self, trainer: Trainer) -> None:
         """Save the checkpoint of a run with `max_steps` that ended for another reason."""
         self.set_step_hook("on_train_batch_start", None)
         if self._by_steps and self.saved_step != trainer.global_step and not is_dry_run(trainer):
-            self._save(trainer, trainer.global_step)
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> bool:
+        saved = super().save(trainer)
+        self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        return saved
 
     def _due(self, step: int) -> bool:
         if self._every_n_steps is not None and step - self.saved_step >= self._every_n_steps:
             return True
         minutes = (time.monotonic() - self._saved_time) / 60
         return self._every_n_minutes is not None and minutes >= self._every_n_minutes
-
-    def _save(self, trainer: Trainer, step: int) -> bool:
-        """Save the checkpoint; return True on success."""
-        path = self.format_checkpoint_name({})
-        trainer.save_checkpoint(path, weights_only=False)  # False: save the optimizer too
-        self.best_model_path = path
-        self.saved_step, self._saved_time = step, time.monotonic()
-        return was_saved(trainer)
 
 
 def _raise(stop: Stopped, *_: Any) -> None:
