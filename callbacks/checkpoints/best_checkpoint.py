@@ -1,4 +1,4 @@
-"""`best.ckpt`: the best epoch of a run."""
+"""Callback for `best.ckpt`, the checkpoint of the best epoch."""
 
 import os
 from collections.abc import Iterable
@@ -21,28 +21,28 @@ _SCHEDULER = "scheduler.monitor"
 
 
 def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor") -> MisconfigurationException:
-    """Return the error for a metric that is never logged; it lists the metrics that are."""
+    """Return the error for a metric that is not logged, which lists the metrics that are."""
     names = sorted(name for name in known if not name.endswith(("_step", "_epoch")))
     close = get_close_matches(monitor, names, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""
-    there = ", ".join(names) if names else "none"
-    return MisconfigurationException(f"{argument}: the metric {monitor!r} is not logged.{guess} Logged are: {there}.")
+    action = f"Set a logged metric: {', '.join(names)}" if names else "Log a metric in the model"
+    return MisconfigurationException(f"{argument}: the metric {monitor!r} is not logged.{guess} {action}.")
 
 
 class BestCheckpoint(RunCheckpoint):
-    """Checkpoint of the epoch with the best value of `monitor`; ties keep the earlier epoch.
+    """Checkpoint of the epoch with the best value of `monitor`; of equal epochs, the earliest.
 
-    | file                  | what                                         | when                                     |
-    |-----------------------|----------------------------------------------|------------------------------------------|
-    | checkpoints/best.ckpt | everything needed to train on, as `last.ckpt` | after a validation or epoch that is best |
+    | file                  | what                           | when                                                   |
+    |-----------------------|--------------------------------|--------------------------------------------------------|
+    | checkpoints/best.ckpt | the same entries as last.ckpt  | after a validation or epoch that is the best so far    |
 
-    `best` holds the metrics of that epoch; `HyperParameters` and `results.json` read them. If `monitor` is None, or a
-    `val/...` metric in a run without validation, the best epoch is the newest. A metric that is never logged raises
-    MisconfigurationException: after the sanity check if it is a validation metric, else after the first epoch.
+    `best` contains the metrics of that epoch, which `HyperParameters` and `results.json` report. If `monitor` is None,
+    or a `val/...` metric in a run without validation, the best epoch is the newest. A metric that is not logged raises
+    MisconfigurationException: after the sanity check for a validation metric, else after the first epoch.
     """
 
     def __init__(self, monitor: str | None = None, mode: Literal["min", "max"] = "min") -> None:
-        require(mode in ("min", "max"), "mode", "'min' (a loss) or 'max' (an accuracy)", mode)
+        require(mode in ("min", "max"), "BestCheckpoint.mode", "'min' (a loss) or 'max' (an accuracy)", mode)
         super().__init__("best.ckpt", monitor, mode)
         self.best = BestEpoch(monitor, mode)
 
@@ -87,14 +87,14 @@ class BestCheckpoint(RunCheckpoint):
         if not is_fitting(trainer) or trainer.sanity_checking:
             return
         if self.best.by_validation:
-            self._require(trainer)
+            self._check_monitor(trainer)
             if not _validates_at_epoch_end(trainer):
                 self._save_if_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.best.decisive is not None and not self.best.by_validation:
-            self._require(trainer)
-        self._require_schedulers(trainer)
+            self._check_monitor(trainer)
+        self._check_schedulers(trainer)
         if not self.best.by_validation or _validates_at_epoch_end(trainer):
             self._save_if_best(trainer)
 
@@ -131,12 +131,12 @@ class BestCheckpoint(RunCheckpoint):
             atomic_copy(last.path, self.path)
         trainer.strategy.barrier("best.ckpt")
 
-    def _require(self, trainer: Trainer) -> None:
+    def _check_monitor(self, trainer: Trainer) -> None:
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             raise unknown_monitor(self.monitor, trainer.callback_metrics)
 
-    def _require_schedulers(self, trainer: Trainer) -> None:
-        # Lightning steps them right after this hook, at the end of a complete epoch, with a less helpful error.
+    def _check_schedulers(self, trainer: Trainer) -> None:
+        # Right after this hook, at the end of a complete epoch, Lightning would raise a less helpful error.
         if not trainer.is_last_batch:
             return
         for config in _plateau_schedules(trainer):
@@ -145,10 +145,10 @@ class BestCheckpoint(RunCheckpoint):
                 raise unknown_monitor(str(config.monitor), trainer.callback_metrics, _SCHEDULER)
 
     def _monitors(self, trainer: Trainer) -> list[tuple[str, str]]:
-        """Return every monitored metric with the argument that names it."""
-        own = [(self.monitor, "monitor")] if self.monitor is not None else []
+        """Return each monitored metric with the argument that names it."""
+        monitor = [(self.monitor, "monitor")] if self.monitor is not None else []
         stopping = [(callback.monitor, "EarlyStopping.monitor") for callback in trainer.early_stopping_callbacks]
-        return own + stopping + [(str(config.monitor), _SCHEDULER) for config in _plateau_schedules(trainer)]
+        return monitor + stopping + [(str(config.monitor), _SCHEDULER) for config in _plateau_schedules(trainer)]
 
 
 def _plateau_schedules(trainer: Trainer) -> list[LRSchedulerConfig]:
@@ -157,5 +157,5 @@ def _plateau_schedules(trainer: Trainer) -> list[LRSchedulerConfig]:
 
 
 def _validates_at_epoch_end(trainer: Trainer) -> bool:
-    """Return True if each epoch ends with its only validation: best.ckpt is then saved once the epoch is complete."""
+    """Return True if each epoch ends with its only validation, so best.ckpt is saved when the epoch is complete."""
     return trainer.check_val_every_n_epoch == 1 and trainer.val_check_batch == trainer.num_training_batches
