@@ -130,14 +130,13 @@ class FeatureMaps(EpochObserver):
                     self._show(trainer, f"feature_maps/{name}{tag}", inputs, tiles, values.shape[1:], epoch)
 
     def _show(
-        self, trainer: Trainer, tag: str, inputs: Tensor, samples: list[list[Tensor]], shape: Sequence[int], epoch: Any
+        self, trainer: Trainer, tag: str, inputs: Tensor, samples: list[Tensor], shape: Sequence[int], epoch: Any
     ) -> None:
         """Write an image with one row per sample: its input next to the tiles of its channels."""
         signed = tag.endswith("/gradient")
         blocks = []
         for sample, tiles in zip(inputs, samples, strict=True):
-            values = torch.cat([tile.flatten() for tile in tiles])
-            finite = values[torch.isfinite(values)]
+            finite = tiles[torch.isfinite(tiles)]
             low, high = (float(edge) for edge in finite.aminmax()) if len(finite) else (0.0, 0.0)
             if signed:
                 high = max(abs(low), abs(high))
