@@ -64,7 +64,7 @@ def resized(values: Tensor, side: int) -> Tensor:
     times = max(1, side // max(shape))
     sizes = [max(min(n * times, side), min(SHORTER_SIDE, side)) for n in shape]
     averaged = [min(size, n) for size, n in zip(sizes, shape, strict=True)]
-    values = nn.functional.adaptive_avg_pool2d(values.float(), averaged)
+    values = nn.functional.adaptive_avg_pool2d(values.float(), (averaged[0], averaged[1]))
     for axis in (0, 1):
         values = values.repeat_interleave(-(-sizes[axis] // shape[axis]), dim=axis + 1)
     return values

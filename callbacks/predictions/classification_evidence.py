@@ -1,16 +1,16 @@
-"""Callback for figures of where a classifier is right and wrong."""
+"""Callback for figures of a classifier's correct and wrong predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from callbacks.arguments import require
 from callbacks.figures.plotting import figure, readable, show
-from callbacks.forward import predictions, warn_on_error
+from callbacks.forward import warn_on_error
 from callbacks.predictions import evidence_figures as figures
 from callbacks.predictions.end_figures import EndFigures
 from callbacks.predictions.evidence import Evidence, merge
@@ -42,14 +42,16 @@ class ClassificationEvidence(EndFigures):
     | val/confused_pairs                     | the most frequent confusions                                    | end  |
     | val/worst_images, val/uncertain_images | misclassified with highest confidence; least certain            | end  |
 
-    After validate and test, the keys start with `validate/` and `test/`. The figures are also saved in figures/. Needs
-    a model whose `predict_step` returns `probabilities` and `target`, as litlab's classifiers do.
+    After validate and test, the keys start with `validate/` and `test/`. The figures are also saved in figures/. The
+    model's `predict_step` must return `probabilities` and `target`, as in litlab's classifiers.
 
     Args:
         figures: names from confusion_matrix, class_report, precision_recall, roc, reliability, confused_pairs,
             worst_images, uncertain_images; all if None.
-        images: number of samples in worst_images and in uncertain_images.
+        images: maximum number of samples in worst_images and in uncertain_images.
     """
+
+    unsupported = "predict_step of {} must return `probabilities` and `target`. Return both"
 
     def __init__(self, figures: list[str] | str | None = None, images: int = 12) -> None:
         chosen = list(FIGURES) if figures is None else [figures] if isinstance(figures, str) else list(figures)
@@ -59,18 +61,12 @@ class ClassificationEvidence(EndFigures):
         self.figures = tuple(chosen)
         self.images = images
 
-    def collect(self, trainer: Trainer, module: LightningModule, loaders: Any, limits: Any) -> Evidence | None:
-        own: Evidence | None = None
-        for inputs, found in predictions(trainer, module, loaders, limits):
-            if "probabilities" not in found or "target" not in found or found["target"].dim() != 1:
-                break
-            if own is None:
-                own = Evidence.empty(self.images)
-            own.add(inputs, found["probabilities"], found["target"])
-        return own
-
-    def unsupported(self, module: LightningModule) -> str:
-        return f"predict_step of {type(module).__name__} does not return probabilities and target; nothing is plotted."
+    def add(self, collected: Evidence | None, inputs: Tensor, output: dict[str, Tensor]) -> Evidence | None:
+        if "probabilities" not in output or "target" not in output or output["target"].dim() != 1:
+            return None
+        evidence = collected or Evidence.empty(self.images)
+        evidence.add(inputs, output["probabilities"], output["target"])
+        return evidence
 
     def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Evidence]) -> None:
         seen = merge(parts)
@@ -83,8 +79,8 @@ class ClassificationEvidence(EndFigures):
         names = class_names(trainer, seen.probabilities.shape[1])
         absent = [name for i, name in enumerate(names) if not bool((seen.targets == i).any())]
         if absent:
-            some = ", ".join(absent[:5]) + (" and others" if len(absent) > 5 else "")
-            trainer.print(f"{stage}: no sample of {len(absent)} of the {len(names)} classes: {some}.")
+            listed = ", ".join(absent[:5]) + (" and others" if len(absent) > 5 else "")
+            trainer.print(f"{stage}: no sample of {len(absent)} of the {len(names)} classes: {listed}.")
         step = last_step(trainer)
         for name in self.figures:
             width, height, plot = FIGURES[name]
@@ -98,9 +94,9 @@ class ClassificationEvidence(EndFigures):
 
 
 def class_names(trainer: Trainer, number: int) -> list[str]:
-    """Return the class names of the data as figures can show them, else "0", "1", "2", ..."""
-    given = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-    return readable(list(given)) if given and len(given) == number else [str(i) for i in range(number)]
+    """Return the class names of the data as figures can show them, or if there are none "0", "1", "2", ..."""
+    names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+    return readable(list(names)) if names and len(names) == number else [str(i) for i in range(number)]
 
 
 def _table(rows: figures.Table) -> str:

@@ -1,4 +1,4 @@
-"""Predictions of a classifier for a data set, with its worst and its least certain samples."""
+"""Predictions of a classifier for a dataset, with its worst and its least certain samples."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class TopSamples:
 
 @dataclass
 class Evidence:
-    """Probabilities `(N, K)` and classes `(N,)` of a data set, its worst and its least certain samples.
+    """Probabilities `(N, K)` and classes `(N,)` of a dataset, with its worst and its least certain samples.
 
-    The worst samples are misclassified with the highest probability of the predicted class. The least certain have the
-    closest two highest probabilities. Samples with probabilities that are not finite are counted and omitted.
+    The worst samples are misclassified with the highest probability of the predicted class. For the least certain
+    samples, the difference between the two highest probabilities is the smallest. Samples with probabilities that are
+    not finite are counted and omitted.
     """
 
     worst: TopSamples
@@ -46,7 +47,7 @@ class Evidence:
 
     @classmethod
     def empty(cls, images: int) -> Evidence:
-        """Return evidence without samples that stores `images` samples of each kind."""
+        """Return evidence without samples, which will store up to `images` worst and least certain samples."""
         return cls(TopSamples(images), TopSamples(images))
 
     @cached_property
@@ -77,12 +78,12 @@ class Evidence:
 
 
 def merge(parts: Sequence[Evidence]) -> Evidence:
-    """Merge the evidence of several processes into the first."""
+    """Merge the evidence of all processes into the first element, and return it."""
     first = parts[0]
     for other in parts[1:]:
         first.batches += other.batches
         first.not_finite += other.not_finite
-        for mine, theirs in ((first.worst, other.worst), (first.uncertain, other.uncertain)):
-            if theirs.inputs is not None:
-                mine.add(theirs.scores, theirs.inputs, theirs.targets, theirs.probabilities)
+        for top, added in ((first.worst, other.worst), (first.uncertain, other.uncertain)):
+            if added.inputs is not None:
+                top.add(added.scores, added.inputs, added.targets, added.probabilities)
     return first
