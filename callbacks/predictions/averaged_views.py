@@ -20,8 +20,8 @@ class AveragedViews(NoStepHooks, Callback):
     | val/acc_mirror | views: the image and its mirror image                              | every validation |
     | val/acc_shift  | also both shifted by one pixel up-left and by one pixel down-right | every validation |
 
-    In a test the keys start with `test/`. The plain accuracy does not change. Costs two (`mirror`) or six (`shift`)
-    additional forward passes.
+    In a test, the keys start with `test/`. The plain accuracy does not change. The callback needs two (`mirror`) or six
+    (`shift`) additional forward passes.
     """
 
     changes_training = True  # best.ckpt and early stopping may use its metric
@@ -43,7 +43,7 @@ class AveragedViews(NoStepHooks, Callback):
         images, target = batch
         if images.dim() != 4:
             raise MisconfigurationException(
-                f"AveragedViews needs images (B, C, H, W), got a batch of shape {tuple(images.shape)}. "
+                f"AveragedViews: inputs must be images (B, C, H, W), got the shape {tuple(images.shape)}. "
                 "Remove the callback."
             )
         with trainer.precision_plugin.forward_context(), torch.no_grad():
@@ -69,7 +69,7 @@ class AveragedViews(NoStepHooks, Callback):
 
 
 def _classes(scores: Tensor, threshold: float) -> Tensor:
-    """Return classes `(B,)` of scores `(B, K)`, or `(B, 1)`, where class 1 is a score above `threshold`."""
+    """Return classes `(B,)` of scores `(B, K)`; for `(B, 1)`, class 1 if the score is above `threshold`."""
     return (scores[:, 0] > threshold).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
 
 

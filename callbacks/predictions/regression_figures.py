@@ -117,7 +117,13 @@ def _plot_curve(axes: Axes, trainer: Trainer, module: LightningModule, inputs: T
         curve = module(x.reshape(-1, *shape).to(module.device, module.dtype)).float().cpu().reshape(len(x), -1)  # type: ignore[arg-type]
     for index in range(target.shape[1]):
         label = f" {index}" if target.shape[1] > 1 else ""
-        points: dict[str, Any] = {"s": 10, "alpha": 0.5, "linewidths": 0, "color": PALETTE[index], "label": f"data{label}"}
+        points: dict[str, Any] = {
+            "s": 10,
+            "alpha": 0.5,
+            "linewidths": 0,
+            "color": PALETTE[index],
+            "label": f"data{label}",
+        }
         axes.scatter(inputs, target[:, index], **points)
         axes.plot(x, curve[:, index], color=PALETTE[index + 1], label=f"prediction{label}")
     axes.axvspan(low, high, color="#F3F3F3", zorder=0, label="range of the data")
