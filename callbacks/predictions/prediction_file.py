@@ -93,7 +93,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict[str, list[str]]:
-    """Return the texts of the batch, one per sample, by column name."""
+    """Return one text per sample of the batch, by column name."""
     probabilities = prediction.get("probabilities")
     classes = names if probabilities is not None and names and len(names) == probabilities.shape[1] else None
     columns: dict[str, list[str]] = {}
@@ -125,5 +125,5 @@ def _one_line(name: object) -> str:
 
 def _texts(values: Tensor) -> list[str]:
     if values.is_floating_point():
-        return [f"{value:.7g}" for value in values.detach().double().tolist()]  # the precision of float32
+        return [f"{value:.7g}" for value in values.detach().cpu().double().tolist()]  # the precision of float32
     return [str(int(value)) for value in values.tolist()]
