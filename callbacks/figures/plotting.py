@@ -61,7 +61,7 @@ def figure(width: float = 6.4, height: float = 4.4, names: Sequence[str] = ()) -
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context({**_STYLE, "font.family": ["DejaVu Sans", *fonts_for("".join({*"".join(names)}))]}):
+    with rc_context({**_STYLE, "font.family": fonts_for(names)[0]}):
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         yield made
@@ -107,9 +107,7 @@ def readable(names: Sequence[str]) -> list[str]:
     Line breaks, tabs and the characters that matplotlib interprets (`$`, a leading `_`) are escaped.
     """
     plain = [name if name.isprintable() and name.strip() else repr(name)[1:-1] or "''" for name in names]
-    letters = "".join(sorted({*"".join(plain)}))
-    fonts = ["DejaVu Sans", *fonts_for(letters)]
-    missing = {letter for letter in letters if not any(_has(font, letter) for font in fonts)}
+    _, missing = fonts_for(plain)
     if missing:
         rank_zero_warn(
             f"No installed font has the letters {''.join(sorted(missing))[:20]!r} of the class names; figures show "
@@ -119,37 +117,33 @@ def readable(names: Sequence[str]) -> list[str]:
     return [f" {name}" if name.startswith("_") else name for name in (name.replace("$", r"\$") for name in shown)]
 
 
-def fonts_for(text: str) -> list[str]:
-    """Return system fonts with the letters that matplotlib's font lacks; it has Latin, Greek and Cyrillic letters."""
-    needed = {letter for letter in text if not _has("DejaVu Sans", letter)}
-    if not needed:
-        return []
+def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Return fonts for the letters of texts, and the letters that no font has.
+
+    The first font is that of matplotlib, with Latin, Greek and Cyrillic letters. The others are system fonts.
+    """
     from matplotlib.font_manager import fontManager
 
     chosen: list[str] = []
-    for font in dict.fromkeys(entry.name for entry in fontManager.ttflist):
-        covered = {letter for letter in needed if _has(font, letter)}
-        if covered:
+    missing = set("".join(texts))
+    for font in dict.fromkeys(["DejaVu Sans", *(entry.name for entry in fontManager.ttflist)]):
+        if not chosen or missing & _letters_of(font):
             chosen.append(font)
-            needed -= covered
-        if not needed:
+            missing = missing - _letters_of(font)
+        if not missing:
             break
-    return chosen
-
-
-def _has(font: str, letter: str) -> bool:
-    return ord(letter) in _letters_of(font)
+    return chosen, missing
 
 
 @cache
-def _letters_of(font: str) -> frozenset[int]:
+def _letters_of(font: str) -> frozenset[str]:
     from matplotlib.font_manager import findfont, get_font
 
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level
     log.setLevel(logging.ERROR)  # it logs every missing font weight
     try:
-        return frozenset(get_font(findfont(font, fallback_to_default=False)).get_charmap())
+        return frozenset(map(chr, get_font(findfont(font, fallback_to_default=False)).get_charmap()))
     except (ValueError, OSError, RuntimeError):
         return frozenset()
     finally:

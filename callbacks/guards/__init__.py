@@ -1,1 +1,1 @@
-"""Callbacks that stop or protect a run when something goes wrong."""
+"""Callbacks that stop a run, or skip steps, if values are not finite, signals arrive or results do not improve."""
