@@ -21,8 +21,8 @@ def how_to_declare(before: Any, after: Any) -> str:
     """
     old, new = changing_callbacks(before), changing_callbacks(after)
     differing = [_class_of(entry) for entry in [*old, *new] if entry not in old or entry not in new]
-    own = {cls for cls in differing if cls and cls.__module__.partition(".")[0] not in ("callbacks", "lightning")}
-    names = " and ".join(sorted(cls.__name__ for cls in own if not hasattr(cls, "changes_training")))
+    users = {cls for cls in differing if cls and cls.__module__.partition(".")[0] not in ("callbacks", "lightning")}
+    names = " and ".join(sorted(cls.__name__ for cls in users if not hasattr(cls, "changes_training")))
     return f" If {names} only observes training, add `changes_training = False` to the class." if names else ""
 
 

@@ -31,12 +31,12 @@ def isolated_forward(module: LightningModule) -> Iterator[None]:
 
 
 @contextmanager
-def warn_on_error(owner: str, what: str) -> Iterator[None]:
+def warn_on_error(owner: str, figures: str) -> Iterator[None]:
     """Warn instead of raising an error from the block, so that a failed figure does not end training."""
     try:
         yield
     except Exception as error:
-        rank_zero_warn(f"{owner}: could not create {what} ({describe_error(error)}); skipping it.")
+        rank_zero_warn(f"{owner}: could not create {figures} ({describe_error(error)}); skipping it.")
 
 
 def describe_error(error: Exception) -> str:
@@ -59,14 +59,14 @@ def to_device(trainer: Trainer, batch: Any) -> Any:
 def example_input(module: LightningModule) -> Any:
     """Return `example_input_array` on the module's device and, for floating-point tensors, in its dtype."""
 
-    def place(value: Any) -> Any:
+    def move(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(module.device, module.dtype if value.is_floating_point() else value.dtype)  # type: ignore[arg-type]
         if isinstance(value, (tuple, list)):
-            return tuple(place(item) for item in value)
-        return {key: place(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+            return tuple(move(item) for item in value)
+        return {key: move(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
-    return place(module.example_input_array)
+    return move(module.example_input_array)
 
 
 def predictions(

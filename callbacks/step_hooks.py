@@ -1,4 +1,4 @@
-"""Base classes of callbacks that leave training unchanged and cost nothing in the steps that they skip."""
+"""Base classes of callbacks, which choose the steps and epochs at which Lightning calls them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

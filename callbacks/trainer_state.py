@@ -66,10 +66,10 @@ def epoch_metrics(metrics: Mapping[str, torch.Tensor], prefix: str) -> dict[str,
     }
 
 
-def gather_objects(trainer: Trainer, own: Any) -> list[Any]:
+def gather_objects(trainer: Trainer, value: Any) -> list[Any]:
     """Return the objects of all processes by rank; call it on every process, with tensors on the CPU."""
     if trainer.world_size == 1:
-        return [own]
+        return [value]
     gathered: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, own)
+    torch.distributed.all_gather_object(gathered, value)
     return gathered

@@ -106,7 +106,7 @@ class BestCheckpoint(RunCheckpoint):
         if not trainer.strategy.reduce_boolean_decision(self.best.improves(logged)):
             return
         before = self.best.state_dict(), self.best_model_path, self.best_model_score
-        self.best.take(logged, trainer.current_epoch, trainer.global_step)
+        self.best.store(logged, trainer.current_epoch, trainer.global_step)
         self.best_model_score = None if self.best.decisive is None else logged[self.best.decisive].detach().clone()
         if not self.save(trainer):
             self.best.load_state_dict(before[0])

@@ -36,14 +36,14 @@ class ExactState(NoStepHooks, Callback):
         self._steps_before: dict[int, int] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        own: dict[str, Any] = {"random": random_states()}
-        state: Any = getattr(pl_module, "epoch_state", None)
-        if state is not None and not trainer.is_last_batch:
-            own["epoch"] = state()
+        states: dict[str, Any] = {"random": random_states()}
+        epoch_state: Any = getattr(pl_module, "epoch_state", None)
+        if epoch_state is not None and not trainer.is_last_batch:
+            states["epoch"] = epoch_state()
         if trainer.is_last_batch:
-            logged = trainer.callback_metrics
-            own["plateau"] = {i: float(logged[name]) for i, name in _due_schedulers(trainer).items() if name in logged}
-        checkpoint[KEY] = gather_objects(trainer, own)
+            logged, due = trainer.callback_metrics, _due_schedulers(trainer)
+            states["plateau"] = {index: float(logged[name]) for index, name in due.items() if name in logged}
+        checkpoint[KEY] = gather_objects(trainer, states)
         checkpoint[CONFIG] = self._config
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -115,8 +115,8 @@ def _same_at_every_step(trainer: Trainer) -> bool:
 
 def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
     """Return True if validation may follow this batch; a run that resumes from here would skip that validation."""
-    every = trainer.val_check_batch
-    if not isinstance(every, int) or sum(trainer.num_val_batches) == 0:
+    interval = trainer.val_check_batch
+    if not isinstance(interval, int) or sum(trainer.num_val_batches) == 0:
         return False
     batches = batch_idx if trainer.check_val_every_n_epoch is not None else trainer.fit_loop.total_batch_idx
-    return (batches + 1) % every == 0
+    return (batches + 1) % interval == 0

@@ -62,24 +62,24 @@ def figure(width: float = 6.4, height: float = 4.4, names: Sequence[str] = ()) -
     from matplotlib.figure import Figure
 
     with rc_context({**_STYLE, "font.family": fonts_for(names)[0]}):
-        made = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(made)
-        yield made
+        fig = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(fig)
+        yield fig
 
 
-def pixels(made: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def pixels(fig: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return the figure as an image `(H, W, 3)`."""
-    canvas: Any = made.canvas
+    canvas: Any = fig.canvas
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def show(trainer: Trainer, tag: str, made: Figure, step: int, epoch: int | None = None) -> None:
+def show(trainer: Trainer, tag: str, fig: Figure, step: int, epoch: int | None = None) -> None:
     """Write a figure to TensorBoard under `tag`, and to figures/<tag>.png or figures/<tag>/epoch_0003.png.
 
     Call it within the `figure` block.
     """
-    show_image(trainer, tag, pixels(made), step, epoch)
+    show_image(trainer, tag, pixels(fig), step, epoch)
 
 
 def show_image(
@@ -98,7 +98,8 @@ def show_image(
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
     except OSError as error:  # a full disk must not end training
-        rank_zero_warn(f"Could not write the figure {path} ({error.strerror or error}); training continues.")
+        reason = error.strerror or error
+        rank_zero_warn(f"Could not write the figure {path} ({reason}); training continues. Check the disk.")
 
 
 def readable(names: Sequence[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Callbacks that stop a run, or skip steps, if values are not finite, signals arrive or results do not improve."""
+"""Callbacks that stop a run after a signal, without progress, or because of NaN or infinite values."""

@@ -26,7 +26,7 @@ class FiniteLoss(NoStepHooks, Callback):
     | TrainingFailed | validation loss                | every validation, including the sanity check                |
     | TrainingFailed | all trainable weights          | end of each epoch, before a checkpoint is saved             |
 
-    Reading a loss waits for the device, so losses remain there and are read together. The message names the first step
+    Reading a loss waits for the device, so many losses are read together. The message names the first step
     with a bad loss, and the samples of its batch if the train dataloader has `samples` and `not_finite`.
     """
 
@@ -43,7 +43,7 @@ class FiniteLoss(NoStepHooks, Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        current = step if step != self._last_step else step + 1  # accumulated gradients: part of the next step
+        current = step if step != self._last_step else step + 1  # gradients accumulate until the next step
         self._last_step = step
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor):
@@ -51,9 +51,8 @@ class FiniteLoss(NoStepHooks, Callback):
         if step < self._next_read and not trainer.is_last_batch and len(self._pending) < _MAX_PENDING:
             return
         interval = max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
-        self._next_read = (
-            step - step % interval + interval
-        )  # or at the first call after it, if a call takes several steps
+        # If a call takes several steps, the first call after this step reads.
+        self._next_read = step - step % interval + interval
         self._check_losses(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -26,7 +26,7 @@ def readable_name(name: str) -> str:
 
 
 def by_readable_name(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """Return the values by readable name; names that would be equal keep the prefix `net`."""
+    """Return the values by readable name; names that would be equal retain the prefix `net`."""
     pairs = [(name.replace("_orig_mod.", ""), value) for name, value in named]
     count = Counter(readable_name(name) for name, _ in pairs)
     return {readable_name(name) if count[readable_name(name)] == 1 else name: value for name, value in pairs}
@@ -63,9 +63,9 @@ def select_layers(
     layers = named_layers(module)
     if names is None:
         for kind in kinds:
-            found = {name: layer for name, layer in layers.items() if isinstance(layer, kind)}
-            if found:
-                return found
+            chosen = {name: layer for name, layer in layers.items() if isinstance(layer, kind)}
+            if chosen:
+                return chosen
         rank_zero_warn(f"{owner}: the network has no layer of the default kinds. Name layers in its arguments.")
         return {}
     chosen = {}

@@ -55,7 +55,9 @@ class ModelTable(NoStepHooks, ModelSummary):
         try:
             text = self.table(pl_module)
         except Exception as error:  # forward() of the user may raise any error
-            text = f"Skipped the model table: the forward pass of example_input_array failed ({describe_error(error)})."
+            text = (
+                f"No model table: the forward pass of example_input_array failed ({describe_error(error)}). Check it."
+            )
         if trainer.is_global_zero:
             print(text, flush=True)
 

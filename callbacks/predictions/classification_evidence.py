@@ -25,8 +25,8 @@ FIGURES: dict[str, tuple[float, float, Callable[..., None]]] = {
     "roc": (8.0, 4.8, figures.plot_roc),
     "reliability": (5.6, 5.2, figures.plot_reliability),
     "confused_pairs": (7.6, 4.4, figures.plot_confused_pairs),
-    "worst_images": (7.2, 0.0, lambda made, seen, names: figures.plot_samples(made, seen.worst, names, WORST)),
-    "uncertain_images": (7.2, 0.0, lambda made, seen, names: figures.plot_samples(made, seen.uncertain, names, LEAST)),
+    "worst_images": (7.2, 0.0, lambda fig, seen, names: figures.plot_samples(fig, seen.worst, names, WORST)),
+    "uncertain_images": (7.2, 0.0, lambda fig, seen, names: figures.plot_samples(fig, seen.uncertain, names, LEAST)),
 }
 
 
@@ -68,16 +68,16 @@ class ClassificationEvidence(EndFigures):
         evidence.add(inputs, output["probabilities"], output["target"])
         return evidence
 
-    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Evidence]) -> None:
-        seen = merge(parts)
-        if seen.not_finite:
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, gathered: list[Evidence]) -> None:
+        evidence = merge(gathered)
+        if evidence.not_finite:
             rank_zero_warn(
-                f"{seen.not_finite:,} samples have probabilities that are not finite; the figures omit them."
+                f"{evidence.not_finite:,} samples have probabilities that are not finite; the figures omit them."
             )
-        if not seen.batches:
+        if not evidence.batches:
             return
-        names = class_names(trainer, seen.probabilities.shape[1])
-        absent = [name for i, name in enumerate(names) if not bool((seen.targets == i).any())]
+        names = class_names(trainer, evidence.probabilities.shape[1])
+        absent = [name for i, name in enumerate(names) if not bool((evidence.targets == i).any())]
         if absent:
             listed = ", ".join(absent[:5]) + (" and others" if len(absent) > 5 else "")
             trainer.print(f"{stage}: no sample of {len(absent)} of the {len(names)} classes: {listed}.")
@@ -85,12 +85,12 @@ class ClassificationEvidence(EndFigures):
         for name in self.figures:
             width, height, plot = FIGURES[name]
             rows = 1.2 + 0.3 * min(len(names), figures.MANY) if name == "class_report" else 2.1 * -(-self.images // 4)
-            with warn_on_error("ClassificationEvidence", name), figure(width, height or rows, names) as made:
-                plot(made, seen, names)
-                show(trainer, f"{stage}/{name}", made, step)
+            with warn_on_error("ClassificationEvidence", name), figure(width, height or rows, names) as fig:
+                plot(fig, evidence, names)
+                show(trainer, f"{stage}/{name}", fig, step)
         writer = tensorboard_writer(trainer)
         if writer is not None and "class_report" in self.figures:
-            writer.add_text(f"{stage}/class_report", _table(figures.report(seen, names)), step)
+            writer.add_text(f"{stage}/class_report", _table(figures.report(evidence, names)), step)
 
 
 def class_names(trainer: Trainer, number: int) -> list[str]:

@@ -48,8 +48,8 @@ class DecisionRegions(EndFigures):
         batch = tuple(x.detach().cpu() for x in (inputs.float(), output["target"], output["probabilities"]))
         return [*(collected or []), batch]
 
-    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
-        inputs, targets, predicted = concatenated(parts)
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, gathered: list[Any]) -> None:
+        inputs, targets, predicted = concatenated(gathered)
         points = inputs.flatten(1)
         names = class_names(trainer, predicted.shape[1])
 
@@ -59,10 +59,10 @@ class DecisionRegions(EndFigures):
                 output: Any = module.predict_step(to_device(trainer, batch), 0)
             return output["probabilities"].float().cpu()  # type: ignore[no-any-return]
 
-        with figure(6.8, 4.8, names) as made:
+        with figure(6.8, 4.8, names) as fig:
             plot = plot_one_input if points.shape[1] == 1 else plot_two_inputs
-            boundary = plot(made.subplots(), points, targets, probabilities, names)
-            show(trainer, f"{stage}/decisions", made, last_step(trainer))
+            boundary = plot(fig.subplots(), points, targets, probabilities, names)
+            show(trainer, f"{stage}/decisions", fig, last_step(trainer))
         writer = tensorboard_writer(trainer)
         if writer is not None and boundary:
             writer.add_text(f"{stage}/boundary", boundary, last_step(trainer))
@@ -92,9 +92,9 @@ def plot_one_input(
     for index in [1] if len(names) == 2 else range(len(names)):
         axes.plot(x, curves[:, index], label=f"P({names[index]})", **class_line(index))
     for index in range(len(names)):
-        own = points[targets == index, 0]
+        of_class = points[targets == index, 0]
         height = float(index == 1) if len(names) == 2 else -0.06
-        axes.scatter(own, torch.full((len(own),), height), s=18, alpha=0.7, label=f"data: {names[index]}",
+        axes.scatter(of_class, torch.full((len(of_class),), height), s=18, alpha=0.7, label=f"data: {names[index]}",
                      color=PALETTE[index % len(PALETTE)], linewidths=0)  # fmt: skip
     boundaries = decision_changes(probabilities, low - margin, high + margin)
     for value in boundaries[:10]:
@@ -128,8 +128,8 @@ def plot_two_inputs(
         axes.contour(x, y, best.indices.reshape(GRID, GRID).float(), levels=len(names) - 1, colors="#333333",
                      linewidths=0.8)  # fmt: skip
     for index, name in enumerate(names):
-        own = points[targets == index]
-        axes.scatter(own[:, 0], own[:, 1], s=16, color=PALETTE[index % len(PALETTE)], edgecolors="white",
+        of_class = points[targets == index]
+        axes.scatter(of_class[:, 0], of_class[:, 1], s=16, color=PALETTE[index % len(PALETTE)], edgecolors="white",
                      linewidths=0.5, label=name)  # fmt: skip
     axes.grid(visible=False)
     accuracy = float((probabilities(points).argmax(1) == targets).float().mean())

@@ -30,8 +30,8 @@ class EndFigures(Observer, ABC):
         """Return `collected` (None at first) with the output of `predict_step` for a batch; None if unsupported."""
 
     @abstractmethod
-    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
-        """Plot on rank 0; `parts` contains what each process collected, and at least one element."""
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, gathered: list[Any]) -> None:
+        """Plot on rank 0; `gathered` contains what each process collected, without None."""
 
     def fit_data(self, trainer: Trainer) -> tuple[Any, Any]:
         """Return the loaders to plot at the end of fit, and the maximum number of batches of each."""
@@ -63,14 +63,14 @@ class EndFigures(Observer, ABC):
                 collected = added
             failed = False
         # All processes gather, even if one failed to collect.
-        parts = [part for part in gather_objects(trainer, collected) if part is not None]
-        if parts and trainer.is_global_zero:
+        gathered = [each for each in gather_objects(trainer, collected) if each is not None]
+        if gathered and trainer.is_global_zero:
             with warn_on_error(name, f"the figures of {stage}"):
-                self.plot(trainer, module, stage, parts)
-        elif not parts and not failed:
+                self.plot(trainer, module, stage, gathered)
+        elif not gathered and not failed:
             rank_zero_warn(f"{name}: {self.unsupported.format(model)}, or remove the callback.")
 
 
-def concatenated(parts: list[list[tuple[Tensor, ...]]]) -> list[Tensor]:
+def concatenated(gathered: list[list[tuple[Tensor, ...]]]) -> list[Tensor]:
     """Return one tensor per element of the tuples, from all batches of all processes."""
-    return [torch.cat(values) for values in zip(*chain.from_iterable(parts), strict=True)]
+    return [torch.cat(values) for values in zip(*chain.from_iterable(gathered), strict=True)]

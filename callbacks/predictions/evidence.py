@@ -14,7 +14,7 @@ from torch import Tensor
 class TopSamples:
     """Samples with the highest scores: inputs `(N, ...)`, classes `(N,)`, probabilities `(N, K)`, scores `(N,)`."""
 
-    most: int
+    limit: int
     inputs: Tensor | None = None
     targets: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     probabilities: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
@@ -22,12 +22,12 @@ class TopSamples:
 
     def add(self, scores: Tensor, inputs: Tensor, targets: Tensor, probabilities: Tensor) -> None:
         """Add the samples of a batch."""
-        top = scores.topk(min(self.most, len(scores))).indices
+        top = scores.topk(min(self.limit, len(scores))).indices
         new = [values[top].cpu() for values in (scores, inputs, targets, probabilities)]
         if self.inputs is not None:
             old = (self.scores, self.inputs, self.targets, self.probabilities)
             new = [torch.cat(pair) for pair in zip(old, new, strict=True)]
-        best = new[0].topk(min(self.most, len(new[0]))).indices
+        best = new[0].topk(min(self.limit, len(new[0]))).indices
         self.scores, self.inputs, self.targets, self.probabilities = (values[best] for values in new)
 
 
@@ -77,10 +77,10 @@ class Evidence:
         self.uncertain.add(highest[:, -1] - highest[:, 0], inputs, targets, probabilities)
 
 
-def merge(parts: Sequence[Evidence]) -> Evidence:
+def merge(gathered: Sequence[Evidence]) -> Evidence:
     """Merge the evidence of all processes into the first element, and return it."""
-    first = parts[0]
-    for other in parts[1:]:
+    first = gathered[0]
+    for other in gathered[1:]:
         first.batches += other.batches
         first.not_finite += other.not_finite
         for top, added in ((first.worst, other.worst), (first.uncertain, other.uncertain)):

@@ -26,12 +26,11 @@ POINTS = 5000  # maximum number of points in a scatter plot
 class RegressionFigures(EndFigures):
     """Figures of regression predictions at the end of fit (validation split, final weights), validate and test.
 
-    | key              | what                                               | when |
-    |------------------|----------------------------------------------------|------|
-    | val/prediction   | prediction against target of each output, with R²  | end  |
-    | val/residuals    | histogram of prediction minus target               | end  |
-    | val/fitted_curve | prediction and data over the input, if it is a     | end  |
-    |                  | single number                                      |      |
+    | key              | what                                                         | when |
+    |------------------|--------------------------------------------------------------|------|
+    | val/prediction   | prediction against target of each output, with R²            | end  |
+    | val/residuals    | histogram of prediction minus target                         | end  |
+    | val/fitted_curve | prediction and data over the input, if it is a single number | end  |
 
     After validate and test, the keys start with `validate/` and `test/`. The figures are also saved in figures/. The
     model's `predict_step` must return `prediction` and `target`, as in litlab's regressors.
@@ -46,8 +45,8 @@ class RegressionFigures(EndFigures):
         batch = tuple(x.detach().float().cpu().reshape(len(inputs), -1) for x in (inputs, prediction, target))
         return [*(collected or []), batch]
 
-    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
-        inputs, prediction, target = concatenated(parts)
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, gathered: list[Any]) -> None:
+        inputs, prediction, target = concatenated(gathered)
         if prediction.shape != target.shape:
             shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
             rank_zero_warn(f"RegressionFigures: predictions and targets must have equal shapes, got {shapes}.")
@@ -69,17 +68,17 @@ class RegressionFigures(EndFigures):
         columns = min(number, 3)
         size = (1.0 + 3.8 * columns, 0.4 + 3.8 * -(-number // columns))
         for name, plot in (("prediction", plot_prediction), ("residuals", plot_residuals)):
-            with figure(*size) as made:
+            with figure(*size) as fig:
                 for index in range(number):
-                    axes = made.add_subplot(-(-number // columns), columns, index + 1)
+                    axes = fig.add_subplot(-(-number // columns), columns, index + 1)
                     plot(axes, prediction[:, index].numpy(), target[:, index].numpy())
                     if number > 1:
                         axes.set_title(f"target {index}: {axes.get_title()}")
-                show(trainer, f"{stage}/{name}", made, step)
+                show(trainer, f"{stage}/{name}", fig, step)
         if inputs.shape[1] == 1:
-            with figure() as made:
-                _plot_curve(made.subplots(), trainer, module, inputs[:, 0], target[:, :number])
-                show(trainer, f"{stage}/fitted_curve", made, step)
+            with figure() as fig:
+                _plot_curve(fig.subplots(), trainer, module, inputs[:, 0], target[:, :number])
+                show(trainer, f"{stage}/fitted_curve", fig, step)
 
 
 def r2(prediction: Any, target: Any) -> float:

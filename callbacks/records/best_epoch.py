@@ -51,7 +51,7 @@ class BestEpoch:
             return not math.isnan(value)
         return value < self.score if self.mode == "min" else value > self.score
 
-    def take(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
+    def store(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
         """Store this epoch as the best, with its validation metrics, or its train metrics if there are none."""
         self.epoch, self.step = epoch, step
         self.metrics = epoch_metrics(logged, "val") or epoch_metrics(logged, "train")
@@ -61,7 +61,7 @@ class BestEpoch:
     def update(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
         """Store this epoch as the best if it is better than the best so far."""
         if self.improves(logged):
-            self.take(logged, epoch, step)
+            self.store(logged, epoch, step)
 
     def state_dict(self) -> dict[str, Any]:
         scalars = {name: getattr(self, name) for name in ("monitor", "score", "epoch", "step")}

@@ -35,11 +35,6 @@ class HyperParameters(NoStepHooks, Callback):
         self._written = False
         self._ended: tuple[int, int] | None = None  # index and step of an epoch that is not compared yet
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the best epoch so far."""
-        return dict(self.best.metrics)
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
