@@ -38,16 +38,16 @@ def as_image(sample: Tensor) -> tuple[Any, str | None]:
     return (values[0] if values.dim() == 3 else values.reshape(values.shape[0], -1)).numpy(), IMAGE
 
 
-def channels_of(output: Tensor, most: int, channels_first: bool = False) -> Tensor:
+def channels_of(output: Tensor, limit: int, channels_first: bool = False) -> Tensor:
     """Return the first channels of one sample's output as images `(N, H, W)`.
 
     `(C, H, W)` becomes one image per channel, `(T, F)` of a recurrent layer one image of units over time, and `(F,)`
     one row of units. With `channels_first`, `(C, L)` becomes one image with a row per channel.
     """
     if output.dim() >= 3:
-        return output[:most].flatten(2)
+        return output[:limit].flatten(2)
     if output.dim() == 2:
-        return (output[:most] if channels_first else output.T)[None]
+        return (output[:limit] if channels_first else output.T)[None]
     return output.reshape(1, 1, -1)
 
 

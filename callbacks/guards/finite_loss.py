@@ -134,9 +134,9 @@ def describe_samples(trainer: Trainer, batches: Sequence[int]) -> str:
     return f"Its batch was {_list_samples(samples)} of the training data. "
 
 
-def _list_samples(samples: Sequence[int], most: int = 12) -> str:
-    shown = ", ".join(str(sample) for sample in samples[:most])
-    more = f" and {len(samples) - most} more" if len(samples) > most else ""
+def _list_samples(samples: Sequence[int], limit: int = 12) -> str:
+    shown = ", ".join(str(sample) for sample in samples[:limit])
+    more = f" and {len(samples) - limit} more" if len(samples) > limit else ""
     return f"sample{'' if len(samples) == 1 else 's'} {shown}{more}"
 
 

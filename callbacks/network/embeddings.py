@@ -52,56 +52,48 @@ class Embeddings(Observer):
                 self._write(trainer, pl_module, list(layers.values())[-1], writer)
 
     def _write(self, trainer: Trainer, module: LightningModule, layer: nn.Module, writer: SummaryWriter) -> None:
-        points, inputs, targets = _collect(trainer, module, layer, self.samples)
-        if not len(points):
+        batches = _collect(trainer, module, layer, self.samples)
+        if not batches:
             rank_zero_warn("Embeddings: the layer's input does not have one row per sample. Set another `layer`.")
             return
+        points, inputs, targets = (torch.cat(values)[: self.samples] for values in zip(*batches, strict=True))
         finite = torch.isfinite(points).all(dim=1)
         if not bool(finite.all()):
             rank_zero_warn(f"Embeddings: skipping {int((~finite).sum())} samples with values that are not finite.")
             points, inputs, targets = points[finite], inputs[finite], targets[finite]
         if len(points):
-            writer.add_embedding(
-                points,
-                metadata=_labels(trainer, targets),
-                label_img=thumbnails(inputs) if inputs.dim() == 4 else None,
-                global_step=last_step(trainer),
-                tag="embeddings",
-            )
+            images = thumbnails(inputs) if inputs.dim() == 4 else None
+            writer.add_embedding(points, _labels(trainer, targets), images, last_step(trainer), tag="embeddings")
 
 
-def _collect(trainer: Trainer, module: LightningModule, layer: nn.Module, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return layer inputs `(N, F)`, network inputs and targets of the first `most` validation samples.
+def _collect(
+    trainer: Trainer, module: LightningModule, layer: nn.Module, samples: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return layer inputs `(B, F)`, network inputs and targets of the first validation batches.
 
-    From sequences `(N, T, F)` and their targets `(N, T)`, it uses the last position.
+    From sequences `(B, T, F)` and their targets `(B, T)`, it uses the last position.
     """
     captured: list[Tensor] = []
-    collected: list[tuple[Tensor, Tensor, Tensor]] = []
+    batches: list[tuple[Tensor, Tensor, Tensor]] = []
     loaders: Any = trainer.val_dataloaders
-    first = loaders[0] if isinstance(loaders, (list, tuple)) else loaders
-    handle = layer.register_forward_pre_hook(lambda _, args: captured.append(args[0].detach().float().cpu()))
-    try:
-        with isolated_forward(module), torch.compiler.set_stance("force_eager"):
-            for batch in first:
-                if sum(len(points) for points, *_ in collected) >= most:
-                    break
-                inputs, targets = split_batch(to_device(trainer, batch))
-                if inputs is None or targets is None:
-                    break
-                captured.clear()
-                with trainer.precision_plugin.forward_context():
-                    module(inputs)
-                if captured and len(captured[0]) == len(inputs):
-                    is_sequence = targets.dim() >= 2 and not targets.is_floating_point()
-                    points = captured[0][:, -1] if captured[0].dim() >= 3 else captured[0]
-                    targets = targets[:, -1] if is_sequence else targets
-                    collected.append((_flat(points), inputs.float().cpu(), _flat(targets.cpu())))
-    finally:
-        handle.remove()
-    if not collected:
-        return torch.zeros(0, 0), torch.zeros(0), torch.zeros(0)
-    points, inputs, targets = (torch.cat(values)[:most] for values in zip(*collected, strict=True))
-    return points, inputs, targets
+    with (
+        layer.register_forward_pre_hook(lambda _, args: captured.append(args[0].detach().float().cpu())),
+        isolated_forward(module),
+        torch.compiler.set_stance("force_eager"),
+    ):
+        for batch in loaders[0] if isinstance(loaders, (list, tuple)) else loaders:
+            inputs, targets = split_batch(to_device(trainer, batch))
+            if inputs is None or targets is None or sum(len(points) for points, *_ in batches) >= samples:
+                break
+            captured.clear()
+            with trainer.precision_plugin.forward_context():
+                module(inputs)
+            if captured and len(captured[0]) == len(inputs):
+                is_sequence = targets.dim() >= 2 and not targets.is_floating_point()
+                points = captured[0][:, -1] if captured[0].dim() >= 3 else captured[0]
+                targets = targets[:, -1] if is_sequence else targets
+                batches.append((_flat(points), inputs.float().cpu(), _flat(targets.cpu())))
+    return batches
 
 
 def _flat(values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule
@@ -98,12 +98,10 @@ def capture_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tenso
 
         return hook
 
-    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in layers.items()]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(hook_for(name)))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def first_tensor(output: Any) -> Tensor | None:

@@ -149,12 +149,12 @@ def plot_reliability(fig: Figure, evidence: Evidence, _: Sequence[str]) -> None:
     below.set(xlabel="confidence (probability of the predicted class)", ylabel="share", xlim=(-0.02, 1.05))
 
 
-def confused_pairs(evidence: Evidence, names: Sequence[str], most: int = 12) -> list[tuple[str, str, int, float]]:
+def confused_pairs(evidence: Evidence, names: Sequence[str], limit: int = 12) -> list[tuple[str, str, int, float]]:
     """Return true and predicted class, count and share of the true class, the most frequent confusion first."""
     matrix = counts(evidence, names)
     totals = matrix.sum(1)
     np.fill_diagonal(matrix, 0)
-    pairs = [divmod(int(i), len(names)) for i in np.argsort(-matrix, axis=None, kind="stable")[:most]]
+    pairs = [divmod(int(i), len(names)) for i in np.argsort(-matrix, axis=None, kind="stable")[:limit]]
     return [(names[t], names[p], int(matrix[t, p]), float(matrix[t, p] / totals[t])) for t, p in pairs if matrix[t, p]]
 
 
