@@ -1,11 +1,12 @@
-"""Check of arguments that callbacks share."""
+"""Check of the arguments of callbacks."""
 
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 
-def require(allowed: bool, argument: str, wanted: str, value: Any) -> None:
-    """Raise MisconfigurationException naming the argument, what it must be and its value, unless `allowed`."""
+def require(allowed: bool, argument: str, requirement: str, value: Any) -> None:
+    """Raise MisconfigurationException unless `allowed`; `argument` is `Callback.argument` or a run option."""
     if not allowed:
-        raise MisconfigurationException(f"{argument} must be {wanted}, got {value!r}.")
+        place = "in trainer.callbacks" if "." in argument else f"by --{argument}"
+        raise MisconfigurationException(f"{argument} must be {requirement}, got {value!r}. Set another value {place}.")

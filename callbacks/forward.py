@@ -10,10 +10,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+NOT_A_TENSOR = "{}: the first element of a batch is not a tensor; skipping the figures. Remove the callback."
+
 
 @contextmanager
 def isolated_forward(module: LightningModule) -> Iterator[None]:
-    """Switch to evaluation mode without gradients; restore modes and random states afterwards, also after an error."""
+    """Switch to evaluation mode without gradients, and restore modes and random states at the end or after an error."""
     modes = [(child, child.training) for child in module.modules()]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = [module.device] if module.device.type == "cuda" else []
@@ -29,24 +31,24 @@ def isolated_forward(module: LightningModule) -> Iterator[None]:
 
 
 @contextmanager
-def warn_on_error(owner: str, what: str) -> Iterator[None]:
-    """Turn an error within the block into a warning, so that a failed figure does not end training."""
+def warn_on_error(owner: str, figures: str) -> Iterator[None]:
+    """Warn instead of raising an error from the block, so that a failed figure does not end training."""
     try:
         yield
     except Exception as error:
-        rank_zero_warn(f"{owner}: could not create {what} ({describe_error(error)}); skipping it.")
+        rank_zero_warn(f"{owner}: could not create {figures} ({describe_error(error)}); skipping it.")
 
 
 def describe_error(error: Exception) -> str:
-    """Return type and message of an error as one line of at most about 200 characters."""
+    """Return type and message of an error in one line; the message has at most 200 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def split_batch(batch: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return inputs and targets of a batch `(inputs, targets, ...)` or `inputs`; None for what is not a tensor."""
-    parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
-    found = [part if isinstance(part, torch.Tensor) else None for part in [*parts, None][:2]]
-    return found[0], found[1]
+    """Return inputs and targets of a batch `(inputs, targets, ...)` or `inputs`; None for each that is not a tensor."""
+    values = [*(batch if isinstance(batch, (tuple, list)) else [batch]), None, None]
+    inputs, targets = (value if isinstance(value, torch.Tensor) else None for value in values[:2])
+    return inputs, targets
 
 
 def to_device(trainer: Trainer, batch: Any) -> Any:
@@ -57,14 +59,14 @@ def to_device(trainer: Trainer, batch: Any) -> Any:
 def example_input(module: LightningModule) -> Any:
     """Return `example_input_array` on the module's device and, for floating-point tensors, in its dtype."""
 
-    def place(value: Any) -> Any:
+    def move(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(module.device, module.dtype if value.is_floating_point() else value.dtype)  # type: ignore[arg-type]
         if isinstance(value, (tuple, list)):
-            return tuple(place(item) for item in value)
-        return {key: place(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+            return tuple(move(item) for item in value)
+        return {key: move(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
-    return place(module.example_input_array)
+    return move(module.example_input_array)
 
 
 def predictions(
@@ -72,19 +74,18 @@ def predictions(
 ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     """Yield inputs and the output of `predict_step` for each batch; stop if the output is not a dict.
 
-    `limits` holds the maximum number of batches of each loader. Modes of the module and random states are restored
-    afterwards.
+    `limits` contains the maximum number of batches of each loader.
     """
-    every = loaders if isinstance(loaders, (list, tuple)) else [] if loaders is None else [loaders]
+    loaders = loaders if isinstance(loaders, (list, tuple)) else [] if loaders is None else [loaders]
     with isolated_forward(module), torch.compiler.set_stance("force_eager"):
-        for loader, limit in zip(every, limits, strict=False):
+        for loader, limit in zip(loaders, limits, strict=False):
             for index, batch in enumerate(loader):
                 if index >= limit:
                     break
                 batch = to_device(trainer, batch)
                 with trainer.precision_plugin.forward_context():
-                    found = module.predict_step(batch, index)
+                    output = module.predict_step(batch, index)
                 inputs, _ = split_batch(batch)
-                if not isinstance(found, dict) or inputs is None:
+                if not isinstance(output, dict) or inputs is None:
                     return
-                yield inputs, found
+                yield inputs, output

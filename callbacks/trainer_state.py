@@ -1,4 +1,4 @@
-"""Queries about a trainer that several callbacks share."""
+"""Queries of a trainer, and small functions that several callbacks share."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-if TYPE_CHECKING:  # slow to import, and needed only by runs that log to TensorBoard
+if TYPE_CHECKING:  # imports slowly, and only runs that log to TensorBoard need it
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -23,7 +23,7 @@ def is_dry_run(trainer: Trainer) -> bool:
 
 
 def last_step(trainer: Trainer) -> int:
-    """Return the newest optimizer step, counted from 0 as Lightning's loggers do."""
+    """Return the index of the newest optimizer step, from 0 as in Lightning's loggers."""
     return max(int(trainer.global_step) - 1, 0)
 
 
@@ -47,17 +47,17 @@ def tensorboard_writer(trainer: Trainer) -> "SummaryWriter | None":
 
 
 def code_block(text: str) -> str:
-    """Return text as an indented Markdown block, which backticks in the text cannot end."""
+    """Return text as an indented Markdown code block, which backticks in the text cannot end."""
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def format_number(value: float) -> str:
-    """Format with four decimals in the usual range, else three significant digits: 0.4123, 1.2e-05."""
+    """Format a number with four decimals in the usual range, else with three significant digits: 0.4123, 1.2e-05."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
 
 
 def epoch_metrics(metrics: Mapping[str, torch.Tensor], prefix: str) -> dict[str, float]:
-    """Return the metrics under a prefix as floats, without per-step values and without `_epoch` duplicates."""
+    """Return the metrics with a prefix as floats, without values per step and without duplicates under `_epoch`."""
     names = [name for name in metrics if name.startswith(prefix)]
     return {
         name: float(metrics[name])
@@ -66,10 +66,10 @@ def epoch_metrics(metrics: Mapping[str, torch.Tensor], prefix: str) -> dict[str,
     }
 
 
-def gather_objects(trainer: Trainer, own: Any) -> list[Any]:
-    """Return the objects of all processes in rank order; call it on every process, with tensors on the CPU."""
+def gather_objects(trainer: Trainer, value: Any) -> list[Any]:
+    """Return the objects of all processes by rank; call it on every process, with tensors on the CPU."""
     if trainer.world_size == 1:
-        return [own]
+        return [value]
     gathered: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, own)
+    torch.distributed.all_gather_object(gathered, value)
     return gathered

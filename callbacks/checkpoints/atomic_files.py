@@ -1,4 +1,4 @@
-"""Atomic file writes: a file on disk is complete or absent."""
+"""Atomic file writes: the file is complete or absent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a file that replaces `path` when the block succeeds, and is removed when it fails.
+    """Yield a file that replaces `path` if the block succeeds, and is removed if the block fails.
 
-    The data is synced to disk before the rename, and the rename before this returns. After a power failure the old or
-    the new file is there.
+    Data and rename are synced to disk. After a power failure, `path` is either the complete old or the complete new
+    file.
     """
     target = Path(path)
     unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
@@ -29,7 +29,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
-    with suppress(OSError):  # some systems cannot open a folder
+    with suppress(OSError):  # some operating systems cannot open a folder
         handle = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -1,4 +1,4 @@
-"""`best.ckpt`: the best epoch of a run."""
+"""Callback for `best.ckpt`, the checkpoint of the best epoch."""
 
 import os
 from collections.abc import Iterable
@@ -10,10 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
+from callbacks.arguments import require
 from callbacks.checkpoints.atomic_files import atomic_copy
+from callbacks.checkpoints.files import BEST
 from callbacks.checkpoints.last_checkpoint import LastCheckpoint
-from callbacks.checkpoints.run_checkpoint import BEST, RunCheckpoint
-from callbacks.guards.stop_signals import was_saved
+from callbacks.checkpoints.run_checkpoint import RunCheckpoint
 from callbacks.records.best_epoch import BestEpoch, needs_validation
 from callbacks.trainer_state import is_dry_run, is_fitting
 
@@ -21,30 +22,29 @@ _SCHEDULER = "scheduler.monitor"
 
 
 def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor") -> MisconfigurationException:
-    """Return the error for a metric that is never logged; it lists the metrics that are."""
+    """Return the error for a metric that is not logged, which lists the metrics that are."""
     names = sorted(name for name in known if not name.endswith(("_step", "_epoch")))
     close = get_close_matches(monitor, names, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""
-    there = ", ".join(names) if names else "none"
-    return MisconfigurationException(f"{argument}: the metric {monitor!r} is not logged.{guess} Logged are: {there}.")
+    action = f"Set a logged metric: {', '.join(names)}" if names else "Log a metric in the model"
+    return MisconfigurationException(f"{argument}: the metric {monitor!r} is not logged.{guess} {action}.")
 
 
 class BestCheckpoint(RunCheckpoint):
-    """Checkpoint of the epoch with the best value of `monitor`; ties keep the earlier epoch.
+    """Checkpoint of the epoch with the best value of `monitor`; of equal epochs, the earliest.
 
-    | file                  | what                                         | when                                     |
-    |-----------------------|----------------------------------------------|------------------------------------------|
-    | checkpoints/best.ckpt | everything needed to train on, as `last.ckpt` | after a validation or epoch that is best |
+    | file                  | what                           | when                                                   |
+    |-----------------------|--------------------------------|--------------------------------------------------------|
+    | checkpoints/best.ckpt | the same entries as last.ckpt  | after a validation or epoch that is the best so far    |
 
-    `best` holds the metrics of that epoch; `HyperParameters` and `results.json` read them. If `monitor` is None, or a
-    `val/...` metric in a run without validation, the best epoch is the newest. A metric that is never logged raises
-    MisconfigurationException: after the sanity check if it is a validation metric, else after the first epoch.
+    `best` contains the metrics of that epoch, which `HyperParameters` and `results.json` report. If `monitor` is None,
+    or a `val/...` metric in a run without validation, the best epoch is the newest. A metric that is not logged raises
+    MisconfigurationException: after the sanity check for a validation metric, else after the first epoch.
     """
 
     def __init__(self, monitor: str | None = None, mode: Literal["min", "max"] = "min") -> None:
-        if mode not in ("min", "max"):
-            raise MisconfigurationException(f"mode must be 'min' (a loss) or 'max' (an accuracy), got {mode!r}.")
-        super().__init__(BEST, monitor=monitor, mode=mode, on_train_epoch_end=None)
+        require(mode in ("min", "max"), "BestCheckpoint.mode", "'min' (a loss) or 'max' (an accuracy)", mode)
+        super().__init__(BEST, monitor, mode)
         self.best = BestEpoch(monitor, mode)
 
     def state_dict(self) -> dict[str, Any]:
@@ -53,20 +53,16 @@ class BestCheckpoint(RunCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best epoch, unless its file was removed or belongs to another run folder."""
         super().load_state_dict(state_dict)
-        path, score = self.best_model_path, state_dict.get("best_model_score")
-        if path and not os.path.isfile(path):
-            rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
-        if not os.path.isfile(path) or os.path.dirname(path) != self.dirpath:
-            self.forget()
+        path, score = state_dict["best_model_path"], state_dict["best_model_score"]
+        if not self.best_model_path:
+            self.best.forget()
+            if path and not os.path.isfile(path):
+                rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
         elif "best" in state_dict:
             self.best.load_state_dict(state_dict["best"])
         elif score is not None and self.best.score != float(score):
             # Older checkpoints store the metrics with HyperParameters; those of another epoch are not used.
             self.best.score, self.best.metrics = float(score), {str(self.monitor): float(score)}
-
-    def forget(self) -> None:
-        super().forget()
-        self.best.forget()
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         known = trainer.callback_metrics
@@ -92,62 +88,56 @@ class BestCheckpoint(RunCheckpoint):
         if not is_fitting(trainer) or trainer.sanity_checking:
             return
         if self.best.by_validation:
-            self._require(trainer)
+            self._check_monitor(trainer)
             if not _validates_at_epoch_end(trainer):
                 self._save_if_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.best.decisive is not None and not self.best.by_validation:
-            self._require(trainer)
-        self._require_schedulers(trainer)
+            self._check_monitor(trainer)
+        self._check_schedulers(trainer)
         if not self.best.by_validation or _validates_at_epoch_end(trainer):
             self._save_if_best(trainer)
 
     def _save_if_best(self, trainer: Trainer) -> None:
-        """Save the present epoch if it is the best so far; if that fails, the previous best epoch remains the best."""
+        """Save the current epoch if it is the best so far. If this fails, the previous best epoch remains the best."""
         logged = trainer.callback_metrics
         if is_dry_run(trainer) or trainer.global_step == 0:
             return
         if not trainer.strategy.reduce_boolean_decision(self.best.improves(logged)):
             return
         before = self.best.state_dict(), self.best_model_path, self.best_model_score
-        self.best.take(logged, trainer.current_epoch, trainer.global_step)
-        self.best_model_path = self.format_checkpoint_name({})
+        self.best.store(logged, trainer.current_epoch, trainer.global_step)
         self.best_model_score = None if self.best.decisive is None else logged[self.best.decisive].detach().clone()
-        trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
-        if not trainer.strategy.broadcast(was_saved(trainer, BEST)):
+        if not self.save(trainer):
             self.best.load_state_dict(before[0])
             _, self.best_model_path, self.best_model_score = before
-        elif trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.after_save_checkpoint(self)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, LastCheckpoint):
-                callback.finish(trainer)  # it may be copied below
+        last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
+        if last is not None:
+            last.finish(trainer)  # it may be copied below
         if self.best_model_path or is_dry_run(trainer) or trainer.global_step == 0:
             return
         # Training ended before the first validation (max_steps, a long check_val_every_n_epoch), or no save succeeded.
         failed = self.best.decisive is None or self.best.decisive in trainer.callback_metrics
-        why = "No best epoch could be kept" if failed else f"{self.monitor!r} was never measured"
-        trainer.print(f"{why}: best.ckpt is the newest state.")
-        self.best_model_path = self.format_checkpoint_name({})
-        last = next((c.best_model_path for c in trainer.callbacks if isinstance(c, LastCheckpoint)), "")  # type: ignore[attr-defined]
-        if not trainer.strategy.broadcast(os.path.isfile(last)):
-            trainer.save_checkpoint(self.best_model_path, weights_only=False)  # saves the optimizer too; loads no code
+        reason = "no best epoch could be saved" if failed else f"{self.monitor!r} was never measured"
+        trainer.print(f"best.ckpt contains the last step of training, because {reason}.")
+        if last is None or not trainer.strategy.broadcast(os.path.isfile(last.path)):
+            self.save(trainer)
             return
         # Copy the file: the trainer has already counted the epoch, so a checkpoint saved now would name the next one.
+        self.best_model_path = self.path
         if trainer.is_global_zero:
-            atomic_copy(last, self.best_model_path)
+            atomic_copy(last.path, self.path)
         trainer.strategy.barrier("best.ckpt")
 
-    def _require(self, trainer: Trainer) -> None:
+    def _check_monitor(self, trainer: Trainer) -> None:
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             raise unknown_monitor(self.monitor, trainer.callback_metrics)
 
-    def _require_schedulers(self, trainer: Trainer) -> None:
-        # Lightning steps them right after this hook, at the end of a complete epoch, with a less helpful error.
+    def _check_schedulers(self, trainer: Trainer) -> None:
+        # Right after this hook, at the end of a complete epoch, Lightning would raise a less helpful error.
         if not trainer.is_last_batch:
             return
         for config in _plateau_schedules(trainer):
@@ -156,10 +146,10 @@ class BestCheckpoint(RunCheckpoint):
                 raise unknown_monitor(str(config.monitor), trainer.callback_metrics, _SCHEDULER)
 
     def _monitors(self, trainer: Trainer) -> list[tuple[str, str]]:
-        """Return every monitored metric with the argument that names it."""
-        own = [(self.monitor, "monitor")] if self.monitor is not None else []
+        """Return each monitored metric with the argument that names it."""
+        monitor = [(self.monitor, "monitor")] if self.monitor is not None else []
         stopping = [(callback.monitor, "EarlyStopping.monitor") for callback in trainer.early_stopping_callbacks]
-        return own + stopping + [(str(config.monitor), _SCHEDULER) for config in _plateau_schedules(trainer)]
+        return monitor + stopping + [(str(config.monitor), _SCHEDULER) for config in _plateau_schedules(trainer)]
 
 
 def _plateau_schedules(trainer: Trainer) -> list[LRSchedulerConfig]:
@@ -168,5 +158,5 @@ def _plateau_schedules(trainer: Trainer) -> list[LRSchedulerConfig]:
 
 
 def _validates_at_epoch_end(trainer: Trainer) -> bool:
-    """Return True if each epoch ends with its only validation: best.ckpt is then saved once the epoch is complete."""
+    """Return True if each epoch ends with its only validation, so best.ckpt is saved when the epoch is complete."""
     return trainer.check_val_every_n_epoch == 1 and trainer.val_check_batch == trainer.num_training_batches

@@ -1,4 +1,4 @@
-"""State that a checkpoint needs besides weights and optimizer for an exact resume."""
+"""Callback that saves the states which Lightning's checkpoints lack for an exact resume."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ KEY, CONFIG = "exact_state", "config"
 
 
 class ExactState(NoStepHooks, Callback):
-    """Random states, metrics of the current epoch and due schedule steps of each process, saved in every checkpoint.
+    """Random states, metrics of the current epoch and pending scheduler steps of each process, in every checkpoint.
 
-    | in `exact_state` | what                                              | restored                    |
-    |------------------|---------------------------------------------------|-----------------------------|
-    | random           | generators of Python, NumPy, torch and its GPUs   | just before the first batch |
-    | epoch            | `epoch_state()` of the module, within an epoch    | before the first epoch      |
-    | plateau          | metrics for `plateau` schedules that are due next | before the first epoch      |
+    | in `exact_state` | what                                                     | restored                    |
+    |------------------|----------------------------------------------------------|-----------------------------|
+    | random           | random states of Python, NumPy, torch and its GPUs       | just before the first batch |
+    | epoch            | `epoch_state()` of the module, if saved within an epoch  | before the first epoch      |
+    | plateau          | metrics for the next step of the `plateau` schedulers    | before the first epoch      |
 
-    The key `config` holds the run's config. Lightning saves weights, optimizers, schedules, loss scale, loops, the
-    position of the dataloader and the states of other callbacks. Must be first in the callback list.
+    The key `config` contains the run's config. Lightning saves weights, optimizers, schedulers, loss scale, loops, the
+    position in the dataloader and the states of other callbacks. `ExactState` must be first in the callback list.
     """
 
     def __init__(self, config: str = "") -> None:
@@ -36,14 +36,14 @@ class ExactState(NoStepHooks, Callback):
         self._steps_before: dict[int, int] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        own: dict[str, Any] = {"random": current_states()}
-        state: Any = getattr(pl_module, "epoch_state", None)
-        if state is not None and not trainer.is_last_batch:
-            own["epoch"] = state()
+        states: dict[str, Any] = {"random": random_states()}
+        epoch_state: Any = getattr(pl_module, "epoch_state", None)
+        if epoch_state is not None and not trainer.is_last_batch:
+            states["epoch"] = epoch_state()
         if trainer.is_last_batch:
-            logged = trainer.callback_metrics
-            own["plateau"] = {i: float(logged[name]) for i, name in _due_schedules(trainer).items() if name in logged}
-        checkpoint[KEY] = gather_objects(trainer, own)
+            logged, due = trainer.callback_metrics, _due_schedulers(trainer)
+            states["plateau"] = {index: float(logged[name]) for index, name in due.items() if name in logged}
+        checkpoint[KEY] = gather_objects(trainer, states)
         checkpoint[CONFIG] = self._config
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -52,8 +52,8 @@ class ExactState(NoStepHooks, Callback):
             return
         if len(states) != trainer.world_size:
             rank_zero_warn(
-                f"The checkpoint was saved by {len(states)} processes and this run has {trainer.world_size}. Its "
-                "random numbers differ from those of an uninterrupted run."
+                f"The checkpoint was saved by {len(states)} processes and this run has {trainer.world_size}, so its "
+                "random numbers differ from an uninterrupted run. Use as many processes as before for an exact resume."
             )
             return
         self._saved = states[trainer.global_rank]
@@ -68,11 +68,11 @@ class ExactState(NoStepHooks, Callback):
             trainer.lr_scheduler_configs[index].scheduler.step(value)
         self.set_step_hook("on_train_batch_start", self._restore_random)
 
-    # After a resume Lightning does not step `plateau` schedules at the end of the first epoch, and it saves checkpoints
+    # After a resume, Lightning does not step `plateau` schedulers at the end of the first epoch. It saves checkpoints
     # before it steps them.
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._steps_before = {index: _steps_taken(trainer, index) for index in _due_schedules(trainer)}
+        self._steps_before = {index: _steps_taken(trainer, index) for index in _due_schedulers(trainer)}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for index, steps in self._steps_before.items():
@@ -83,13 +83,13 @@ class ExactState(NoStepHooks, Callback):
 
     def _restore_random(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._saved is not None:
-            set_states(self._saved["random"])
+            set_random_states(self._saved["random"])
         self._saved = None
         self.set_step_hook("on_train_batch_start", None)
 
 
-def _due_schedules(trainer: Trainer) -> dict[int, str]:
-    """Return index and metric of the schedules that are due for a step on a metric at the end of this epoch."""
+def _due_schedulers(trainer: Trainer) -> dict[int, str]:
+    """Return index and metric of the `plateau` schedulers that Lightning steps at the end of this epoch."""
     return {
         index: str(config.monitor)
         for index, config in enumerate(trainer.lr_scheduler_configs)
@@ -104,8 +104,8 @@ def _steps_taken(trainer: Trainer, index: int) -> int:
     return int(trainer.lr_scheduler_configs[index].scheduler.last_epoch)
 
 
-def current_states() -> dict[str, Any]:
-    """Return the states of all random generators as plain data."""
+def random_states() -> dict[str, Any]:
+    """Return the states of all random generators in types that `torch.load` accepts with `weights_only=True`."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -115,8 +115,8 @@ def current_states() -> dict[str, Any]:
     }
 
 
-def set_states(states: dict[str, Any]) -> None:
-    """Set all random generators; those of GPUs only if their number is the same."""
+def set_random_states(states: dict[str, Any]) -> None:
+    """Set the states of all random generators; those of GPUs only if the number of GPUs is the same."""
     version, values, gauss = states["python"]
     random.setstate((version, tuple(values), gauss))
     name, keys, *rest = states["numpy"]

@@ -4,32 +4,32 @@ import time
 from functools import partial
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.arguments import require
-from callbacks.checkpoints.run_checkpoint import LAST, RunCheckpoint
-from callbacks.guards.stop_signals import Stopped, StopSignals, agree_on_signal, was_saved
+from callbacks.checkpoints.files import LAST
+from callbacks.checkpoints.run_checkpoint import RunCheckpoint
+from callbacks.guards.stop_signals import Stopped, StopSignals, agree_on_signal
 from callbacks.trainer_state import is_dry_run
 
 
 class LastCheckpoint(RunCheckpoint):
-    """The newest checkpoint from which a run can resume exactly, at the end of an epoch or between two steps.
+    """The newest checkpoint from which a run can resume exactly, saved at the end of an epoch or between two steps.
 
-    | file                  | what                           | when                                                |
-    |-----------------------|--------------------------------|-----------------------------------------------------|
-    | checkpoints/last.ckpt | everything needed for a resume | end of each epoch; every n steps or minutes; a stop |
+    | file                  | what                           | when                                                   |
+    |-----------------------|--------------------------------|--------------------------------------------------------|
+    | checkpoints/last.ckpt | everything needed for a resume | end of each epoch; every n steps or minutes; at a stop |
 
-    If `max_steps` limits the run, the checkpoint is saved after the first step of the next epoch instead of at the end
-    of an epoch, where Lightning would resume with a wrong count, and after the last step. Within an epoch it is saved
-    between two optimizer steps, unless a validation follows. Must come after `BestCheckpoint` in the callback list, to
-    save the newest state of that callback.
+    If `max_steps` limits the run, Lightning would resume from the end of an epoch with a wrong step count. The
+    checkpoint is then saved after the first step of the next epoch, and after the last step. Within an epoch it is
+    saved between two optimizer steps, unless a validation follows. `LastCheckpoint` must come after `BestCheckpoint` in
+    the callback list, to save the newest state of that callback.
     """
 
-    stops_for_signals = True  # so `StopSignals` does not end the run itself
+    stops_for_signals = True  # StopSignals then does not stop the run itself
 
     def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
-        # Not `save_last` of BestCheckpoint, which would stay at the best epoch.
-        super().__init__(LAST, monitor=None, mode="min", on_train_epoch_end=True)
+        super().__init__(LAST, monitor=None, mode="min")
         for name, value in (("save_every_steps", every_n_steps), ("save_every_minutes", every_n_minutes)):
             require(value is None or value > 0, name, "a number above 0, or null", value)
         self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
@@ -39,9 +39,8 @@ class LastCheckpoint(RunCheckpoint):
         self._by_steps = self._checks_steps = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        found = [callback for callback in trainer.callbacks if isinstance(callback, StopSignals)]  # type: ignore[attr-defined]
-        self._signals = found[0] if found else self._signals
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self._signals = next((each for each in callbacks if isinstance(each, StopSignals)), self._signals)
         self._last_step = self.saved_step = self._agreed_step = trainer.global_step
         self._saved_time = time.monotonic()
         self._by_steps = trainer.max_steps != -1
@@ -52,49 +51,52 @@ class LastCheckpoint(RunCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._signals.received is None and not self._checks_steps:
-            return  # nearly every step of nearly every run
+            return  # the fast path of nearly every step
         step = trainer.global_step
         if step == self._last_step or is_dry_run(trainer):
             return
         self._last_step = step
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return  # a checkpoint does not include accumulated gradients
-        ends = self._by_steps and step >= trainer.max_steps
-        follows = _validation_follows(trainer, batch_idx)
-        if not ends and (trainer.is_last_batch or follows) and not (self._by_steps and _same_at_every_step(trainer)):
-            return
+        is_end = self._by_steps and step >= trainer.max_steps
+        follows = trainer.is_last_batch or _validation_follows(trainer, batch_idx)
+        if not is_end and follows and not (self._by_steps and _same_at_every_step(trainer)):
+            return  # an epoch end or a validation follows
         received = self._signals.received
-        first = self._by_steps and trainer.current_epoch > 0 and batch_idx < trainer.accumulate_grad_batches
-        due = ends or first or received is not None or self._due(step)
-        if trainer.world_size > 1 and not (ends or first):
-            # All processes decide together, and not at every step, since they wait for each other.
+        is_first = self._by_steps and trainer.current_epoch > 0 and batch_idx < trainer.accumulate_grad_batches
+        due = is_end or is_first or received is not None or self._due(step)
+        if trainer.world_size > 1 and not (is_end or is_first):
+            # All processes decide together. They wait for each other, so they do it only every tenth step.
             if step - self._agreed_step < 10:
                 return
             self._agreed_step = step
             due = bool(trainer.strategy.reduce_boolean_decision(due, all=False))
         received = agree_on_signal(trainer, received) if due else None
-        saved = self._save(trainer, step) if due else False
-        if received is not None and not ends:
+        saved = due and self.save(trainer)
+        if received is not None and not is_end:
             stop = Stopped(received, step, trainer.current_epoch, saved)
             if trainer.is_last_batch:
                 raise stop
-            # Raise it at the next hook: the metrics of this step are not logged yet.
+            # Raise it at the next hook, since the metrics of this step are not logged yet.
             self.set_step_hook("on_train_batch_start", partial(_raise, stop))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._by_steps:
-            super().on_train_epoch_end(trainer, pl_module)
-            self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        if not self._by_steps and trainer.global_step and not is_dry_run(trainer):
+            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.finish(trainer)
-        super().on_train_end(trainer, pl_module)
 
     def finish(self, trainer: Trainer) -> None:
         """Save the checkpoint of a run with `max_steps` that ended for another reason."""
         self.set_step_hook("on_train_batch_start", None)
         if self._by_steps and self.saved_step != trainer.global_step and not is_dry_run(trainer):
-            self._save(trainer, trainer.global_step)
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> bool:
+        saved = super().save(trainer)
+        self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        return saved
 
     def _due(self, step: int) -> bool:
         if self._every_n_steps is not None and step - self.saved_step >= self._every_n_steps:
@@ -102,28 +104,20 @@ class LastCheckpoint(RunCheckpoint):
         minutes = (time.monotonic() - self._saved_time) / 60
         return self._every_n_minutes is not None and minutes >= self._every_n_minutes
 
-    def _save(self, trainer: Trainer, step: int) -> bool:
-        """Save the checkpoint; return True on success."""
-        path = self.format_checkpoint_name({})
-        trainer.save_checkpoint(path, weights_only=False)  # False: save the optimizer too
-        self.best_model_path = path
-        self.saved_step, self._saved_time = step, time.monotonic()
-        return was_saved(trainer)
-
 
 def _raise(stop: Stopped, *_: Any) -> None:
     raise stop
 
 
 def _same_at_every_step(trainer: Trainer) -> bool:
-    """Return True if an epoch ends or a validation follows after every step, so that no step is better for saving."""
+    """Return True if every step ends an epoch or precedes a validation, so that no step is better for saving."""
     return trainer.num_training_batches == 1 or trainer.val_check_batch == 1
 
 
 def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
-    """Return True if the trainer may validate after this batch; a run resumed from here would skip that validation."""
-    every = trainer.val_check_batch
-    if not isinstance(every, int) or sum(trainer.num_val_batches) == 0:
+    """Return True if validation may follow this batch; a run that resumes from here would skip that validation."""
+    interval = trainer.val_check_batch
+    if not isinstance(interval, int) or sum(trainer.num_val_batches) == 0:
         return False
     batches = batch_idx if trainer.check_val_every_n_epoch is not None else trainer.fit_loop.total_batch_idx
-    return (batches + 1) % every == 0
+    return (batches + 1) % interval == 0

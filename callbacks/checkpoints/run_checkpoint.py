@@ -1,56 +1,59 @@
 """Base class of the checkpoints of a run."""
 
 import os
-import warnings
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
+from callbacks.checkpoints.files import CHECKPOINTS, was_saved
 from callbacks.step_hooks import NoStepHooks
 
-CHECKPOINTS, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"  # the folder in a run folder, and its files
 
+class RunCheckpoint(NoStepHooks, Checkpoint):
+    """Checkpoint with a fixed file name in `<default_root_dir>/checkpoints`.
 
-class RunCheckpoint(NoStepHooks, ModelCheckpoint):
-    """Checkpoint with a fixed file name in `<default_root_dir>/checkpoints`."""
+    Attributes and keys are named as in Lightning's `ModelCheckpoint`, since loggers read them and checkpoints of
+    earlier versions contain them.
+    """
 
-    def __init__(self, filename: str, monitor: str | None, mode: str, on_train_epoch_end: bool | None) -> None:
-        super().__init__(
-            filename=filename.removesuffix(".ckpt"),
-            monitor=monitor,
-            mode=mode,
-            save_top_k=1,
-            auto_insert_metric_name=False,
-            save_on_train_epoch_end=on_train_epoch_end,
-            enable_version_counter=False,  # else a second file would be named best-v1.ckpt
-        )
+    save_top_k = 1
+
+    def __init__(self, filename: str, monitor: str | None, mode: str) -> None:
+        self.filename, self.monitor, self.mode = filename, monitor, mode
+        self.dirpath = self.best_model_path = ""
+        self.best_model_score: Tensor | None = None
+
+    @property
+    def state_key(self) -> str:
+        arguments: dict[str, Any] = {"monitor": self.monitor, "mode": self.mode}
+        arguments |= {"every_n_train_steps": 0, "every_n_epochs": 1, "train_time_interval": None}
+        return f"{type(self).__qualname__}{arguments!r}"
+
+    @property
+    def path(self) -> str:
+        """Path of the checkpoint file."""
+        return os.path.join(self.dirpath, self.filename)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.dirpath = os.path.join(trainer.default_root_dir, CHECKPOINTS)
-        with warnings.catch_warnings():
-            # A resumed run finds its own checkpoints there.
-            warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
-            super().setup(trainer, pl_module, stage)
+        self.dirpath = trainer.strategy.broadcast(os.path.join(trainer.default_root_dir, CHECKPOINTS))
+
+    def save(self, trainer: Trainer) -> bool:
+        """Save the checkpoint and notify the loggers; call it on every process. Return True on success."""
+        self.best_model_path = self.path
+        trainer.save_checkpoint(self.path, weights_only=False)  # saves the optimizer too; loads no code
+        saved = trainer.strategy.broadcast(was_saved(trainer, self.filename))
+        if saved and trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)  # type: ignore[arg-type]
+        return saved
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("monitor", "dirpath", "best_model_path", "best_model_score")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Use the current paths if the run folder was moved together with its checkpoints."""
-        old, new = state_dict.get("dirpath"), self.dirpath
-        best = os.path.join(str(new), os.path.basename(state_dict.get("best_model_path") or "none"))
-        if old and old != new and os.path.isfile(best):
-            state_dict = _moved(state_dict, str(old), str(new))
-        super().load_state_dict(state_dict)
-
-    def forget(self) -> None:
-        """Discard the record of the best file and its score."""
-        self.best_model_path = self.kth_best_model_path = ""
-        self.best_model_score, self.best_k_models = None, {}
-
-
-def _moved(value: Any, old: str, new: str) -> Any:
-    """Replace the folder `old` by `new` in all paths, in keys and values."""
-    if isinstance(value, str):
-        return new + value.removeprefix(old) if value.startswith(old) else value
-    if isinstance(value, dict):
-        return {_moved(name, old, new): _moved(inner, old, new) for name, inner in value.items()}
-    return value
+        """Restore path and score if the file is in this run folder, which may have been moved."""
+        if state_dict["best_model_path"] and os.path.isfile(self.path):
+            self.best_model_path, self.best_model_score = self.path, state_dict["best_model_score"]

@@ -1,4 +1,4 @@
-"""Style of all figures, and their output to TensorBoard and `figures/` in the run folder."""
+"""Style of all figures, and their output to TensorBoard and to `figures/` in the run folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.trainer_state import is_dry_run, tensorboard_writer
 
-if TYPE_CHECKING:  # matplotlib takes a second to import: only when something is plotted
+if TYPE_CHECKING:  # matplotlib takes a second to import, so it is imported only to plot
     from matplotlib.figure import Figure
 
 # Ten colors that color-blind readers can distinguish (Paul Tol, technical note SRON/EPS/TN/09-002, scheme "muted").
@@ -46,72 +46,69 @@ _STYLE: dict[Any, Any] = {
 
 
 def class_line(index: int) -> dict[str, Any]:
-    """Return color and dashes of a class, the same in every figure and distinct for the first 40 classes."""
+    """Return color and dashes of a class, equal in all figures and distinct for the first 40 classes."""
     return {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index // len(PALETTE) % len(DASHES)]}
 
 
 @contextmanager
 def figure(width: float = 6.4, height: float = 4.4, names: Sequence[str] = ()) -> Iterator[Figure]:
-    """Yield an empty figure of the given size in inches in litlab's style; plot and show it within the block.
+    """Yield an empty figure in litlab's style, with a size in inches; plot and show it within the block.
 
-    It is not registered with pyplot, so it needs no display and is freed with its last reference. `names` are
-    texts that it will contain; system fonts are chosen to cover their letters.
+    The figure is not registered with pyplot, so it needs no display and is freed with its last reference. `names` are
+    texts in the figure; system fonts are chosen that have their letters.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context({**_STYLE, "font.family": ["DejaVu Sans", *fonts_for("".join({*"".join(names)}))]}):
-        made = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(made)
-        yield made
+    with rc_context({**_STYLE, "font.family": fonts_for(names)[0]}):
+        fig = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(fig)
+        yield fig
 
 
-def pixels(made: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def pixels(fig: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return the figure as an image `(H, W, 3)`."""
-    canvas: Any = made.canvas
+    canvas: Any = fig.canvas
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def show(trainer: Trainer, tag: str, made: Figure, step: int, epoch: int | None = None) -> None:
+def show(trainer: Trainer, tag: str, fig: Figure, step: int, epoch: int | None = None) -> None:
     """Write a figure to TensorBoard under `tag`, and to figures/<tag>.png or figures/<tag>/epoch_0003.png.
 
-    Call it within the `figure` block. It does nothing on other ranks than 0 and under `fast_dev_run`.
+    Call it within the `figure` block.
     """
-    if not is_dry_run(trainer) and trainer.is_global_zero:
-        show_image(trainer, tag, pixels(made), step, epoch)
+    show_image(trainer, tag, pixels(fig), step, epoch)
 
 
 def show_image(
     trainer: Trainer, tag: str, image: np.ndarray[Any, np.dtype[np.uint8]], step: int, epoch: int | None = None
 ) -> None:
-    """Write an image `(H, W, 3)` as `show` writes a figure."""
+    """Write an image `(H, W, 3)` as `show` writes a figure; do nothing under `fast_dev_run` and on ranks above 0."""
     if is_dry_run(trainer) or not trainer.is_global_zero:
         return
     from PIL import Image
 
     if (writer := tensorboard_writer(trainer)) is not None:
         writer.add_image(tag, image, step, dataformats="HWC")
-    place = Path(trainer.default_root_dir) / "figures" / re.sub(r"[^\w./-]+", "_", tag)
-    place = place.with_name(f"{place.name}.png") if epoch is None else place / f"epoch_{epoch:04d}.png"
+    name = re.sub(r"[^\w./-]+", "_", tag) + (".png" if epoch is None else f"/epoch_{epoch:04d}.png")
+    path = Path(trainer.default_root_dir) / "figures" / name
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
     except OSError as error:  # a full disk must not end training
-        rank_zero_warn(f"Could not write the figure {place} ({error.strerror or error}); training continues.")
+        reason = error.strerror or error
+        rank_zero_warn(f"Could not write the figure {path} ({reason}); training continues. Check the disk.")
 
 
 def readable(names: Sequence[str]) -> list[str]:
     """Return the names as figures can show them; a name without a font becomes `class 3`, with a warning.
 
-    Line breaks and tabs are escaped as in Python. Characters that matplotlib interprets (`$`, a leading `_`) are
-    protected.
+    Line breaks, tabs and the characters that matplotlib interprets (`$`, a leading `_`) are escaped.
     """
     plain = [name if name.isprintable() and name.strip() else repr(name)[1:-1] or "''" for name in names]
-    letters = "".join(sorted({*"".join(plain)}))
-    found = ["DejaVu Sans", *fonts_for(letters)]
-    missing = {letter for letter in letters if not any(_has(font, letter) for font in found)}
+    _, missing = fonts_for(plain)
     if missing:
         rank_zero_warn(
             f"No installed font has the letters {''.join(sorted(missing))[:20]!r} of the class names; figures show "
@@ -121,37 +118,33 @@ def readable(names: Sequence[str]) -> list[str]:
     return [f" {name}" if name.startswith("_") else name for name in (name.replace("$", r"\$") for name in shown)]
 
 
-def fonts_for(text: str) -> list[str]:
-    """Return system fonts for the letters that matplotlib's font lacks; none for Latin, Greek and Cyrillic text."""
-    needed = {letter for letter in text if not _has("DejaVu Sans", letter)}
-    if not needed:
-        return []
+def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Return fonts for the letters of texts, and the letters that no font has.
+
+    The first font is that of matplotlib, with Latin, Greek and Cyrillic letters. The others are system fonts.
+    """
     from matplotlib.font_manager import fontManager
 
     chosen: list[str] = []
-    for font in dict.fromkeys(entry.name for entry in fontManager.ttflist):
-        covered = {letter for letter in needed if _has(font, letter)}
-        if covered:
+    missing = set("".join(texts))
+    for font in dict.fromkeys(["DejaVu Sans", *(entry.name for entry in fontManager.ttflist)]):
+        if not chosen or missing & _letters_of(font):
             chosen.append(font)
-            needed -= covered
-        if not needed:
+            missing = missing - _letters_of(font)
+        if not missing:
             break
-    return chosen
-
-
-def _has(font: str, letter: str) -> bool:
-    return ord(letter) in _letters_of(font)
+    return chosen, missing
 
 
 @cache
-def _letters_of(font: str) -> frozenset[int]:
+def _letters_of(font: str) -> frozenset[str]:
     from matplotlib.font_manager import findfont, get_font
 
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level
     log.setLevel(logging.ERROR)  # it logs every missing font weight
     try:
-        return frozenset(get_font(findfont(font, fallback_to_default=False)).get_charmap())
+        return frozenset(map(chr, get_font(findfont(font, fallback_to_default=False)).get_charmap()))
     except (ValueError, OSError, RuntimeError):
         return frozenset()
     finally:
@@ -159,7 +152,7 @@ def _letters_of(font: str) -> frozenset[int]:
 
 
 def shortened(name: str, length: int = 16) -> str:
-    """Return a name that fits next to an axis, without its middle, since names often differ at the end."""
+    """Return a name that fits next to an axis. Its middle is omitted, since names often differ at the end."""
     if len(name) <= length:
         return name
     head = (length - 1) // 2

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def plot_sample(axes: Axes, sample: Tensor) -> None:
-    """Plot an image `(C, H, W)`, a sequence `(T, F)` as rows, a vector `(F,)` as bars, up to four values as text."""
+    """Plot an image `(C, H, W)`, a sequence `(T, F)` as rows, a vector `(F,)` as bars, or up to four values as text."""
     values = sample.detach().float().cpu()
     if values.numel() <= 4:
-        numbers = "\n".join(f"{value:.4g}" for value in values.flatten().tolist())
-        axes.text(0.5, 0.5, numbers, ha="center", va="center", transform=axes.transAxes)
+        text = "\n".join(f"{value:.4g}" for value in values.flatten().tolist())
+        axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
     if values.dim() <= 1:
@@ -30,7 +30,7 @@ def plot_sample(axes: Axes, sample: Tensor) -> None:
 
 
 def as_image(sample: Tensor) -> tuple[Any, str | None]:
-    """Return an array for `imshow` and its colormap; the lowest value is black, the highest white."""
+    """Return an array for `imshow` and its colormap, scaled so that the lowest value is black and the highest white."""
     values = sample.detach().float().cpu()
     values = (values - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
     if values.dim() == 3 and values.shape[0] == 3:
@@ -38,23 +38,21 @@ def as_image(sample: Tensor) -> tuple[Any, str | None]:
     return (values[0] if values.dim() == 3 else values.reshape(values.shape[0], -1)).numpy(), IMAGE
 
 
-def channels_of(output: Tensor, most: int, channels_first: bool = False) -> list[Tensor]:
-    """Return the first channels of one sample's output as images `(H, W)`.
+def channels_of(output: Tensor, limit: int, channels_first: bool = False) -> Tensor:
+    """Return the first channels of one sample's output as images `(N, H, W)`.
 
-    `(C, H, W)` gives one image per channel, `(T, F)` of a recurrent layer one image of units over time, and `(F,)` one
-    row of units. With `channels_first`, `(C, L)` gives one row per channel.
+    `(C, H, W)` becomes one image per channel, `(T, F)` of a recurrent layer one image of units over time, and `(F,)`
+    one row of units. With `channels_first`, `(C, L)` becomes one image with a row per channel.
     """
-    if output.dim() == 2 and channels_first:
-        return [output[:most]]
     if output.dim() >= 3:
-        return [channel.reshape(channel.shape[0], -1) for channel in output[:most]]
+        return output[:limit].flatten(2)
     if output.dim() == 2:
-        return [output.T]
-    return [output.reshape(1, -1)]
+        return (output[:limit] if channels_first else output.T)[None]
+    return output.reshape(1, 1, -1)
 
 
 def as_pixels(sample: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a sample as an RGB image `(H, W, 3)` of bytes."""
+    """Return a sample as an RGB image `(H, W, 3)` of type uint8."""
     values, _ = as_image(sample if sample.dim() > 1 else sample.reshape(1, -1))
     scaled = (255 * values).astype(np.uint8)
     return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)

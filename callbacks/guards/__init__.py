@@ -1,1 +1,1 @@
-"""Callbacks that stop or protect a run when something goes wrong."""
+"""Callbacks that stop a run after a signal, without progress, or because of NaN or infinite values."""

@@ -10,15 +10,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.step_hooks import NoStepHooks
 from callbacks.trainer_state import is_fitting
 
-_MAX_PENDING = 1000  # losses stored on the device before they are read, even if `log_every_n_steps` is larger
+_MAX_PENDING = 1000  # maximum number of losses on the device, even if `log_every_n_steps` is larger
 
 
 class TrainingFailed(RuntimeError):  # noqa: N818 - public name
-    """Exception for a training that cannot continue because of its values; the message suggests what to try."""
+    """Exception for a run that cannot continue because of its values; the message suggests what to try."""
 
 
 class FiniteLoss(NoStepHooks, Callback):
-    """Stops a run whose loss or weights are NaN or infinite, before it overwrites its checkpoints.
+    """Check that stops a run with NaN or infinite loss or weights, before it overwrites its checkpoints.
 
     | raises         | checks                         | when                                                        |
     |----------------|--------------------------------|-------------------------------------------------------------|
@@ -26,8 +26,8 @@ class FiniteLoss(NoStepHooks, Callback):
     | TrainingFailed | validation loss                | every validation, including the sanity check                |
     | TrainingFailed | all trainable weights          | end of each epoch, before a checkpoint is saved             |
 
-    Reading a loss waits for the device, so losses stay there and are read together. The message names the first bad
-    step, and the samples of its batch if the train dataloader has `samples` and `not_finite`.
+    Reading a loss waits for the device, so many losses are read together. The message names the first step
+    with a bad loss, and the samples of its batch if the train dataloader has `samples` and `not_finite`.
     """
 
     def __init__(self) -> None:
@@ -43,15 +43,16 @@ class FiniteLoss(NoStepHooks, Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        running = step if step != self._last_step else step + 1  # gradients accumulate: the batch is of the next step
+        current = step if step != self._last_step else step + 1  # gradients accumulate until the next step
         self._last_step = step
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor):
-            self._pending.append((running, batch_idx, loss.detach() if loss.requires_grad else loss))
+            self._pending.append((current, batch_idx, loss.detach() if loss.requires_grad else loss))
         if step < self._next_read and not trainer.is_last_batch and len(self._pending) < _MAX_PENDING:
             return
         interval = max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
-        self._next_read = step - step % interval + interval  # with several steps per call, the first call after it
+        # If a call takes several steps, the first call after this step reads.
+        self._next_read = step - step % interval + interval
         self._check_losses(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,7 +87,7 @@ class FiniteLoss(NoStepHooks, Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if is_fitting(trainer) and not trainer.sanity_checking:
-            self._check_losses(trainer)  # its message says more than that of the validation loss
+            self._check_losses(trainer)  # its message is more helpful than that of the validation loss
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not is_fitting(trainer):
@@ -107,7 +108,7 @@ class FiniteLoss(NoStepHooks, Callback):
 
 
 def _on_any_rank(trainer: Trainer, bad: bool) -> bool:
-    """Return True on every process if `bad` is True on one, so that all processes stop."""
+    """Return True on all processes if `bad` is True on any of them, so that all stop."""
     return bool(trainer.strategy.reduce_boolean_decision(bad, all=False))
 
 
@@ -118,34 +119,34 @@ def _kind(value: torch.Tensor) -> str:
 
 
 def describe_samples(trainer: Trainer, batches: Sequence[int]) -> str:
-    """Return a sentence on the samples of batches, or on those with NaN in the data; '' if the loader lacks `samples`.
+    """Return a sentence on the samples of batches, or on those with NaN in the data; '' if the loader has no `samples`.
 
     Samples are numbered by their position in the training files, from 0.
     """
     loader: Any = trainer.train_dataloader
-    known = getattr(loader, "samples", None)
-    if known is None:
+    samples_of = getattr(loader, "samples", None)
+    if samples_of is None:
         return ""
-    samples: list[int] = [sample for batch in batches for sample in known(batch)]
+    samples: list[int] = [sample for batch in batches for sample in samples_of(batch)]
     bad: list[int] = loader.not_finite(samples)
     if bad:
         return f"The training data contains NaN or infinite values in {_list_samples(bad)}. "
     return f"Its batch was {_list_samples(samples)} of the training data. "
 
 
-def _list_samples(samples: Sequence[int], most: int = 12) -> str:
-    shown = ", ".join(str(sample) for sample in samples[:most])
-    more = f" and {len(samples) - most} more" if len(samples) > most else ""
+def _list_samples(samples: Sequence[int], limit: int = 12) -> str:
+    shown = ", ".join(str(sample) for sample in samples[:limit])
+    more = f" and {len(samples) - limit} more" if len(samples) > limit else ""
     return f"sample{'' if len(samples) == 1 else 's'} {shown}{more}"
 
 
 def _failure(trainer: Trainer, event: str, step: int, samples: str = "") -> TrainingFailed:
-    place = f"at optimizer step {step} (epoch {trainer.current_epoch + 1})"
-    return TrainingFailed(f"{event} {place}. {samples}{_last_finite_checkpoint(trainer)}{_advice(trainer)}")
+    where = f"at optimizer step {step} (epoch {trainer.current_epoch + 1})"
+    return TrainingFailed(f"{event} {where}. {samples}{_last_finite_checkpoint(trainer)}{_advice(trainer)}")
 
 
 def _last_finite_checkpoint(trainer: Trainer) -> str:
-    """Return a sentence on the newest checkpoint; it is finite, since `on_save_checkpoint` checked it."""
+    """Return a sentence on the newest checkpoint, whose values are finite, since `on_save_checkpoint` checks them."""
     best = ""
     for callback in trainer.checkpoint_callbacks:
         path, step = getattr(callback, "best_model_path", ""), getattr(callback, "saved_step", None)
@@ -157,10 +158,12 @@ def _last_finite_checkpoint(trainer: Trainer) -> str:
 
 
 def _advice(trainer: Trainer) -> str:
-    rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if group["lr"]]
-    now = f" (now {float(rates[0]):g})" if rates else ""
+    learning_rates = [
+        group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if group["lr"]
+    ]
+    current = f" (now {float(learning_rates[0]):g})" if learning_rates else ""
     clip = trainer.gradient_clip_val
     clipping = "gradient clipping (trainer.gradient_clip_val)" if not clip else f"stronger clipping (now {clip:g})"
-    precision = str(trainer.precision)
-    wider = f", precision 32-true (now {precision})" if precision.startswith(("16", "bf16")) else ""
-    return f"Try a smaller learning rate{now}, {clipping}{wider}, or look for NaN in the data."
+    is_low = str(trainer.precision).startswith(("16", "bf16"))
+    precision = f", precision 32-true (now {trainer.precision})" if is_low else ""
+    return f"Try a smaller learning rate{current}, {clipping}{precision}, or look for NaN in the data."

@@ -1,4 +1,4 @@
-"""Early stopping that works across resumes."""
+"""Callback for early stopping that works across resumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 class Patience(EarlyStopping):
     """Early stopping that uses the patience given to this command, not the one saved in the checkpoint.
 
-    A run that was killed after its patience was used up, but before it finished, does not continue training.
+    A run that was killed after its patience ran out, but before it finished, does not continue training.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -13,12 +13,12 @@ from callbacks.guards.finite_loss import FiniteLoss, TrainingFailed, describe_sa
 
 
 class SkipNotFinite(FiniteLoss):
-    """Skips optimizer steps whose gradients are NaN or infinite, as if their batches were not in the data.
+    """Check that skips optimizer steps with NaN or infinite gradients, as if their batches were not in the data.
 
-    Weights, optimizer state and buffers (such as BatchNorm's) stay as before the step. Means such as `train/loss` omit
-    batches whose own loss is not finite. Learning rate schedules and the step count advance. Each step waits for the
-    device. Ten skipped steps in a row raise TrainingFailed. Validation losses and weights are checked as by
-    `FiniteLoss`. Under 16-mixed the gradient scaler skips such steps itself.
+    Weights, optimizer state and buffers (such as BatchNorm's) remain as before the step. Means such as `train/loss`
+    omit batches whose loss is not finite. The learning rate schedule and the step count advance. Each step waits for
+    the device. Ten skipped steps in a row raise TrainingFailed. Validation losses and weights are checked as in
+    `FiniteLoss`. Under 16-mixed, the gradient scaler skips such steps itself.
     """
 
     most_in_a_row = 10
@@ -68,12 +68,12 @@ class SkipNotFinite(FiniteLoss):
         if self._in_a_row == self.most_in_a_row:
             raise TrainingFailed(
                 f"The gradients of the last {self._in_a_row} steps were NaN or infinite, up to optimizer step {step} "
-                f"(epoch {trainer.current_epoch + 1}). A few bad batches do not explain that. {samples}Try a smaller "
+                f"(epoch {trainer.current_epoch + 1}). A few bad batches do not explain this. {samples}Try a smaller "
                 "learning rate, or check the data."
             )
         if self.skipped <= 3:
-            rest = "Further skipped steps are counted, not listed." if self.skipped == 3 else ""
-            text = f"Skipped optimizer step {step}: its gradients were NaN or infinite. {samples}{rest}"
+            note = "Further skipped steps are counted, not listed." if self.skipped == 3 else ""
+            text = f"Skipped optimizer step {step}: its gradients were NaN or infinite. {samples}{note}"
             rank_zero_warn(text.strip())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,4 +82,4 @@ class SkipNotFinite(FiniteLoss):
             trainer.print(f"Skipped {steps} with NaN or infinite gradients.")
 
     def _check_losses(self, trainer: Trainer) -> None:
-        self._pending = []  # a bad loss only skips its step
+        self._pending = []  # the step of a bad loss is skipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -9,12 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from callbacks.arguments import require
-from callbacks.forward import isolated_forward, split_batch, warn_on_error
+from callbacks.forward import NOT_A_TENSOR, isolated_forward, split_batch, warn_on_error
 from callbacks.network.histograms import add_histogram
 from callbacks.network.layers import CONVOLUTIONS, RECTIFIERS, RECURRENT, capture_outputs, named_layers, select_layers
-from callbacks.step_hooks import Observer
-from callbacks.trainer_state import is_dry_run, last_step, log_to_all, tensorboard_writer
+from callbacks.step_hooks import EpochObserver
+from callbacks.trainer_state import last_step, log_to_all, tensorboard_writer
 
 _KINDS = (
     (*RECTIFIERS, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.LeakyReLU),
@@ -24,7 +24,7 @@ _KINDS = (
 )
 
 
-class Activations(Observer):
+class Activations(EpochObserver):
     """Histograms of layer outputs for one validation batch, and the share of dead ReLU units.
 
     | key                 | what                                                           | when                   |
@@ -33,19 +33,17 @@ class Activations(Observer):
     | dead_units/<layer>  | share of channels (dense layers: units) that are never above 0 | every `every_n_epochs` |
 
     The default layers are the activation functions. Dead units are counted after each ReLU of the network, over all
-    samples and positions of the first validation batch. The final state of a run is always logged.
+    samples and positions of the first validation batch. The end of training is always logged.
     """
 
     def __init__(self, layers: list[str] | str | None = None, every_n_epochs: int = 1) -> None:
-        require(every_n_epochs >= 1, "Activations.every_n_epochs", "1 or more", every_n_epochs)
-        self.layers = [layers] if isinstance(layers, str) else layers
-        self.every_n_epochs = every_n_epochs
+        super().__init__(every_n_epochs)
+        self.layers = layers
         self._chosen: dict[str, nn.Module] = {}
         self._inputs: Tensor | None = None
-        self._written = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._inputs, self._written = None, -1
+        self._inputs = None
         self._chosen = select_layers("Activations", pl_module, self.layers, _KINDS)
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
@@ -53,23 +51,14 @@ class Activations(Observer):
             inputs = split_batch(batch)[0]
             if inputs is None:
                 self._chosen = {}
-                rank_zero_warn("Activations: the first element of a batch is not a tensor; nothing is logged.")
-                return
-            self._inputs = inputs.clone()  # a dataloader may reuse the memory of the batch
+                rank_zero_warn(NOT_A_TENSOR.format("Activations"))
+            else:
+                self._inputs = inputs.clone()  # a dataloader may reuse the memory of the batch
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._write(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer, pl_module)
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._inputs is None or is_dry_run(trainer) or self._written == last_step(trainer):
-            return
-        self._written = last_step(trainer)
-        with warn_on_error("Activations", "the layer outputs"):
-            self._log_outputs(trainer, pl_module, self._inputs)
+    def write(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
+        if self._inputs is not None:
+            with warn_on_error("Activations", "the layer outputs"):
+                self._log_outputs(trainer, module, self._inputs)
 
     def _log_outputs(self, trainer: Trainer, pl_module: LightningModule, inputs: Tensor) -> None:
         rectifiers = {n: layer for n, layer in named_layers(pl_module).items() if isinstance(layer, RECTIFIERS)}
@@ -87,16 +76,16 @@ class Activations(Observer):
             if writer is not None and name in self._chosen:
                 add_histogram(writer, f"activations/{call}", output, last_step(trainer))
             if name in rectifiers:
-                last = output.dim() == 3 and not follows_conv1d(pl_module, name)
-                shares[f"dead_units/{call}"] = dead_share(output, lowest_output(rectifiers[name]), -1 if last else 1)
+                axis = -1 if output.dim() == 3 and not follows_conv1d(pl_module, name) else 1
+                shares[f"dead_units/{call}"] = dead_share(output, lowest_output(rectifiers[name]), axis)
         if shares:
             log_to_all(trainer, shares)
 
 
 def dead_share(output: Tensor, lowest: float = 0.0, axis: int = 1) -> float:
-    """Return the share of units that have their lowest value for every sample; NaN if an output is NaN.
+    """Return the share of units that are never above `lowest`; NaN if an output is NaN.
 
-    Units are the channels of `(B, C, ...)`, or the elements along `axis`.
+    Units are the elements along `axis`, by default the channels of `(B, C, ...)`.
     """
     units = output.detach().movedim(axis, 0).flatten(1) if output.dim() > 1 else output.detach()[:, None]
     dead = (units <= lowest).all(dim=1).float()
@@ -111,11 +100,7 @@ def lowest_output(layer: nn.Module) -> float:
 
 
 def follows_conv1d(module: LightningModule, name: str) -> bool:
-    """Return True if the last layer with weights before this one is a Conv1d: `(B, C, L)`, not `(B, T, F)`."""
-    before: nn.Module | None = None
-    for other, layer in named_layers(module).items():
-        if other == name:
-            break
-        if isinstance(layer, (*CONVOLUTIONS, *RECURRENT, nn.Linear)):
-            before = layer
-    return isinstance(before, nn.Conv1d)
+    """Return True if the layer's input `(B, C, L)` comes from a Conv1d, False if it is a sequence `(B, T, F)`."""
+    earlier = takewhile(lambda item: item[0] != name, named_layers(module).items())
+    weighted = [layer for _, layer in earlier if isinstance(layer, (*CONVOLUTIONS, *RECURRENT, nn.Linear))]
+    return bool(weighted) and isinstance(weighted[-1], nn.Conv1d)

@@ -1,4 +1,4 @@
-"""Callback for the embeddings of validation samples in TensorBoard's projector."""
+"""Callback for embeddings of validation samples in TensorBoard's projector."""
 
 from __future__ import annotations
 
@@ -47,64 +47,53 @@ class Embeddings(Observer):
             trainer.print(f"Embeddings: skipped, since the run has no {missing}.")
             return
         with warn_on_error("Embeddings", "the points for the projector"):
-            wanted = None if self.layer is None else [self.layer]
-            selected = select_layers("Embeddings", pl_module, wanted, ((nn.Linear,),))
-            layer = next(reversed(selected.values()), None)
-            if layer is not None:
-                self._write(trainer, pl_module, layer, writer)
+            layers = select_layers("Embeddings", pl_module, self.layer, ((nn.Linear,),))
+            if layers:
+                self._write(trainer, pl_module, list(layers.values())[-1], writer)
 
     def _write(self, trainer: Trainer, module: LightningModule, layer: nn.Module, writer: SummaryWriter) -> None:
-        points, inputs, targets = _collect(trainer, module, layer, self.samples)
-        if not len(points):
-            rank_zero_warn("Embeddings: the input of the layer does not have one row per sample; nothing is logged.")
+        batches = _collect(trainer, module, layer, self.samples)
+        if not batches:
+            rank_zero_warn("Embeddings: the layer's input does not have one row per sample. Set another `layer`.")
             return
+        points, inputs, targets = (torch.cat(values)[: self.samples] for values in zip(*batches, strict=True))
         finite = torch.isfinite(points).all(dim=1)
         if not bool(finite.all()):
             rank_zero_warn(f"Embeddings: skipping {int((~finite).sum())} samples with values that are not finite.")
             points, inputs, targets = points[finite], inputs[finite], targets[finite]
         if len(points):
-            writer.add_embedding(
-                points,
-                metadata=_labels(trainer, targets),
-                label_img=thumbnails(inputs) if inputs.dim() == 4 else None,
-                global_step=last_step(trainer),
-                tag="embeddings",
-            )
+            images = thumbnails(inputs) if inputs.dim() == 4 else None
+            writer.add_embedding(points, _labels(trainer, targets), images, last_step(trainer), tag="embeddings")
 
 
-def _collect(trainer: Trainer, module: LightningModule, layer: nn.Module, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return layer inputs `(N, F)`, network inputs and targets of the first validation samples.
+def _collect(
+    trainer: Trainer, module: LightningModule, layer: nn.Module, samples: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return layer inputs `(B, F)`, network inputs and targets of the first validation batches.
 
-    Of sequences `(N, T, F)` and their targets `(N, T)` it takes the last position.
+    From sequences `(B, T, F)` and their targets `(B, T)`, it uses the last position.
     """
-    seen: list[Tensor] = []
-    collected: list[tuple[Tensor, Tensor, Tensor]] = []
+    captured: list[Tensor] = []
+    batches: list[tuple[Tensor, Tensor, Tensor]] = []
     loaders: Any = trainer.val_dataloaders
-    first = loaders[0] if isinstance(loaders, (list, tuple)) else loaders
-    handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().float().cpu()))
-    try:
-        with isolated_forward(module), torch.compiler.set_stance("force_eager"):
-            for batch in first:
-                if sum(len(points) for points, *_ in collected) >= most:
-                    break
-                inputs, targets = split_batch(to_device(trainer, batch))
-                if inputs is None or targets is None:
-                    break
-                seen.clear()
-                with trainer.precision_plugin.forward_context():
-                    module(inputs)
-                if seen and len(seen[0]) == len(inputs):
-                    targets = targets.cpu()
-                    is_sequence = targets.dim() >= 2 and not targets.is_floating_point()
-                    targets = _flat(targets[:, -1] if is_sequence else targets)
-                    points = _flat(seen[0][:, -1] if seen[0].dim() >= 3 else seen[0])
-                    collected.append((points, inputs.float().cpu(), targets))
-    finally:
-        handle.remove()
-    if not collected:
-        return torch.zeros(0, 0), torch.zeros(0), torch.zeros(0)
-    points, inputs, targets = (torch.cat(values)[:most] for values in zip(*collected, strict=True))
-    return points, inputs, targets
+    with (
+        layer.register_forward_pre_hook(lambda _, args: captured.append(args[0].detach().float().cpu())),
+        isolated_forward(module),
+        torch.compiler.set_stance("force_eager"),
+    ):
+        for batch in loaders[0] if isinstance(loaders, (list, tuple)) else loaders:
+            inputs, targets = split_batch(to_device(trainer, batch))
+            if inputs is None or targets is None or sum(len(points) for points, *_ in batches) >= samples:
+                break
+            captured.clear()
+            with trainer.precision_plugin.forward_context():
+                module(inputs)
+            if captured and len(captured[0]) == len(inputs):
+                is_sequence = targets.dim() >= 2 and not targets.is_floating_point()
+                points = captured[0][:, -1] if captured[0].dim() >= 3 else captured[0]
+                targets = targets[:, -1] if is_sequence else targets
+                batches.append((_flat(points), inputs.float().cpu(), _flat(targets.cpu())))
+    return batches
 
 
 def _flat(values: Tensor) -> Tensor:
@@ -112,16 +101,16 @@ def _flat(values: Tensor) -> Tensor:
 
 
 def _labels(trainer: Trainer, targets: Tensor) -> list[str]:
-    """Return one line per sample: the class name, or the numbers of a regression target."""
+    """Return one line per sample: the class name, or the values of a regression target."""
     if targets.dim() == 1 and not targets.is_floating_point():
-        given = getattr(getattr(trainer, "datamodule", None), "class_names", None) or ()
-        names = [" ".join(str(name).split()) or repr(name) for name in given]
+        class_names = getattr(getattr(trainer, "datamodule", None), "class_names", None) or ()
+        names = [" ".join(str(name).split()) or repr(name) for name in class_names]
         return [names[int(k)] if int(k) < len(names) else str(int(k)) for k in targets]
     return [", ".join(f"{float(value):.4g}" for value in row) for row in targets.reshape(len(targets), -1)]
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """Return images `(N, C, H, W)` as the projector needs them: values in [0, 1], one or three channels, small."""
+    """Return small images with values in [0, 1] and one or three channels, as the projector needs them."""
     side = min(THUMBNAIL, 8192 // max(1, int(len(images) ** 0.5 + 1)))
     if max(images.shape[2:]) > side:
         images = nn.functional.interpolate(images, size=(side, side), mode="area")

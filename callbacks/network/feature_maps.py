@@ -1,4 +1,4 @@
-"""Callback for images of layer outputs and their gradients."""
+"""Callback for images of layer outputs and of their gradients."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from callbacks.arguments import require
 from callbacks.figures.mosaic import image_with_tiles, stack_vertically
 from callbacks.figures.plotting import show_image
 from callbacks.figures.sample_images import as_pixels, channels_of
-from callbacks.forward import isolated_forward, split_batch, warn_on_error
+from callbacks.forward import NOT_A_TENSOR, isolated_forward, split_batch, warn_on_error
 from callbacks.network.layers import CONVOLUTIONS, RECURRENT, capture_outputs, first_tensor, select_layers
-from callbacks.step_hooks import Observer
+from callbacks.step_hooks import EpochObserver
 from callbacks.trainer_state import is_dry_run, is_fitting
 
 _KINDS = (CONVOLUTIONS, RECURRENT, (nn.Linear,))
 
 
-class FeatureMaps(Observer):
-    """Outputs of layers for a few validation images, as one grid per layer next to the image.
+class FeatureMaps(EpochObserver):
+    """Outputs of layers for some validation images, as one grid per layer next to the image.
 
-    | key                              | what                                                  | when                  |
-    |----------------------------------|-------------------------------------------------------|-----------------------|
-    | feature_maps/<layer>             | the first channels of the layer's output              | every `every_n_epochs`|
-    | feature_maps/<layer>/gradient    | gradient of the true class's score with respect to it | with `gradients`      |
+    | key                           | what                                                  | when                   |
+    |-------------------------------|-------------------------------------------------------|------------------------|
+    | feature_maps/<layer>          | the first channels of the layer's output              | every `every_n_epochs` |
+    | feature_maps/<layer>/gradient | gradient of the true class's score with respect to it | with `gradients`       |
 
-    The images are also saved in figures/. All channels of a grid share one scale, shown above it. A recurrent layer
-    is shown as hidden units over time, a fully connected layer as one row of units.
+    The images are also saved in figures/. All channels of a grid share one scale, shown above it. Outputs of recurrent
+    layers are images of hidden units over time, outputs of fully connected layers are one row of units.
 
     Args:
-        layers: names as in the model table; the convolutions if None, else recurrent, else linear layers.
+        layers: names as in the model table. If None, all convolutions, or else all recurrent or all linear layers.
         images: indices in the first validation batch, from 0.
         channels: maximum number of channels of the first layer, and of each later layer.
         every_n_epochs: epochs between plots; the last epoch is always plotted. `litlab validate` plots once.
-        gradients: plot gradients too.
+        gradients: whether to plot gradients too.
     """
 
     def __init__(
@@ -52,20 +52,19 @@ class FeatureMaps(Observer):
     ) -> None:
         indices = [images] if isinstance(images, int) else list(images)
         is_pair = not isinstance(channels, int) and len(channels) == 2 and min(channels) >= 1
-        require(every_n_epochs >= 1, "FeatureMaps.every_n_epochs", "1 or more", every_n_epochs)
+        super().__init__(every_n_epochs)
         require(bool(indices) and min(indices) >= 0, "FeatureMaps.images", "one or more indices of 0 or more", images)
         require(is_pair, "FeatureMaps.channels", "two integers of 1 or more, for the first and later layers", channels)
-        self.layers = [layers] if isinstance(layers, str) else layers
+        self.layers = layers
         self.images = tuple(indices)
         self.channels = channels[0], channels[1]
-        self.every_n_epochs = every_n_epochs
         self.gradients = gradients
         self._chosen: dict[str, nn.Module] = {}
         self._batch: tuple[Tensor, Tensor | None] | None = None
-        self._plotted_epoch = -1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._batch, self._chosen, self._plotted_epoch = None, {}, -1
+        super().setup(trainer, pl_module, stage)
+        self._batch, self._chosen = None, {}
         if stage in ("fit", "validate") and trainer.is_global_zero:
             self._chosen = select_layers("FeatureMaps", pl_module, self.layers, _KINDS)
 
@@ -76,39 +75,31 @@ class FeatureMaps(Observer):
             return
         inputs, targets = split_batch(batch)
         if inputs is None:
-            rank_zero_warn("FeatureMaps: the first element of a batch is not a tensor; nothing is plotted.")
+            rank_zero_warn(NOT_A_TENSOR.format("FeatureMaps"))
             self._chosen = {}
             return
         indices = [index for index in self.images if index < len(inputs)]
         if len(indices) < len(self.images):
             rank_zero_warn(
-                f"FeatureMaps: the first validation batch has {len(inputs)} images; skipping indices above that."
+                f"FeatureMaps: `images` must be below {len(inputs)}, the size of the first batch; skipping others."
             )
         rows = torch.tensor(indices, dtype=torch.int64, device=inputs.device)
         # Copies, since a dataloader may reuse the memory of the batch.
         self._batch = inputs[rows].clone(), None if targets is None else targets[rows].clone()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        if epoch % self.every_n_epochs == 0:
-            self._plot(trainer, pl_module, epoch)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._chosen and self._batch is None and not is_dry_run(trainer):
             trainer.print("FeatureMaps: skipped, since the run has no validation split.")
-        if trainer.current_epoch > self._plotted_epoch:  # also if the run stopped early
-            self._plot(trainer, pl_module, trainer.current_epoch)
+        super().on_train_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not is_fitting(trainer):
-            self._plot(trainer, pl_module, None)
+        if not is_fitting(trainer) and not is_dry_run(trainer):
+            self.write(trainer, pl_module, None)
 
-    def _plot(self, trainer: Trainer, module: LightningModule, epoch: int | None) -> None:
-        if self._batch is None or not len(self._batch[0]) or not trainer.is_global_zero or is_dry_run(trainer):
-            return
-        self._plotted_epoch = epoch or 0
-        with warn_on_error("FeatureMaps", "feature maps"):
-            self._plot_layers(trainer, module, *self._batch, epoch)
+    def write(self, trainer: Trainer, module: LightningModule, epoch: int | None) -> None:
+        if self._batch is not None and len(self._batch[0]):
+            with warn_on_error("FeatureMaps", "feature maps"):
+                self._plot_layers(trainer, module, *self._batch, epoch)
 
     def _plot_layers(
         self, trainer: Trainer, module: LightningModule, inputs: Tensor, targets: Tensor | None, epoch: int | None
@@ -131,28 +122,26 @@ class FeatureMaps(Observer):
             if len(values) != len(inputs):
                 rank_zero_warn(f"FeatureMaps: {name} does not have one output per sample; skipping it.")
                 continue
-            count = self.channels[min(index, 1)]
-            rows = isinstance(self._chosen[name.partition("#")[0]], nn.Conv1d)
-            for tag, shown in (("", values), ("/gradient", gradients.get(name))):
-                if shown is not None:
-                    tiles = [channels_of(one, count, rows) for one in shown.detach().float().cpu()]
+            is_conv1d = isinstance(self._chosen[name.partition("#")[0]], nn.Conv1d)
+            for tag, tensor in (("", values), ("/gradient", gradients.get(name))):
+                if tensor is not None:
+                    samples = tensor.detach().float().cpu()
+                    tiles = [channels_of(sample, self.channels[min(index, 1)], is_conv1d) for sample in samples]
                     self._show(trainer, f"feature_maps/{name}{tag}", inputs, tiles, values.shape[1:], epoch)
 
     def _show(
-        self, trainer: Trainer, tag: str, inputs: Tensor, samples: list[list[Tensor]], shape: Sequence[int], epoch: Any
+        self, trainer: Trainer, tag: str, inputs: Tensor, samples: list[Tensor], shape: Sequence[int], epoch: Any
     ) -> None:
-        """Show one row per sample: its input next to the tiles of its channels."""
+        """Write an image with one row per sample: its input next to the tiles of its channels."""
         signed = tag.endswith("/gradient")
         blocks = []
         for sample, tiles in zip(inputs, samples, strict=True):
-            joined = torch.cat([tile.flatten() for tile in tiles])
-            finite = joined[torch.isfinite(joined)]
+            finite = tiles[torch.isfinite(tiles)]
             low, high = (float(edge) for edge in finite.aminmax()) if len(finite) else (0.0, 0.0)
             if signed:
                 high = max(abs(low), abs(high))
                 low = -high
-            size = "x".join(str(n) for n in shape)
-            caption = f"{tag.split('/', 1)[1]}  {size}, {low:.3g} to {high:.3g}"
+            caption = f"{tag.split('/', 1)[1]}  {'x'.join(map(str, shape))}, {low:.3g} to {high:.3g}"
             caption += "" if epoch is None else f", epoch {epoch}"
             blocks.append(image_with_tiles(as_pixels(sample), tiles, caption, low, high, signed))
         show_image(trainer, tag, stack_vertically(blocks), epoch or 0, epoch)
@@ -161,18 +150,18 @@ class FeatureMaps(Observer):
 def _gradients(output: Any, targets: Tensor | None, maps: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the gradients of the true class's score with respect to the layer outputs.
 
-    If the targets are not classes, it is the highest score.
+    If the targets are not classes, the highest score is used.
     """
     first = first_tensor(output)
     if first is None:
         return {}
     scores = first.reshape(len(first), -1).float()
     if targets is not None and targets.dim() == 1 and not targets.is_floating_point() and scores.shape[1] > 1:
-        picked = scores.gather(1, targets[:, None].long())
+        chosen = scores.gather(1, targets[:, None].long())
     else:
-        picked = scores.amax(dim=1, keepdim=True)
+        chosen = scores.amax(dim=1, keepdim=True)
     inner = {name: value for name, value in maps.items() if value.requires_grad}
     if not inner:
         return {}
-    found = torch.autograd.grad(picked.sum(), list(inner.values()), allow_unused=True)
-    return {name: gradient for name, gradient in zip(inner, found, strict=True) if gradient is not None}
+    gradients = torch.autograd.grad(chosen.sum(), list(inner.values()), allow_unused=True)
+    return {name: gradient for name, gradient in zip(inner, gradients, strict=True) if gradient is not None}

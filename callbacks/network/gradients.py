@@ -26,15 +26,15 @@ class Gradients(Observer):
     | grad_norm/<parameter>  | norm of one parameter's gradient, before clipping      | every `every_n_steps` steps |
     | gradients/<parameter>  | histogram of its values, before clipping (TensorBoard) | every `every_n_steps` steps |
 
-    Steps are optimizer steps: the first and then every n-th, or the next one if a call takes several steps. For an
-    optimizer that evaluates a step several times (LBFGS), it is the first evaluation. Every logger gets the norms.
+    Steps are optimizer steps: the first one and then every n-th, or the next one if a call takes several steps. LBFGS
+    evaluates a step several times; its first evaluation is logged. Every logger receives the norms.
     """
 
     def __init__(self, every_n_steps: int = 50, histograms: bool = True) -> None:
         require(every_n_steps >= 1, "Gradients.every_n_steps", "1 or more", every_n_steps)
         self.every_n_steps = every_n_steps
         self.histograms = histograms
-        self._found: dict[str, float] = {}
+        self._norms: dict[str, float] = {}
         self._due = EveryNth(every_n_steps)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,35 +47,34 @@ class Gradients(Observer):
         if not gradients:
             return
         norms = _norms(gradients)
-        total = float(torch.linalg.vector_norm(norms))
-        self._found = {"grad_norm/total": total}
-        self._found |= {f"grad_norm/{name}": norm for name, norm in zip(gradients, norms.tolist(), strict=True)}
+        named = {f"grad_norm/{name}": norm for name, norm in zip(gradients, norms.tolist(), strict=True)}
+        self._norms = {"grad_norm/total": float(torch.linalg.vector_norm(norms)), **named}
         writer = tensorboard_writer(trainer) if self.histograms else None
         if writer is not None:
             for name, gradient in gradients.items():
                 add_histogram(writer, f"gradients/{name}", gradient, trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if not self._found:
+        if not self._norms:
             return
-        found, self._found = self._found, {}
-        if trainer.gradient_clip_val and (gradients := _gradients(pl_module)):  # present until the next backward
-            found["grad_norm/clipped"] = float(torch.linalg.vector_norm(_norms(gradients)))
-        log_to_all(trainer, found)
+        logged, self._norms = self._norms, {}
+        if trainer.gradient_clip_val and (gradients := _gradients(pl_module)):  # present until the next backward pass
+            logged["grad_norm/clipped"] = float(torch.linalg.vector_norm(_norms(gradients)))
+        log_to_all(trainer, logged)
 
 
 def _gradients(module: LightningModule, scale: float = 1.0) -> dict[str, Tensor]:
-    found = by_readable_name((n, p.grad.detach()) for n, p in module.named_parameters() if p.grad is not None)
-    dense = {n: g.coalesce().values() if g.is_sparse else g for n, g in found.items()}
+    named = by_readable_name((n, p.grad.detach()) for n, p in module.named_parameters() if p.grad is not None)
+    dense = {n: g.coalesce().values() if g.is_sparse else g for n, g in named.items()}
     return dense if scale == 1.0 else {n: g.float() / scale for n, g in dense.items()}
 
 
 def _scale(trainer: Trainer, optimizer: Optimizer) -> float:
-    """Return the loss scale of float16 training if a fused optimizer, which unscales the gradients itself, is used."""
+    """Return the loss scale of float16 training for a fused optimizer, which unscales the gradients itself, else 1."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return float(scaler.get_scale()) if scaler is not None and optimizer.defaults.get("fused") else 1.0
 
 
 def _norms(gradients: dict[str, Tensor]) -> Tensor:
-    """Return the norm of each gradient as one CPU tensor, with a single transfer from the device."""
+    """Return the norms of all gradients as one tensor on the CPU, with a single transfer from the device."""
     return torch.stack([torch.linalg.vector_norm(gradient.float()) for gradient in gradients.values()]).cpu()

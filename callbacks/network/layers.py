@@ -1,11 +1,11 @@
-"""Layers of a network by readable name, and their outputs."""
+"""Layers of a network by readable name, and capture of their outputs."""
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule
@@ -16,7 +16,7 @@ from torchmetrics import Metric, MetricCollection
 T = TypeVar("T")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 RECURRENT = (nn.RNNBase,)
-# Activation functions with zero gradient at their lowest output: after them a unit can be dead.
+# Activation functions with zero gradient at their lowest output: their units can be dead.
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Threshold)
 
 
@@ -26,14 +26,14 @@ def readable_name(name: str) -> str:
 
 
 def by_readable_name(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """Return values by readable name; names that would be equal keep the prefix `net`."""
+    """Return the values by readable name; names that would be equal retain the prefix `net`."""
     pairs = [(name.replace("_orig_mod.", ""), value) for name, value in named]
-    number = Counter(readable_name(name) for name, _ in pairs)
-    return {readable_name(name) if number[readable_name(name)] == 1 else name: value for name, value in pairs}
+    count = Counter(readable_name(name) for name, _ in pairs)
+    return {readable_name(name) if count[readable_name(name)] == 1 else name: value for name, value in pairs}
 
 
 def named_layers(module: LightningModule) -> dict[str, nn.Module]:
-    """Return all modules of the network by readable name, in the order of their creation.
+    """Return all submodules of the network by readable name, in the order of their creation.
 
     The network is `module.net` if it exists, else the module without its metrics and losses.
     """
@@ -51,27 +51,30 @@ def is_metric_or_loss(module: nn.Module) -> bool:
 
 
 def select_layers(
-    owner: str, module: LightningModule, wanted: Sequence[str] | None, kinds: Sequence[tuple[type[nn.Module], ...]]
+    owner: str,
+    module: LightningModule,
+    names: Sequence[str] | str | None,
+    kinds: Sequence[tuple[type[nn.Module], ...]],
 ) -> dict[str, nn.Module]:
-    """Return the layers named in `wanted`, or if None those of the first of `kinds` that the network has.
+    """Return the layers with these names, or if None those of the first of `kinds` that the network has.
 
-    A name that the network lacks is skipped, with a warning that suggests the closest one.
+    An unknown name is skipped, with a warning that suggests the closest one.
     """
     layers = named_layers(module)
-    if wanted is None:
+    if names is None:
         for kind in kinds:
-            found = {name: layer for name, layer in layers.items() if isinstance(layer, kind)}
-            if found:
-                return found
-        rank_zero_warn(f"{owner}: the network has no layer of the default kinds. Set `layers`.")
+            chosen = {name: layer for name, layer in layers.items() if isinstance(layer, kind)}
+            if chosen:
+                return chosen
+        rank_zero_warn(f"{owner}: the network has no layer of the default kinds. Name layers in its arguments.")
         return {}
     chosen = {}
-    for name in map(readable_name, wanted):
+    for name in map(readable_name, [names] if isinstance(names, str) else names):
         if name in layers:
             chosen[name] = layers[name]
             continue
-        near = difflib.get_close_matches(name, layers, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]}?" if near else f" Its layers are {', '.join(list(layers)[:20])}."
+        close = difflib.get_close_matches(name, layers, n=1, cutoff=0.4)
+        hint = f" Did you mean {close[0]}?" if close else f" Set one of {', '.join(list(layers)[:20])}."
         rank_zero_warn(f"{owner}: the network has no layer {name!r}; skipping it.{hint}")
     return chosen
 
@@ -80,7 +83,7 @@ def select_layers(
 def capture_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that collects the outputs of the layers within the block.
 
-    A layer that is called several times appears as `relu`, `relu#2` and so on.
+    If a layer is called several times, its outputs are named `relu`, `relu#2` and so on.
     """
     outputs: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
@@ -91,16 +94,14 @@ def capture_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tenso
             if tensor is not None:
                 calls[name] += 1
                 outputs[name if calls[name] == 1 else f"{name}#{calls[name]}"] = tensor
-            return output.clone() if isinstance(output, Tensor) else None  # the next layer may work in place
+            return output.clone() if isinstance(output, Tensor) else None  # the next layer may change it in place
 
         return hook
 
-    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in layers.items()]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(hook_for(name)))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def first_tensor(output: Any) -> Tensor | None:

@@ -14,17 +14,17 @@ from callbacks.forward import describe_error, example_input, isolated_forward
 from callbacks.step_hooks import Observer
 from callbacks.trainer_state import tensorboard_writer
 
-# torch never frees a traced graph (0.6 MiB for a small network): runs in one process share graphs of equal models.
+# torch never frees a traced graph (0.6 MiB for a small network), so runs in one process share those of equal models.
 _CACHE: OrderedDict[tuple[Any, ...], list[bytes]] = OrderedDict()
 _CACHE_SIZE = 16
 
 
 class ModelGraph(Observer):
-    """The operations of one forward pass of `example_input_array`, in TensorBoard's GRAPHS tab.
+    """Graph of the operations of one forward pass of `example_input_array`, in TensorBoard's GRAPHS tab.
 
-    | key     | what                       | when         |
-    |---------|----------------------------|--------------|
-    | (graph) | the traced forward pass    | start of fit |
+    | key     | what                    | when         |
+    |---------|-------------------------|--------------|
+    | (graph) | the traced forward pass | start of fit |
 
     If a model cannot be traced, litlab prints one line and training continues.
     """
@@ -36,7 +36,7 @@ class ModelGraph(Observer):
         try:
             from tensorboard.compat.proto.event_pb2 import Event
 
-            # Without hyperparameters, or with a replaced forward method, the key does not determine the graph.
+            # The key does not determine the graph if a model has no hyperparameters or a replaced forward method.
             cacheable = pl_module.hparams and not any("forward" in vars(child) for child in pl_module.modules())
             key = _key(trainer, pl_module)
             events = (_CACHE.get(key) if cacheable else None) or _trace(trainer, pl_module)
@@ -47,25 +47,25 @@ class ModelGraph(Observer):
                     _CACHE.popitem(last=False)
             for event in events:
                 writer.file_writer.add_event(Event.FromString(event))
-        except Exception as error:  # tracing runs the user's forward, which may raise any error
+        except Exception as error:  # forward() of the user may raise any error
             trainer.print(f"No model graph: tracing failed ({describe_error(error)}).")
 
 
 def _key(trainer: Trainer, module: LightningModule) -> tuple[Any, ...]:
-    """Return what determines the graph: class, hyperparameters, layers, input shape and precision."""
+    """Return class, hyperparameters, layers, input shape and precision, which determine the graph."""
     inputs = example_input(module)
     shapes = repr([getattr(value, "shape", value) for value in (inputs if isinstance(inputs, tuple) else (inputs,))])
     return type(module), repr(dict(module.hparams)), repr(module), shapes, str(trainer.precision)
 
 
 def _trace(trainer: Trainer, module: LightningModule) -> list[bytes]:
-    """Return the graph as TensorBoard events, read from a temporary file, since torch can only write one."""
+    """Return the graph as TensorBoard events, read from a temporary file, since torch can only write a file."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
     from torch.utils.tensorboard import SummaryWriter
 
     with tempfile.TemporaryDirectory() as folder:
-        # torch's tracer emits warnings and prints its errors.
+        # The tracer of torch emits warnings and prints its errors.
         with isolated_forward(module), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             with SummaryWriter(folder) as writer, trainer.precision_plugin.forward_context():

@@ -25,24 +25,21 @@ class _Row:
     shape_out: str
     parameters: int
     flops: int
-    uncounted: list[str] = field(default_factory=list)
+    uncounted: list[str] = field(default_factory=list)  # types of the recurrent layers without FLOPs
 
-    def cells(self, with_example: bool) -> list[str]:
-        start = [self.name, self.kind]
-        if not with_example:
-            return [*start, f"{self.parameters:,}"]
-        flops = _count(self.flops) if self.flops or not self.uncounted else ""
-        text = " + ".join([flops] * bool(flops) + [_NOT_COUNTED] * bool(self.uncounted))
-        return [*start, self.shape_in, self.shape_out, f"{self.parameters:,}", text]
+    def cells(self) -> list[str]:
+        flops = [_count(self.flops)] if self.flops or not self.uncounted else []
+        text = " + ".join([*flops, _NOT_COUNTED] if self.uncounted else flops)
+        return [self.name, self.kind, self.shape_in, self.shape_out, f"{self.parameters:,}", text]
 
 
 class ModelTable(NoStepHooks, ModelSummary):
     """Table of the layers with shapes, parameters and FLOPs per sample, without metrics and losses.
 
-    | printed       | what                                                                         | when         |
-    |---------------|------------------------------------------------------------------------------|--------------|
-    | line per layer| layer, type, input and output shape, parameters, FLOPs of one forward pass   | start of fit |
-    | last line     | all and trainable parameters, FLOPs per sample (a multiply-add counts as 2)  | start of fit |
+    | printed            | what                                                                    | when         |
+    |--------------------|-------------------------------------------------------------------------|--------------|
+    | one line per layer | name, type, input and output shape, parameters, FLOPs of a forward pass | start of fit |
+    | last line          | all and trainable parameters, FLOPs per sample (multiply-add: 2 FLOPs)  | start of fit |
 
     The table has at most 15 rows; deeper layers are merged into their parent. Recurrent layers that torch's counter
     does not support are marked "not counted". Shapes and FLOPs need `example_input_array`.
@@ -57,68 +54,56 @@ class ModelTable(NoStepHooks, ModelSummary):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         try:
             text = self.table(pl_module)
-        except Exception as error:  # the user's forward may raise any error; training will show it
-            text = f"model table: the forward pass of example_input_array failed ({describe_error(error)})"
+        except Exception as error:  # forward() of the user may raise any error
+            text = (
+                f"No model table: the forward pass of example_input_array failed ({describe_error(error)}). Check it."
+            )
         if trainer.is_global_zero:
             print(text, flush=True)
 
     def table(self, model: LightningModule) -> str:
-        """Return the table as text; modes and random states do not change."""
+        """Return the table as text."""
         original, sample = model.example_input_array, example_input(model)
         try:
-            # Lightning's summary does not convert the example to the dtype of the weights, such as under 64-true.
+            # Lightning's summary does not convert the example to the dtype of the weights, for example under 64-true.
             model.example_input_array = sample
             with isolated_forward(model), warnings.catch_warnings():
-                # The warning is about the size in megabytes, which this table does not show.
+                # It warns about the size in MB, which this table does not show.
                 warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
                 summary = LayerSummary(model, max_depth=-1)
         finally:
             model.example_input_array = original
-        with_example = sample is not None
         samples = int(sample.shape[0]) if hasattr(sample, "shape") and sample.ndim else 1
-        rows = {
-            row.name: row for row in (_row(model, summary, index, samples) for index in range(len(summary.layer_names)))
-        }
+        rows = {name: _row(model, summary, index, samples) for index, name in enumerate(summary.layer_names)}
         shown = _choose(model, rows, self._max_rows)
         rest = summary.total_parameters - sum(row.parameters for row in shown)
-        header = ["layer", "type", *(["in", "out"] if with_example else []), "parameters"]
-        header += ["FLOPs/sample"] if with_example else []
-        lines = [header] + [row.cells(with_example) for row in shown]
-        if rest > 0:
-            other = _Row("(other)", "", "", "", rest, 0)
-            lines.append([cell if cell != "0" else "" for cell in other.cells(with_example)])
+        lines = [["layer", "type", "in", "out", "parameters", "FLOPs/sample"], *(row.cells() for row in shown)]
+        lines += [["(other)", "", "", "", f"{rest:,}", ""]] if rest > 0 else []
         total = f"{summary.total_parameters:,} parameters, {summary.trainable_parameters:,} trainable"
-        if with_example:
-            missing = sorted({kind for row in rows.values() for kind in row.uncounted})
-            without = f" ({', '.join(missing)} {_NOT_COUNTED})" if missing else ""
-            total += f"; {_count(summary.total_flops // samples)} FLOPs for one sample, forward{without}"
-        return "\n".join([*_align(lines), total])
+        if sample is None:
+            return _align([[name, kind, parameters] for name, kind, _, _, parameters, _ in lines], total)
+        missing = sorted({kind for row in rows.values() for kind in row.uncounted})
+        without = f" ({', '.join(missing)} {_NOT_COUNTED})" if missing else ""
+        flops = _count(summary.total_flops // samples)
+        return _align(lines, f"{total}; {flops} FLOPs for one sample, forward{without}")
 
 
 def _row(model: LightningModule, summary: LayerSummary, index: int, samples: int) -> _Row:
     name = summary.layer_names[index]
-    module = model.get_submodule(name)
     counts = summary.flop_counts
-    recurrent = [
-        (f"{name}.{child}" if child else name, layer)
-        for child, layer in module.named_modules()
-        if isinstance(layer, nn.RNNBase)
-    ]
     # A recurrent layer with 0 FLOPs ran a fused kernel that torch's counter does not support.
-    uncounted = [type(layer).__name__ for path, layer in recurrent if not sum(counts.get(path, {}).values())]
-    return _Row(
-        name=name,
-        kind=summary.layer_types[index],
-        shape_in=_shape(summary.in_sizes[index]),
-        shape_out=_shape(summary.out_sizes[index]),
-        parameters=summary.param_nums[index],
-        flops=sum(counts[name].values()) // samples,
-        uncounted=uncounted,
-    )
+    uncounted = [
+        type(layer).__name__
+        for path, layer in model.get_submodule(name).named_modules(prefix=name)
+        if isinstance(layer, nn.RNNBase) and not sum(counts.get(path, {}).values())
+    ]
+    shapes = _shape(summary.in_sizes[index]), _shape(summary.out_sizes[index])
+    flops = sum(counts[name].values()) // samples
+    return _Row(name, summary.layer_types[index], *shapes, summary.param_nums[index], flops, uncounted)
 
 
 def _choose(model: LightningModule, rows: dict[str, _Row], limit: int) -> list[_Row]:
-    """Return the rows of the deepest level of the module tree that has at most `limit` rows."""
+    """Return the rows of the deepest level of the module tree with at most `limit` rows."""
 
     def is_layer(row: _Row) -> bool:
         return bool(row.parameters) or not (is_metric_or_loss(model.get_submodule(row.name)) or row.shape_out == "?")
@@ -138,31 +123,29 @@ def _choose(model: LightningModule, rows: dict[str, _Row], limit: int) -> list[_
 
 
 def _cut(rows: dict[str, _Row], depth: int) -> list[_Row]:
-    """Return the rows at `depth`, and those above it that have no children."""
+    """Return the rows at `depth`, and those above it without children."""
     parents = {name.rpartition(".")[0] for name in rows}
     return [
         row
         for name, row in rows.items()
-        if name.count(".") + 1 == depth or (name.count(".") + 1 < depth and name not in parents)
+        if (level := name.count(".") + 1) == depth or (level < depth and name not in parents)
     ]
 
 
 def _shape(size: object) -> str:
-    """Format the (first) shape without its batch dimension: [1, 3, 32, 32] -> 3x32x32; '?' if unknown."""
-    if isinstance(size, list) and size and all(isinstance(part, int) for part in size):
-        return "x".join(str(part) for part in size[1:]) or "1"
-    if isinstance(size, list) and size and isinstance(size[0], list):
-        return _shape(size[0])
-    return "?"
+    """Format a shape, or the first of several, without the batch dimension: [1, 3, 32, 32] -> 3x32x32; else '?'."""
+    if isinstance(size, list) and size and all(isinstance(n, int) for n in size):
+        return "x".join(str(n) for n in size[1:]) or "1"
+    return _shape(size[0]) if isinstance(size, list) and size and isinstance(size[0], list) else "?"
 
 
 def _count(number: int) -> str:
     return get_human_readable_count(number).strip()
 
 
-def _align(lines: list[list[str]]) -> list[str]:
+def _align(lines: list[list[str]], last: str) -> str:
     columns = []
     for column in zip(*lines, strict=True):
         width, pad = max(map(len, column)), str.rjust if column[0] == "parameters" else str.ljust
         columns.append([pad(cell, width) for cell in column])
-    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+    return "\n".join([*("  ".join(row).rstrip() for row in zip(*columns, strict=True)), last])

@@ -1,4 +1,4 @@
-"""Callback for the distribution of weights and the size of their updates."""
+"""Callback for the distribution of the weights and the size of their updates."""
 
 from __future__ import annotations
 
@@ -12,35 +12,31 @@ from torch.optim import Optimizer
 from callbacks.arguments import require
 from callbacks.network.histograms import add_histogram
 from callbacks.network.layers import by_readable_name
-from callbacks.step_hooks import EveryNth, Observer
+from callbacks.step_hooks import EpochObserver, EveryNth
 from callbacks.trainer_state import last_step, log_to_all, tensorboard_writer
 
 
-class Weights(Observer):
+class Weights(EpochObserver):
     """Histograms of the weights, and the relative size of one step's update.
 
     | key                      | what                                                   | when                        |
     |--------------------------|--------------------------------------------------------|-----------------------------|
     | weights/<parameter>      | histogram of its values (TensorBoard)                  | every `every_n_epochs`, end |
-    | update_ratio/<parameter> | norm of the update divided by the norm of the weights  | every `every_n_steps` steps |
+    | update_ratio/<parameter> | norm of the update, divided by the norm of the weights | every `every_n_steps` steps |
 
-    A ratio of about 0.001 is usual with Adam and SGD. If it is far lower, the layer hardly learns; if it is far higher,
-    the learning rate is too high. Parameters with fewer than two dimensions (biases, norms) are omitted, since biases
-    start at zero.
+    A ratio of about 0.001 is usual with Adam and SGD. If it is far lower, the layer hardly learns. If it is far higher,
+    the learning rate is too high. Parameters with fewer than two dimensions have no ratio, since biases start at zero.
     """
 
     def __init__(self, every_n_epochs: int = 1, every_n_steps: int = 50) -> None:
-        require(every_n_epochs >= 1, "Weights.every_n_epochs", "1 or more", every_n_epochs)
+        super().__init__(every_n_epochs)
         require(every_n_steps >= 1, "Weights.every_n_steps", "1 or more", every_n_steps)
-        self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self._before: dict[str, Tensor] = {}
         self._due = EveryNth(every_n_steps)
-        self._written = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due.start(trainer)
-        self._written = -1
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self._due(trainer):
@@ -60,17 +56,7 @@ class Weights(Observer):
         named = by_readable_name(zip(before, torch.stack(ratios).tolist(), strict=True))
         log_to_all(trainer, {f"update_ratio/{name}": ratio for name, ratio in named.items()})
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._write(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer, pl_module)
-
-    def _write(self, trainer: Trainer, module: LightningModule) -> None:
-        writer, step = tensorboard_writer(trainer), last_step(trainer)
-        if writer is None or step == self._written:
-            return
-        self._written = step
-        for name, parameter in by_readable_name(module.named_parameters()).items():
-            add_histogram(writer, f"weights/{name}", parameter, step)
+    def write(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
+        if (writer := tensorboard_writer(trainer)) is not None:
+            for name, parameter in by_readable_name(module.named_parameters()).items():
+                add_histogram(writer, f"weights/{name}", parameter, last_step(trainer))

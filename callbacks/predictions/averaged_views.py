@@ -7,6 +7,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional
+from torchmetrics import MeanMetric
 
 from callbacks.arguments import require
 from callbacks.step_hooks import NoStepHooks
@@ -20,8 +21,8 @@ class AveragedViews(NoStepHooks, Callback):
     | val/acc_mirror | views: the image and its mirror image                              | every validation |
     | val/acc_shift  | also both shifted by one pixel up-left and by one pixel down-right | every validation |
 
-    In a test the keys start with `test/`. The plain accuracy does not change. Costs two (`mirror`) or six (`shift`)
-    additional forward passes.
+    In a test, the keys start with `test/`. The plain accuracy does not change. The callback needs two (`mirror`) or six
+    (`shift`) additional forward passes.
     """
 
     changes_training = True  # best.ckpt and early stopping may use its metric
@@ -29,11 +30,9 @@ class AveragedViews(NoStepHooks, Callback):
     def __init__(self, views: Literal["mirror", "shift"] = "mirror") -> None:
         require(views in ("mirror", "shift"), "AveragedViews.views", "mirror or shift", views)
         self.views = views
-        self._correct: Tensor | None = None
-        self._count = 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._correct, self._count = None, 0
+        self._accuracy = MeanMetric().to(pl_module.device)
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -43,33 +42,25 @@ class AveragedViews(NoStepHooks, Callback):
         images, target = batch
         if images.dim() != 4:
             raise MisconfigurationException(
-                f"AveragedViews needs images (B, C, H, W), got a batch of shape {tuple(images.shape)}. "
+                f"AveragedViews: inputs must be images (B, C, H, W), got the shape {tuple(images.shape)}. "
                 "Remove the callback."
             )
         with trainer.precision_plugin.forward_context(), torch.no_grad():
             logits = averaged_logits(pl_module, images, self.views)
         target = target if target.dim() == 1 else _classes(target, 0.5)
-        correct = (_classes(logits, 0.0) == target).sum()
-        self._correct = correct if self._correct is None else self._correct + correct
-        self._count += len(target)
+        self._accuracy.update((_classes(logits, 0.0) == target).float())
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stage = "test" if trainer.testing else "val"
-        correct = torch.tensor(0, device=pl_module.device) if self._correct is None else self._correct
-        counts = torch.stack((correct, torch.tensor(self._count, device=pl_module.device))).double()
-        if trainer.world_size > 1:
-            counts = trainer.strategy.reduce(counts, reduce_op="sum")
-        pl_module.log(
-            f"{stage}/acc_{self.views}", (counts[0] / counts[1]).float(), prog_bar=stage != "test", sync_dist=True
-        )
+        pl_module.log(f"{stage}/acc_{self.views}", self._accuracy.compute(), prog_bar=stage != "test", sync_dist=True)
 
     on_test_epoch_end = on_validation_epoch_end
 
 
 def _classes(scores: Tensor, threshold: float) -> Tensor:
-    """Return classes `(B,)` of scores `(B, K)`, or `(B, 1)`, where class 1 is a score above `threshold`."""
+    """Return classes `(B,)` of scores `(B, K)`; for `(B, 1)`, class 1 if the score is above `threshold`."""
     return (scores[:, 0] > threshold).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
 
 

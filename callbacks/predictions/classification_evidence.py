@@ -1,16 +1,16 @@
-"""Callback for figures of where a classifier is right and wrong."""
+"""Callback for figures of a classifier's correct and wrong predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from callbacks.arguments import require
 from callbacks.figures.plotting import figure, readable, show
-from callbacks.forward import predictions, warn_on_error
+from callbacks.forward import warn_on_error
 from callbacks.predictions import evidence_figures as figures
 from callbacks.predictions.end_figures import EndFigures
 from callbacks.predictions.evidence import Evidence, merge
@@ -25,8 +25,8 @@ FIGURES: dict[str, tuple[float, float, Callable[..., None]]] = {
     "roc": (8.0, 4.8, figures.plot_roc),
     "reliability": (5.6, 5.2, figures.plot_reliability),
     "confused_pairs": (7.6, 4.4, figures.plot_confused_pairs),
-    "worst_images": (7.2, 0.0, lambda made, seen, names: figures.plot_samples(made, seen.worst, names, WORST)),
-    "uncertain_images": (7.2, 0.0, lambda made, seen, names: figures.plot_samples(made, seen.uncertain, names, LEAST)),
+    "worst_images": (7.2, 0.0, lambda fig, seen, names: figures.plot_samples(fig, seen.worst, names, WORST)),
+    "uncertain_images": (7.2, 0.0, lambda fig, seen, names: figures.plot_samples(fig, seen.uncertain, names, LEAST)),
 }
 
 
@@ -42,14 +42,16 @@ class ClassificationEvidence(EndFigures):
     | val/confused_pairs                     | the most frequent confusions                                    | end  |
     | val/worst_images, val/uncertain_images | misclassified with highest confidence; least certain            | end  |
 
-    After validate and test, the keys start with `validate/` and `test/`. The figures are also saved in figures/. Needs
-    a model whose `predict_step` returns `probabilities` and `target`, as litlab's classifiers do.
+    After validate and test, the keys start with `validate/` and `test/`. The figures are also saved in figures/. The
+    model's `predict_step` must return `probabilities` and `target`, as in litlab's classifiers.
 
     Args:
         figures: names from confusion_matrix, class_report, precision_recall, roc, reliability, confused_pairs,
             worst_images, uncertain_images; all if None.
-        images: number of samples in worst_images and in uncertain_images.
+        images: maximum number of samples in worst_images and in uncertain_images.
     """
+
+    unsupported = "predict_step of {} must return `probabilities` and `target`. Return both"
 
     def __init__(self, figures: list[str] | str | None = None, images: int = 12) -> None:
         chosen = list(FIGURES) if figures is None else [figures] if isinstance(figures, str) else list(figures)
@@ -59,48 +61,42 @@ class ClassificationEvidence(EndFigures):
         self.figures = tuple(chosen)
         self.images = images
 
-    def collect(self, trainer: Trainer, module: LightningModule, loaders: Any, limits: Any) -> Evidence | None:
-        own: Evidence | None = None
-        for inputs, found in predictions(trainer, module, loaders, limits):
-            if "probabilities" not in found or "target" not in found or found["target"].dim() != 1:
-                break
-            if own is None:
-                own = Evidence.empty(self.images)
-            own.add(inputs, found["probabilities"], found["target"])
-        return own
+    def add(self, collected: Evidence | None, inputs: Tensor, output: dict[str, Tensor]) -> Evidence | None:
+        if "probabilities" not in output or "target" not in output or output["target"].dim() != 1:
+            return None
+        evidence = collected or Evidence.empty(self.images)
+        evidence.add(inputs, output["probabilities"], output["target"])
+        return evidence
 
-    def unsupported(self, module: LightningModule) -> str:
-        return f"predict_step of {type(module).__name__} does not return probabilities and target; nothing is plotted."
-
-    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Evidence]) -> None:
-        seen = merge(parts)
-        if seen.not_finite:
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, gathered: list[Evidence]) -> None:
+        evidence = merge(gathered)
+        if evidence.not_finite:
             rank_zero_warn(
-                f"{seen.not_finite:,} samples have probabilities that are not finite; the figures omit them."
+                f"{evidence.not_finite:,} samples have probabilities that are not finite; the figures omit them."
             )
-        if not seen.batches:
+        if not evidence.batches:
             return
-        names = class_names(trainer, seen.probabilities.shape[1])
-        absent = [name for i, name in enumerate(names) if not bool((seen.targets == i).any())]
+        names = class_names(trainer, evidence.probabilities.shape[1])
+        absent = [name for i, name in enumerate(names) if not bool((evidence.targets == i).any())]
         if absent:
-            some = ", ".join(absent[:5]) + (" and others" if len(absent) > 5 else "")
-            trainer.print(f"{stage}: no sample of {len(absent)} of the {len(names)} classes: {some}.")
+            listed = ", ".join(absent[:5]) + (" and others" if len(absent) > 5 else "")
+            trainer.print(f"{stage}: no sample of {len(absent)} of the {len(names)} classes: {listed}.")
         step = last_step(trainer)
         for name in self.figures:
             width, height, plot = FIGURES[name]
             rows = 1.2 + 0.3 * min(len(names), figures.MANY) if name == "class_report" else 2.1 * -(-self.images // 4)
-            with warn_on_error("ClassificationEvidence", name), figure(width, height or rows, names) as made:
-                plot(made, seen, names)
-                show(trainer, f"{stage}/{name}", made, step)
+            with warn_on_error("ClassificationEvidence", name), figure(width, height or rows, names) as fig:
+                plot(fig, evidence, names)
+                show(trainer, f"{stage}/{name}", fig, step)
         writer = tensorboard_writer(trainer)
         if writer is not None and "class_report" in self.figures:
-            writer.add_text(f"{stage}/class_report", _table(figures.report(seen, names)), step)
+            writer.add_text(f"{stage}/class_report", _table(figures.report(evidence, names)), step)
 
 
 def class_names(trainer: Trainer, number: int) -> list[str]:
-    """Return the class names of the data as figures can show them, else "0", "1", "2", ..."""
-    given = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-    return readable(list(given)) if given and len(given) == number else [str(i) for i in range(number)]
+    """Return the class names of the data as figures can show them, or if there are none "0", "1", "2", ..."""
+    names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+    return readable(list(names)) if names and len(names) == number else [str(i) for i in range(number)]
 
 
 def _table(rows: figures.Table) -> str:

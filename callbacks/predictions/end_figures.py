@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import chain
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
-from callbacks.forward import warn_on_error
+from callbacks.forward import predictions, warn_on_error
 from callbacks.step_hooks import Observer
 from callbacks.trainer_state import gather_objects, is_dry_run, is_fitting
 
 
 class EndFigures(Observer, ABC):
-    """Plots at the end of fit (`val`: validation split, final weights), validate and test; not under `fast_dev_run`.
+    """Figures at the end of fit (`val`: validation split, final weights), validate and test.
 
-    An error in a subclass becomes a warning, so that a failed figure does not end the command.
+    Nothing is plotted under `fast_dev_run`. An error in a subclass becomes a warning, so that a failed figure does not
+    end the command.
     """
 
-    @abstractmethod
-    def collect(self, trainer: Trainer, module: LightningModule, loaders: Any, limits: Any) -> Any:
-        """Return the predictions of this process for the first `limits` batches of each loader, or None."""
+    unsupported = ""  # the warning, without the name of the callback, if `add` supports no batch
 
     @abstractmethod
-    def plot(self, trainer: Trainer, module: LightningModule, stage: str, parts: list[Any]) -> None:
-        """Plot on rank 0 what the processes collected: one or more parts, none of them None."""
+    def add(self, collected: Any, inputs: Tensor, output: dict[str, Tensor]) -> Any:
+        """Return `collected` (None at first) with the output of `predict_step` for a batch; None if unsupported."""
 
     @abstractmethod
-    def unsupported(self, module: LightningModule) -> str:
-        """Return the warning if no process collected anything."""
+    def plot(self, trainer: Trainer, module: LightningModule, stage: str, gathered: list[Any]) -> None:
+        """Plot on rank 0; `gathered` contains what each process collected, without None."""
 
     def fit_data(self, trainer: Trainer) -> tuple[Any, Any]:
-        """Return the loaders and their limits at the end of fit."""
+        """Return the loaders to plot at the end of fit, and the maximum number of batches of each."""
         return trainer.val_dataloaders, trainer.num_val_batches
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,19 +50,27 @@ class EndFigures(Observer, ABC):
     def _run(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:
         if is_dry_run(trainer):
             return
+        name, model = type(self).__name__, type(module).__name__
         if not sum(limits):
-            trainer.print(f"{type(self).__name__}: skipped, since the run has no validation split.")
+            trainer.print(f"{name}: skipped, since the run has no validation split.")
             return
-        name, own, failed = type(self).__name__, None, True
+        collected, failed = None, True
         with warn_on_error(name, f"the figures of {stage}"):
-            own = self.collect(trainer, module, loaders, limits)
+            for inputs, output in predictions(trainer, module, loaders, limits):
+                added = self.add(collected, inputs, output)
+                if added is None:
+                    break
+                collected = added
             failed = False
         # All processes gather, even if one failed to collect.
-        parts = [part for part in gather_objects(trainer, own) if part is not None]
-        if not trainer.is_global_zero:
-            return
-        if parts:
+        gathered = [each for each in gather_objects(trainer, collected) if each is not None]
+        if gathered and trainer.is_global_zero:
             with warn_on_error(name, f"the figures of {stage}"):
-                self.plot(trainer, module, stage, parts)
-        elif not failed:
-            rank_zero_warn(f"{name}: {self.unsupported(module)}")
+                self.plot(trainer, module, stage, gathered)
+        elif not gathered and not failed:
+            rank_zero_warn(f"{name}: {self.unsupported.format(model)}, or remove the callback.")
+
+
+def concatenated(gathered: list[list[tuple[Tensor, ...]]]) -> list[Tensor]:
+    """Return one tensor per element of the tuples, from all batches of all processes."""
+    return [torch.cat(values) for values in zip(*chain.from_iterable(gathered), strict=True)]

@@ -1,4 +1,4 @@
-"""Predictions of a classifier for a data set, with its worst and its least certain samples."""
+"""Predictions of a classifier for a dataset, with its worst and its least certain samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 class TopSamples:
     """Samples with the highest scores: inputs `(N, ...)`, classes `(N,)`, probabilities `(N, K)`, scores `(N,)`."""
 
-    most: int
+    limit: int
     inputs: Tensor | None = None
     targets: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     probabilities: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
@@ -22,21 +22,22 @@ class TopSamples:
 
     def add(self, scores: Tensor, inputs: Tensor, targets: Tensor, probabilities: Tensor) -> None:
         """Add the samples of a batch."""
-        top = scores.topk(min(self.most, len(scores))).indices
+        top = scores.topk(min(self.limit, len(scores))).indices
         new = [values[top].cpu() for values in (scores, inputs, targets, probabilities)]
         if self.inputs is not None:
             old = (self.scores, self.inputs, self.targets, self.probabilities)
             new = [torch.cat(pair) for pair in zip(old, new, strict=True)]
-        best = new[0].topk(min(self.most, len(new[0]))).indices
+        best = new[0].topk(min(self.limit, len(new[0]))).indices
         self.scores, self.inputs, self.targets, self.probabilities = (values[best] for values in new)
 
 
 @dataclass
 class Evidence:
-    """Probabilities `(N, K)` and classes `(N,)` of a data set, its worst and its least certain samples.
+    """Probabilities `(N, K)` and classes `(N,)` of a dataset, with its worst and its least certain samples.
 
-    The worst samples are misclassified with the highest probability of the predicted class. The least certain have the
-    closest two highest probabilities. Samples with probabilities that are not finite are counted and omitted.
+    The worst samples are misclassified with the highest probability of the predicted class. For the least certain
+    samples, the difference between the two highest probabilities is the smallest. Samples with probabilities that are
+    not finite are counted and omitted.
     """
 
     worst: TopSamples
@@ -46,7 +47,7 @@ class Evidence:
 
     @classmethod
     def empty(cls, images: int) -> Evidence:
-        """Return evidence without samples that stores `images` samples of each kind."""
+        """Return evidence without samples, which will store up to `images` worst and least certain samples."""
         return cls(TopSamples(images), TopSamples(images))
 
     @cached_property
@@ -76,13 +77,13 @@ class Evidence:
         self.uncertain.add(highest[:, -1] - highest[:, 0], inputs, targets, probabilities)
 
 
-def merge(parts: Sequence[Evidence]) -> Evidence:
-    """Merge the evidence of several processes into the first."""
-    first = parts[0]
-    for other in parts[1:]:
+def merge(gathered: Sequence[Evidence]) -> Evidence:
+    """Merge the evidence of all processes into the first element, and return it."""
+    first = gathered[0]
+    for other in gathered[1:]:
         first.batches += other.batches
         first.not_finite += other.not_finite
-        for mine, theirs in ((first.worst, other.worst), (first.uncertain, other.uncertain)):
-            if theirs.inputs is not None:
-                mine.add(theirs.scores, theirs.inputs, theirs.targets, theirs.probabilities)
+        for top, added in ((first.worst, other.worst), (first.uncertain, other.uncertain)):
+            if added.inputs is not None:
+                top.add(added.scores, added.inputs, added.targets, added.probabilities)
     return first

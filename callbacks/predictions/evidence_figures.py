@@ -1,4 +1,4 @@
-"""Figures of a classifier's predictions, with metrics from scikit-learn."""
+"""Plots of a classifier's predictions, with metrics from scikit-learn."""
 
 from __future__ import annotations
 
@@ -24,132 +24,124 @@ if TYPE_CHECKING:
 
     from callbacks.predictions.evidence import Evidence, TopSamples
 
-MANY = 20  # with more classes only the worst are plotted one by one
-FEW = 10  # number of curves then
+MANY = 20  # maximum number of classes that are all plotted
+FEW = 10  # number of curves for more classes: the lowest
 Table = list[tuple[str, float, float, float, int]]
 
 
-def counts(seen: Evidence, names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def counts(evidence: Evidence, names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the confusion matrix: true classes in rows, predicted classes in columns."""
-    found: np.ndarray[Any, np.dtype[np.int64]] = confusion_matrix(
-        seen.targets.numpy(), seen.probabilities.argmax(1).numpy(), labels=np.arange(len(names))
-    )
-    return found
+    predicted = evidence.probabilities.argmax(1).numpy()
+    return np.asarray(confusion_matrix(evidence.targets.numpy(), predicted, labels=np.arange(len(names))))
 
 
-def report(seen: Evidence, names: Sequence[str]) -> Table:
+def report(evidence: Evidence, names: Sequence[str]) -> Table:
     """Return name, precision, recall, F1 and number of samples of each class."""
-    found = precision_recall_fscore_support(
-        seen.targets.numpy(), seen.probabilities.argmax(1).numpy(), labels=np.arange(len(names)), zero_division=0.0
-    )
-    rows = zip(names, *found, strict=True)
-    return [(name, float(p), float(r), float(f), int(n)) for name, p, r, f, n in rows]
+    predicted, labels = evidence.probabilities.argmax(1).numpy(), np.arange(len(names))
+    scores = precision_recall_fscore_support(evidence.targets.numpy(), predicted, labels=labels, zero_division=0.0)
+    return list(zip(names, *(values.tolist() for values in scores), strict=True))
 
 
-def plot_confusion(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
-    """Plot the confusion matrix; colors are shares of a row, and counts are shown for up to 20 classes."""
-    found = counts(seen, names)
-    shares = found / np.maximum(found.sum(1, keepdims=True), 1)
-    axes = made.subplots()
+def plot_confusion(fig: Figure, evidence: Evidence, names: Sequence[str]) -> None:
+    """Plot the confusion matrix; colors are shares of the true class. Up to 20 classes have counts."""
+    matrix = counts(evidence, names)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes = fig.subplots()
     image = axes.imshow(shares, cmap=SEQUENTIAL, vmin=0.0, vmax=1.0)
     axes.grid(visible=False)
-    right, total = int(np.trace(found)), int(found.sum())
-    axes.set(xlabel="predicted", ylabel="true", title=f"{right:,} of {total:,} right ({right / total:.2%})")
+    correct, total = int(np.trace(matrix)), int(matrix.sum())
+    axes.set(xlabel="predicted", ylabel="true", title=f"{correct:,} of {total:,} correct ({correct / total:.2%})")
     if len(names) <= MANY:
-        places, short = range(len(names)), [shortened(name) for name in names]
-        axes.set_xticks(places, short, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(places, short)
+        ticks, short = range(len(names)), [shortened(name) for name in names]
+        axes.set_xticks(ticks, short, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(ticks, short)
         size = 9 if len(names) <= 10 else 6
-        for row, column in np.ndindex(*found.shape):
-            if found[row, column]:
+        for (row, column), count in np.ndenumerate(matrix):
+            if count:
                 color = "black" if shares[row, column] > 0.6 else "white"
-                axes.text(column, row, f"{found[row, column]}", ha="center", va="center", color=color, fontsize=size)
-    made.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+                axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=size)
+    fig.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
 
 
-def plot_report(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
-    """Plot precision, recall and F1 of each class as points on a line, worst F1 on top; at most 20 classes."""
-    rows = sorted((row for row in report(seen, names) if row[4]), key=lambda row: row[3])
-    shown = rows if len(rows) <= MANY else rows[:MANY]
-    axes = made.subplots()
-    places = np.arange(len(shown))
-    for index, (what, marker) in enumerate((("precision", "o"), ("recall", "s"), ("F1", "D"))):
-        axes.scatter([row[index + 1] for row in shown], places, label=what, color=PALETTE[index], marker=marker, s=34)
-    axes.set_yticks(places, [f"{shortened(row[0])} ({row[4]:,})" for row in shown])
+def plot_report(fig: Figure, evidence: Evidence, names: Sequence[str]) -> None:
+    """Plot precision, recall and F1 of at most 20 classes as points on one line per class, lowest F1 on top."""
+    rows = sorted((row for row in report(evidence, names) if row[4]), key=lambda row: row[3])
+    shown = rows[:MANY]
+    axes = fig.subplots()
+    ticks = np.arange(len(shown))
+    for index, (metric, marker) in enumerate((("precision", "o"), ("recall", "s"), ("F1", "D"))):
+        axes.scatter([row[index + 1] for row in shown], ticks, label=metric, color=PALETTE[index], marker=marker, s=34)
+    axes.set_yticks(ticks, [f"{shortened(row[0])} ({row[4]:,})" for row in shown])
     axes.invert_yaxis()
     axes.set_xlim(min(0.9, *(min(row[1:4]) for row in shown)) - 0.02, 1.005)
-    selection = f"; the {len(shown)} worst of {len(rows)} classes" if len(shown) < len(rows) else ""
-    axes.set_title(f"precision, recall and F1 (number of samples in brackets){selection}", wrap=True)
+    selection = f"; the {len(shown)} classes with the lowest F1 of {len(rows)}" if len(shown) < len(rows) else ""
+    axes.set_title(f"precision, recall and F1 (number of samples in parentheses){selection}", wrap=True)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def plot_precision_recall(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
-    """Plot one precision-recall curve per class, its area in the legend."""
+def plot_precision_recall(fig: Figure, evidence: Evidence, names: Sequence[str]) -> None:
+    """Plot one precision-recall curve per class, with its area in the legend."""
 
     def curve(truth: Any, score: Any) -> tuple[Any, Any, float]:
         precision, recall, _ = precision_recall_curve(truth, score)
         return recall, precision, float(average_precision_score(truth, score))
 
-    _plot_curves(made.subplots(), seen, names, curve, ("recall", "precision", "average precision"))
+    _plot_curves(fig.subplots(), evidence, names, curve, ("recall", "precision", "average precision"))
 
 
-def plot_roc(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
-    """Plot one ROC curve per class, its area in the legend; the diagonal is a random guess."""
+def plot_roc(fig: Figure, evidence: Evidence, names: Sequence[str]) -> None:
+    """Plot one ROC curve per class, with its area in the legend; the diagonal is random guessing."""
 
     def curve(truth: Any, score: Any) -> tuple[Any, Any, float]:
         false_positive, true_positive, _ = roc_curve(truth, score)
         return false_positive, true_positive, float(auc(false_positive, true_positive))
 
-    axes = made.subplots()
+    axes = fig.subplots()
     axes.plot((0, 1), (0, 1), color="#AAAAAA", linewidth=1, linestyle=":")
-    _plot_curves(axes, seen, names, curve, ("false positive rate", "true positive rate", "AUC"))
+    _plot_curves(axes, evidence, names, curve, ("false positive rate", "true positive rate", "AUC"))
 
 
 def _plot_curves(
-    axes: Axes, seen: Evidence, names: Sequence[str], curve: Callable[..., Any], labels: tuple[str, str, str]
+    axes: Axes, evidence: Evidence, names: Sequence[str], curve: Callable[..., Any], labels: tuple[str, str, str]
 ) -> None:
-    """Plot the curves of classes that some samples, but not all, belong to; with many classes only the worst.
+    """Plot the curves of all classes that have some of the samples, but not all; of many classes only the lowest.
 
     `labels` are those of the x axis, the y axis and the area.
     """
-    targets, scores = seen.targets.numpy(), seen.probabilities.numpy()
-    found = []
-    for index in range(len(names)):
-        truth = targets == index
-        if truth.any() and not truth.all():
-            found.append((index, *curve(truth, scores[:, index])))
-    chosen = found if len(found) <= MANY else sorted(found, key=lambda one: one[3])[:FEW]
+    targets, scores = evidence.targets.numpy(), evidence.probabilities.numpy()
+    truths = [(index, targets == index) for index in range(len(names))]
+    curves = [(i, *curve(truth, scores[:, i])) for i, truth in truths if truth.any() and not truth.all()]
+    chosen = curves if len(curves) <= MANY else sorted(curves, key=lambda row: row[3])[:FEW]
     for index, x, y, area in chosen:
         axes.plot(x, y, label=f"{shortened(names[index])} {area:.3f}", **class_line(index))
-    mean = f"mean {np.mean([area for *_, area in found]):.3f}" if found else "no class has both samples and others"
-    selection = f"; the {FEW} lowest of {len(found)} classes" if len(chosen) < len(found) else ""
+    mean = f"mean {np.mean([area for *_, area in curves]):.3f}" if curves else "undefined, all samples have one class"
+    selection = f"; the {FEW} lowest of {len(curves)} classes" if len(chosen) < len(curves) else ""
     x_label, y_label, area_label = labels
-    axes.set(title=f"{area_label}: {mean}{selection}", xlabel=x_label, ylabel=y_label)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    title = f"{area_label}: {mean}{selection}"
+    axes.set(title=title, xlabel=x_label, ylabel=y_label, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     if chosen:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def reliability(seen: Evidence, bins: int = 10) -> tuple[Any, Any, Any, float]:
+def reliability(evidence: Evidence, bins: int = 10) -> tuple[Any, Any, Any, float]:
     """Return confidence, accuracy and share of samples of each nonempty bin, and the expected calibration error.
 
     The error is the mean gap between confidence and accuracy, weighted by the number of samples (arXiv:1706.04599).
     """
-    confidence, predicted = (values.numpy() for values in seen.probabilities.max(1))
-    right = predicted == seen.targets.numpy()
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
-    number = np.bincount(places, minlength=bins)
-    filled = number > 0
-    mean = np.bincount(places, confidence, bins)[filled] / number[filled]
-    accuracy = np.bincount(places, right, bins)[filled] / number[filled]
-    share = number[filled] / number.sum()
+    confidence, predicted = (values.numpy() for values in evidence.probabilities.max(1))
+    _, bin_index, count = np.unique(
+        np.minimum((confidence * bins).astype(int), bins - 1), return_inverse=True, return_counts=True
+    )
+    mean = np.bincount(bin_index, confidence) / count
+    accuracy = np.bincount(bin_index, predicted == evidence.targets.numpy()) / count
+    share = count / count.sum()
     return mean, accuracy, share, float((share * np.abs(mean - accuracy)).sum())
 
 
-def plot_reliability(made: Figure, seen: Evidence, _: Sequence[str]) -> None:
-    """Plot accuracy over confidence in ten bins; a calibrated model is on the diagonal."""
-    confidence, accuracy, share, error = reliability(seen)
-    above, below = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+def plot_reliability(fig: Figure, evidence: Evidence, _: Sequence[str]) -> None:
+    """Plot accuracy over confidence in ten bins; the points of a calibrated model are on the diagonal."""
+    confidence, accuracy, share, error = reliability(evidence)
+    above, below = fig.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot((0, 1), (0, 1), color="#AAAAAA", linewidth=1, linestyle=":")
     above.plot(confidence, accuracy, marker="o", color=PALETTE[0])
     above.set(ylabel="accuracy", title=f"expected calibration error {error:.3f}", ylim=(-0.02, 1.02))
@@ -157,30 +149,29 @@ def plot_reliability(made: Figure, seen: Evidence, _: Sequence[str]) -> None:
     below.set(xlabel="confidence (probability of the predicted class)", ylabel="share", xlim=(-0.02, 1.05))
 
 
-def confused_pairs(seen: Evidence, names: Sequence[str], most: int = 12) -> list[tuple[str, str, int, float]]:
-    """Return true and predicted class, count, and share of the true class, most frequent first."""
-    found = counts(seen, names)
-    totals = np.maximum(found.sum(1), 1)
-    np.fill_diagonal(found, 0)
-    order = np.argsort(-found, axis=None, kind="stable")[:most]
-    pairs = [np.unravel_index(place, found.shape) for place in order]
-    return [(names[t], names[p], int(found[t, p]), float(found[t, p] / totals[t])) for t, p in pairs if found[t, p]]
+def confused_pairs(evidence: Evidence, names: Sequence[str], limit: int = 12) -> list[tuple[str, str, int, float]]:
+    """Return true and predicted class, count and share of the true class, the most frequent confusion first."""
+    matrix = counts(evidence, names)
+    totals = matrix.sum(1)
+    np.fill_diagonal(matrix, 0)
+    pairs = [divmod(int(i), len(names)) for i in np.argsort(-matrix, axis=None, kind="stable")[:limit]]
+    return [(names[t], names[p], int(matrix[t, p]), float(matrix[t, p] / totals[t])) for t, p in pairs if matrix[t, p]]
 
 
-def plot_confused_pairs(made: Figure, seen: Evidence, names: Sequence[str]) -> None:
-    """Plot the most frequent confusions as bars, most frequent on top."""
+def plot_confused_pairs(fig: Figure, evidence: Evidence, names: Sequence[str]) -> None:
+    """Plot the most frequent confusions as bars, the most frequent on top."""
     from matplotlib.ticker import MaxNLocator
 
-    pairs = confused_pairs(seen, names)
-    axes = made.subplots()
+    pairs = confused_pairs(evidence, names)
+    axes = fig.subplots()
     if not pairs:
         axes.set_title("all samples were classified correctly")
         axes.set_axis_off()
         return
-    places = range(len(pairs))
-    bars = axes.barh(places, [number for *_, number, _ in pairs], color=PALETTE[0])
-    axes.bar_label(bars, [f" {number} ({share:.1%} of the class)" for *_, number, share in pairs], fontsize=9)
-    axes.set_yticks(places, [f"{shortened(true)} as {shortened(predicted)}" for true, predicted, *_ in pairs])
+    ticks = range(len(pairs))
+    bars = axes.barh(ticks, [count for *_, count, _ in pairs], color=PALETTE[0])
+    axes.bar_label(bars, [f" {count} ({share:.1%} of the class)" for *_, count, share in pairs], fontsize=9)
+    axes.set_yticks(ticks, [f"{shortened(true)} as {shortened(predicted)}" for true, predicted, *_ in pairs])
     axes.invert_yaxis()
     axes.margins(x=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -188,20 +179,17 @@ def plot_confused_pairs(made: Figure, seen: Evidence, names: Sequence[str]) -> N
     axes.set(xlabel="samples", title="most confused pairs")
 
 
-def plot_samples(made: Figure, samples: TopSamples, names: Sequence[str], title: str) -> None:
+def plot_samples(fig: Figure, samples: TopSamples, names: Sequence[str], title: str) -> None:
     """Plot each sample with its class and the two most probable classes."""
-    number = len(samples.targets)
-    columns = min(4, max(number, 1))
-    grid = made.subplots(-(-max(number, 1) // columns), columns, squeeze=False).flat
-    for axes in grid:
+    inputs = () if samples.inputs is None else samples.inputs
+    columns = min(4, max(len(inputs), 1))
+    rows = zip(inputs, samples.targets, samples.probabilities, strict=True)
+    for index, (sample, target, probabilities) in enumerate(rows, start=1):
+        axes = fig.add_subplot(-(-len(inputs) // columns), columns, index)
         axes.set_axis_off()
-    for axes, sample, target, probabilities in zip(
-        made.axes, samples.inputs if samples.inputs is not None else (), samples.targets, samples.probabilities,
-        strict=False,
-    ):  # fmt: skip
         plot_sample(axes, sample)
         top = probabilities.topk(min(2, len(probabilities)))
         guesses = [f"{shortened(names[int(k)], 14)}: {p:.2f}" for p, k in zip(top.values, top.indices, strict=True)]
-        own = f"true {shortened(names[int(target)], 14)}: {probabilities[int(target)]:.2f}"
-        axes.set_title("\n".join([own, *guesses]), fontsize=8)
-    made.suptitle(title if number else f"{title}: none", fontsize=11)
+        true = f"true {shortened(names[int(target)], 14)}: {probabilities[int(target)]:.2f}"
+        axes.set_title("\n".join([true, *guesses]), fontsize=8)
+    fig.suptitle(title if len(inputs) else f"{title}: none", fontsize=11)

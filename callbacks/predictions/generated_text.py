@@ -1,6 +1,7 @@
-"""Callback that generates text during the training of a language model."""
+"""Callback that generates text while a language model is trained."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -13,15 +14,15 @@ from callbacks.trainer_state import code_block, is_dry_run, tensorboard_writer
 
 
 class GeneratedText(Observer):
-    """Continuation of a prompt by the model, generated every few epochs.
+    """Continuation of a prompt by the model, generated every `every_n_epochs` epochs.
 
-    | key, file          | what                                   | when                        |
-    |--------------------|----------------------------------------|-----------------------------|
-    | generated/text     | prompt and continuation                | every `every_n_epochs`      |
-    | generated.txt      | the same, below a line with the epoch  | every `every_n_epochs`      |
-    | (standard output)  | the last text                          | end of fit                  |
+    | key, file         | what                                  | when                   |
+    |-------------------|---------------------------------------|------------------------|
+    | generated/text    | prompt and continuation               | every `every_n_epochs` |
+    | generated.txt     | the same, below a line with the epoch | every `every_n_epochs` |
+    | (standard output) | the last text                         | end of fit             |
 
-    The model must have `generate(prompt_ids, length, temperature, generator=...)`, the data module `encode` and
+    The model must have `generate(prompt_ids, length, temperature, generator=...)`, the datamodule `encode` and
     `decode`. The callback has its own random generator, so training is the same with and without it.
     """
 
@@ -32,27 +33,21 @@ class GeneratedText(Observer):
         require(length > 0, "GeneratedText.length", "above 0", length)
         require(temperature > 0, "GeneratedText.temperature", "above 0", temperature)
         require(every_n_epochs > 0, "GeneratedText.every_n_epochs", "above 0", every_n_epochs)
-        self.prompt = prompt
-        self.length = length
-        self.temperature = temperature
+        self.prompt, self.length, self.temperature = prompt, length, temperature
         self.every_n_epochs = every_n_epochs
         self.text = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        if not callable(getattr(pl_module, "generate", None)):
-            raise MisconfigurationException(
-                f"GeneratedText: {type(pl_module).__name__} has no generate(). Use it with a text model such as "
-                "LitTokenLSTM, or remove the callback."
-            )
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        missing = [name for name in ("encode", "decode") if not callable(getattr(data, name, None))]
-        if missing:
-            raise MisconfigurationException(
-                f"GeneratedText: {type(data).__name__} has no {missing[0]}(). Use it with text data, or remove "
-                "the callback."
-            )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        wanted = [(pl_module, "generate", "a text model such as LitTokenLSTM")]
+        wanted += [(data, name, "text data") for name in ("encode", "decode")]
+        for owner, method, remedy in wanted:
+            if not callable(getattr(owner, method, None)):
+                raise MisconfigurationException(
+                    f"GeneratedText: {type(owner).__name__} has no {method}(). Use {remedy}, or remove the callback."
+                )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -73,11 +68,11 @@ class GeneratedText(Observer):
 
     def _generate(self, trainer: Trainer, pl_module: LightningModule) -> str:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        # Seeded with the epoch: a resumed run generates the same texts as an uninterrupted one.
+        # The seed is the epoch, so a resumed run generates the same texts as an uninterrupted run.
         generator = torch.Generator(device=pl_module.device).manual_seed(trainer.current_epoch)
         ids = torch.as_tensor(data.encode(self.prompt), dtype=torch.int64, device=pl_module.device)
         with isolated_forward(pl_module):
             generated = pl_module.generate(ids, self.length, self.temperature, generator=generator)  # type: ignore[operator]
         text = str(data.decode(generated))
-        # Some models return only the continuation.
+        # Some models return only the continuation, without the prompt.
         return text if torch.as_tensor(generated).numel() > self.length else self.prompt + text

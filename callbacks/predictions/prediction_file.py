@@ -4,39 +4,41 @@ import csv
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from callbacks.checkpoints.atomic_files import atomic_write
 from callbacks.trainer_state import is_dry_run
 
 
 class PredictionWriter(BasePredictionWriter):
     """CSV file with one row per sample, in the order of the predict data.
 
-    | column                       | what                                                | when                   |
-    |------------------------------|-----------------------------------------------------|------------------------|
-    | sample                       | index, from 0                                       | always                 |
-    | target, prediction           | class index, or number (`target_0`, ... if several) | target: if it is known |
-    | target_name, prediction_name | class names                                         | if the data has names  |
-    | p_<class>                    | probability of each class                           | classifiers            |
+    | column                       | what                                               | when                        |
+    |------------------------------|----------------------------------------------------|-----------------------------|
+    | sample                       | index, from 0                                      | always                      |
+    | target, prediction           | class index, or value (`target_0`, ... if several) | target: if the data has it  |
+    | target_name, prediction_name | class names                                        | if the data has class names |
+    | p_<class>                    | probability of each class                          | classifiers                 |
 
     `predict_step` must return a dict (`target`, `prediction`, `probabilities`), or a tensor `(B, ...)` of predictions.
     Line breaks, tabs and backslashes in names are escaped as in Python. The file is written atomically at the end of
-    predict. It needs a single process, since several do not know the positions of their samples in the file.
+    predict, by a single process, since several processes do not know the positions of their samples.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(write_interval="batch")
         self.path = Path(path)
         self.rows_written = 0
-        self._file: TextIO | None = None
-        self._header: list[str] = []
+        self._file: TextIOWrapper | None = None
+        self._open = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -47,57 +49,51 @@ class PredictionWriter(BasePredictionWriter):
             )
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.rows_written, self._header = 0, []
-        if not is_dry_run(trainer):
-            try:
-                if self.path.is_dir():
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._unfinished.open("w", newline="", encoding="utf-8")
-            except OSError as error:
-                raise MisconfigurationException(
-                    f"predict: {self.path} cannot be written ({error.strerror}). Set another file by --output."
-                ) from error
+        self.rows_written = 0
+        if is_dry_run(trainer):
+            return
+        try:
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._open.enter_context(atomic_write(self.path))
+        except OSError as error:
+            raise MisconfigurationException(
+                f"predict: {self.path} cannot be written ({error.strerror}). Set another file by --output."
+            ) from error
+        self._file = TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
 
     def write_on_batch_end(self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *_: Any) -> None:
         if self._file is None:
             return
         if isinstance(prediction, Tensor) and prediction.ndim:
-            prediction = {"prediction": prediction}  # of a model that is not litlab's
+            prediction = {"prediction": prediction}  # from a model that is not litlab's
         if not isinstance(prediction, dict) or not isinstance(prediction.get("prediction"), Tensor):
             raise MisconfigurationException(
                 f"predict_step of {type(pl_module).__name__} must return a tensor (batch, ...) or a dict with the "
-                f"tensor 'prediction' (optionally 'target', 'probabilities'), not {type(prediction).__name__}."
+                f"tensor 'prediction' (optionally 'target', 'probabilities'), not {type(prediction).__name__}. "
+                "Change the model."
             )
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         columns = _columns(prediction, names)
         writer = csv.writer(self._file)
-        if not self._header:
-            self._header = ["sample", *columns]
-            writer.writerow(self._header)
+        if self.rows_written == 0:
+            writer.writerow(["sample", *columns])
         for values in zip(*columns.values(), strict=True):
             writer.writerow([self.rows_written, *values])
             self.rows_written += 1
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self._unfinished.replace(self.path)
+        self._open.close()
+        self._file = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self._unfinished.unlink(missing_ok=True)
-
-    @property
-    def _unfinished(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._open.__exit__(type(exception), exception, exception.__traceback__)  # removes the unfinished file
+        self._file = None
 
 
 def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict[str, list[str]]:
-    """Return the text of each sample of the batch by column name."""
+    """Return one text per sample of the batch, by column name."""
     probabilities = prediction.get("probabilities")
     classes = names if probabilities is not None and names and len(names) == probabilities.shape[1] else None
     columns: dict[str, list[str]] = {}
@@ -107,34 +103,27 @@ def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict
             continue
         if probabilities is not None and value.is_floating_point() and value.ndim == 2:
             value = value.argmax(dim=1)  # one-hot targets
-        columns |= _numbers(key, value)
+        flat = value.reshape(value.shape[0], -1)
+        keys = [key] if flat.shape[1] == 1 else [f"{key}_{index}" for index in range(flat.shape[1])]
+        columns |= dict(zip(keys, map(_texts, flat.T), strict=True))
     for key in ("target", "prediction"):
         if classes is not None and key in columns:
             columns[f"{key}_name"] = [_one_line(classes[int(index)]) for index in columns[key]]
     if probabilities is not None and probabilities.ndim == 2:
         labels = classes or range(probabilities.shape[1])
-        for index, label in enumerate(labels):
-            columns |= {f"p_{_one_line(label)}": _texts(probabilities[:, index])}
+        columns |= {f"p_{_one_line(label)}": _texts(p) for label, p in zip(labels, probabilities.T, strict=True)}
     return columns
 
 
 def _one_line(name: object) -> str:
-    """Return a name with line breaks and tabs escaped, so that different names stay different."""
+    """Return a name without line breaks and tabs; they are escaped, so that different names remain different."""
     return "".join(
         letter if letter.isprintable() and letter != "\\" else letter.encode("unicode_escape").decode("ascii")
         for letter in str(name)
     )
 
 
-def _numbers(key: str, value: Tensor) -> dict[str, list[str]]:
-    flat = value.reshape(value.shape[0], -1)
-    if flat.shape[1] == 1:
-        return {key: _texts(flat[:, 0])}
-    return {f"{key}_{index}": _texts(flat[:, index]) for index in range(flat.shape[1])}
-
-
 def _texts(values: Tensor) -> list[str]:
     if values.is_floating_point():
-        # Seven digits, the precision of float32.
-        return [f"{number:.7g}" for number in values.detach().to("cpu", torch.float64).tolist()]
-    return [str(int(number)) for number in values.detach().cpu().tolist()]
+        return [f"{value:.7g}" for value in values.detach().cpu().double().tolist()]  # the precision of float32
+    return [str(int(value)) for value in values.tolist()]

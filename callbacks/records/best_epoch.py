@@ -13,17 +13,17 @@ from callbacks.trainer_state import epoch_metrics
 class BestEpoch:
     """The best epoch so far, with its metrics.
 
-    The best epoch is the first one with the best value of `monitor`: ties keep the earlier epoch, and NaN is never the
-    best. If `monitor` is None, or a `val/...` metric in a run without validation, the best epoch is the newest.
+    The best epoch is the earliest one with the best value of `monitor`, and never one with NaN. If `monitor` is None,
+    or a `val/...` metric in a run without validation, the best epoch is the newest.
     """
 
     def __init__(self, monitor: str | None, mode: str) -> None:
         self.monitor, self.mode = monitor, mode
-        self.decisive = monitor  # the metric that decides; None if the newest epoch is the best
+        self.decisive = monitor  # the metric that is compared; None if the newest epoch is the best
         self.forget()
 
     def forget(self) -> None:
-        """Start again without a best epoch."""
+        """Discard the best epoch."""
         self.score: float | None = None
         self.epoch: int | None = None
         self.step: int | None = None
@@ -31,12 +31,13 @@ class BestEpoch:
 
     @property
     def by_validation(self) -> bool:
-        """True if validation measures the metric that decides, False if it is known at the end of an epoch."""
+        """True if validation measures the compared metric, False if the metric is known at the end of an epoch."""
         return needs_validation(self.decisive)
 
     def start(self, trainer: Trainer) -> bool:
-        """Choose the metric that decides when training starts; return True if the run validates."""
-        loaded = trainer.val_dataloaders is not None  # not yet, if the run validates rarely and skips the sanity check
+        """Choose the metric to compare when training starts. Return True if the run has validations."""
+        # The dataloaders do not exist yet if the run validates rarely and skips the sanity check.
+        loaded = trainer.val_dataloaders is not None
         validates = trainer.enable_validation and (not loaded or sum(trainer.num_val_batches) > 0)
         self.decisive = self.monitor if validates or not needs_validation(self.monitor) else None
         return validates
@@ -50,29 +51,29 @@ class BestEpoch:
             return not math.isnan(value)
         return value < self.score if self.mode == "min" else value > self.score
 
-    def take(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
-        """Make this epoch the best: its validation metrics if there are any, else those of training, and `monitor`."""
+    def store(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
+        """Store this epoch as the best, with its validation metrics, or its train metrics if there are none."""
         self.epoch, self.step = epoch, step
         self.metrics = epoch_metrics(logged, "val") or epoch_metrics(logged, "train")
         if self.decisive is not None:
             self.score = self.metrics[self.decisive] = float(logged[self.decisive])
 
     def update(self, logged: Mapping[str, Tensor], epoch: int, step: int) -> None:
-        """Make this epoch the best if it is better than the best so far."""
+        """Store this epoch as the best if it is better than the best so far."""
         if self.improves(logged):
-            self.take(logged, epoch, step)
+            self.store(logged, epoch, step)
 
     def state_dict(self) -> dict[str, Any]:
         scalars = {name: getattr(self, name) for name in ("monitor", "score", "epoch", "step")}
         return {**scalars, "metrics": dict(self.metrics)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best epoch, unless another metric decided it."""
+        """Restore the best epoch, unless another metric was monitored."""
         if state["monitor"] == self.monitor:
             self.score, self.metrics = state["score"], dict(state["metrics"])
             self.epoch, self.step = state.get("epoch"), state.get("step")
 
 
 def needs_validation(metric: str | None) -> bool:
-    """Return True if only validation can measure the metric."""
+    """Return True if only a validation measures the metric."""
     return metric is not None and metric.startswith("val")

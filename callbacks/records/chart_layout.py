@@ -11,18 +11,15 @@ from callbacks.trainer_state import tensorboard_writer
 class ChartLayout(Observer):
     """Layout of TensorBoard's CUSTOM SCALARS tab, with training and validation in one chart.
 
-    | key      | what                                                          | when         |
-    |----------|---------------------------------------------------------------|--------------|
-    | (layout) | one chart for the loss and for each metric, train against val | start of fit |
-    |          | the gap, the learning rate and gradient norms                 |              |
+    | key      | what                                                                   | when         |
+    |----------|------------------------------------------------------------------------|--------------|
+    | (layout) | loss and each metric, train and val; gap, learning rate, gradient norm | start of fit |
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = tensorboard_writer(trainer)
-        names = getattr(pl_module, "metric_names", ("val/loss",))
-        if writer is None:
+        if (writer := tensorboard_writer(trainer)) is None:
             return
-        metrics = [name.removeprefix("val/") for name in names]
+        metrics = [name.removeprefix("val/") for name in getattr(pl_module, "metric_names", ("val/loss",))]
         charts = {name: ["Multiline", [f"^train/{name}$", f"^val/{name}$"]] for name in metrics}
         writer.add_custom_scalars(
             {

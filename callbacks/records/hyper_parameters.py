@@ -1,4 +1,4 @@
-"""The row of a run in TensorBoard's HPARAMS table."""
+"""Callback for the row of a run in TensorBoard's HPARAMS tab."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,34 +13,27 @@ from callbacks.trainer_state import is_fitting, tensorboard_logger
 
 
 class HyperParameters(NoStepHooks, Callback):
-    """Hyperparameters of the run with its metrics at the best epoch, written exactly once.
+    """Hyperparameters of the run with its metrics at the best epoch, written once.
 
-    | key          | what                                                                       | when       |
-    |--------------|----------------------------------------------------------------------------|------------|
-    | (hparams)    | model, data, batch_size, optimizer, lr, scheduler, loss, seed and the rest | end of fit |
-    | hp/<metric>  | validation metrics of the best epoch (train metrics without a validation)  | end of fit |
+    | key         | what                                                                         | when       |
+    |-------------|------------------------------------------------------------------------------|------------|
+    | (hparams)   | model, data, batch_size, optimizer, lr, scheduler, loss, seed and others     | end of fit |
+    | hp/<metric> | validation metrics of the best epoch, or train metrics without a validation  | end of fit |
 
-    They are also written after an error or an interruption, if at least one epoch was measured. `BestCheckpoint`
-    decides the best epoch. In a run without it, or if `monitor` names another metric than its own, this callback
-    decides by the same rule; `monitor` and `mode` then default to those of the first checkpoint callback, and without
-    one the newest epoch is the best. `settings` are added to the hyperparameters and replace those of the same name.
+    They are also written after an error or an interruption if an epoch has metrics. The best epoch is that of
+    `BestCheckpoint`. In a run without it, or if `monitor` names another metric, this callback applies the same rule.
+    `monitor` and `mode` then default to those of the first checkpoint callback. Without one, the newest epoch is the
+    best. `settings` are added to the hyperparameters and replace those with the same name.
     """
 
     def __init__(
         self, monitor: str | None = None, mode: str = "min", settings: Mapping[str, Any] | None = None
     ) -> None:
-        self._monitor = monitor
-        self._mode = mode
-        self._settings = dict(settings or {})
+        self._monitor, self._mode, self._settings = monitor, mode, dict(settings or {})
         self.best = BestEpoch(monitor, mode)
         self._decides = True
         self._written = False
-        self._ended: tuple[int, int] | None = None  # number and step of an epoch that is not judged yet
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The metrics of the best epoch so far."""
-        return dict(self.best.metrics)
+        self._ended: tuple[int, int] | None = None  # index and step of an epoch that is not compared yet
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
@@ -61,7 +54,7 @@ class HyperParameters(NoStepHooks, Callback):
         self.best.start(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._judge_ended(trainer)
+        self._compare_ended(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._decides and is_fitting(trainer) and not trainer.sanity_checking and self.best.by_validation:
@@ -83,16 +76,16 @@ class HyperParameters(NoStepHooks, Callback):
         return self.best.state_dict() if self._decides else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best epoch; older checkpoints store here that of `BestCheckpoint`."""
+        """Restore the best epoch; older checkpoints store the one of `BestCheckpoint` here."""
         self.best.load_state_dict(state_dict)
 
-    def _judge_ended(self, trainer: Trainer) -> None:
+    def _compare_ended(self, trainer: Trainer) -> None:
         if self._ended is not None:
             self.best.update(trainer.callback_metrics, *self._ended)
             self._ended = None
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._judge_ended(trainer)
+        self._compare_ended(trainer)
         logger = tensorboard_logger(trainer)
         if logger is None or self._written or not self.best.metrics:
             return

@@ -1,4 +1,4 @@
-"""Callbacks for progress: a bar in a terminal, else one line per epoch."""
+"""Callbacks that show the progress: a bar in a terminal, else one line per epoch."""
 
 import os
 import sys
@@ -16,14 +16,14 @@ _REFRESHES_PER_SECOND = 5
 
 
 def progress_bar() -> ProgressBar:
-    """Return `TerminalProgress` in a terminal, `PlainProgress` for a file, a pipe or TERM=dumb. Rich obeys NO_COLOR."""
+    """Return `TerminalProgress` in a terminal, else `PlainProgress`, also if TERM=dumb. Rich reads NO_COLOR."""
     if sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb":
         return TerminalProgress()
     return PlainProgress()
 
 
 class _PrintedLines(Callback):
-    """Base class that prints one line per finished epoch, validation, test or prediction."""
+    """Base class of callbacks that print one line per finished epoch, validate, test and predict."""
 
     changes_training = False
 
@@ -94,24 +94,38 @@ class _PrintedLines(Callback):
             return
         label, seconds = self._finished
         self._finished = None
-        prefixes = ("train", "val") if self._validated else ("train",)
-        self._print(label, [metric for prefix in prefixes for metric in _format_metrics(trainer, prefix)], seconds)
+        logged = trainer.callback_metrics
+        metrics = epoch_metrics(logged, "train") | (epoch_metrics(logged, "val") if self._validated else {})
+        self._print(label, [f"{name} {format_number(value)}" for name, value in metrics.items()], seconds)
 
-    def _print_batches(self, label: str, numbers: list[int | float]) -> None:
-        self._print(label, [f"{sum(numbers)} batches"], self._seconds())  # the command prints the metrics itself
+    def _print_batches(self, label: str, batches: list[int | float]) -> None:
+        self._print(label, [f"{sum(batches)} batches"], self._seconds())  # the command prints the metrics itself
 
-    def _print(self, label: str, parts: list[str], seconds: str) -> None:
+    def _print(self, label: str, texts: list[str], seconds: str) -> None:
         if self._enabled:
-            print("  ".join([label, *parts, seconds]), flush=True)
+            print("  ".join([label, *texts, seconds]), flush=True)
 
     def _seconds(self) -> str:
         return f"{time.perf_counter() - self._start_time:.1f} s"
 
 
-class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
-    """Lightning's rich progress bar, replaced by a line like that of `PlainProgress` when an epoch is finished.
+def _throttled(hook: str, total: str) -> Callable[..., None]:
+    """Return a hook that updates the rich bar only if it is due; `total` is its attribute for the number of batches."""
 
-    The bar is updated a few times per second and at the last batch, not at every batch.
+    def update(
+        self: "TerminalProgress", trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        *loader: Any,
+    ) -> None:  # fmt: skip
+        if self.due(batch_idx, getattr(self, total)):
+            getattr(RichProgressBar, hook)(self, trainer, module, outputs, batch, batch_idx, *loader)
+
+    return update
+
+
+class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
+    """Lightning's rich progress bar, which a line as in `PlainProgress` replaces when an epoch is finished.
+
+    The bar is updated five times per second and at the last batch, not at every batch.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -119,68 +133,45 @@ class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
         self._clock = clock
         self._next = clock()
 
-    def _due(self, batch_idx: int, batches: float) -> bool:
+    on_train_batch_end = _throttled("on_train_batch_end", "total_train_batches")
+    on_validation_batch_end = _throttled("on_validation_batch_end", "total_val_batches_current_dataloader")
+    on_test_batch_end = _throttled("on_test_batch_end", "total_test_batches_current_dataloader")
+    on_predict_batch_end = _throttled("on_predict_batch_end", "total_predict_batches_current_dataloader")
+
+    def due(self, batch_idx: int, batches: float) -> bool:
+        """Return True if the bar is to be updated now."""
         now = self._clock()
         if now < self._next and batch_idx + 1 < batches:
             return False
         self._next = now + 1 / _REFRESHES_PER_SECOND
         return True
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self._due(batch_idx, trainer.num_training_batches):
-            RichProgressBar.on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx)
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *loader: Any
-    ) -> None:
-        if self._due(batch_idx, self.total_val_batches_current_dataloader):
-            super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, *loader)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *loader: Any
-    ) -> None:
-        if self._due(batch_idx, self.total_test_batches_current_dataloader):
-            super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, *loader)
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *loader: Any
-    ) -> None:
-        if self._due(batch_idx, self.total_predict_batches_current_dataloader):
-            super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, *loader)
-
     def disable(self) -> None:
-        """Show neither lines nor a bar."""
+        """Disable lines and bar."""
         _PrintedLines.disable(self)
         RichProgressBar.disable(self)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return only the running loss, since the lines show the metrics of the epochs."""
+        """Return only the loss of the step, since the lines show the metrics of the epochs."""
         items: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        running = {name: value for name, value in items.items() if name.endswith("loss_step")}
-        return running or {name: value for name, value in items.items() if name != "v_num"}
+        losses = {name: value for name, value in items.items() if name.endswith("loss_step")}
+        return losses or {name: value for name, value in items.items() if name != "v_num"}
 
 
 class PlainProgress(NoStepHooks, _PrintedLines, ProgressBar):
-    """One printed line per finished epoch, validation, test or prediction.
+    """One printed line per finished epoch, validate, test and predict.
 
     | line                                                                    | when                                |
     |-------------------------------------------------------------------------|-------------------------------------|
     | `epoch 3/10  train/loss 0.4123  val/loss 0.3922  val/acc 0.8610  2.1 s` | end of epoch, after all its metrics |
     | `test  79 batches  0.5 s`                                               | end of test, validate, predict      |
 
-    Validation metrics appear only for an epoch with a validation.
+    Validation metrics are printed only for epochs with a validation.
     """
 
     def enable(self) -> None:
-        """Show the lines again."""
+        """Print the lines again."""
         self._enabled = True
-
-
-def _format_metrics(trainer: Trainer, prefix: str) -> list[str]:
-    metrics = epoch_metrics(trainer.callback_metrics, prefix)
-    return [f"{name} {format_number(value)}" for name, value in metrics.items()]
 
 
 def _epoch_label(trainer: Trainer) -> str:

@@ -11,7 +11,7 @@ class RunSettings(Observer):
 
     | key          | what                            | when         |
     |--------------|---------------------------------|--------------|
-    | run/settings | `config` (YAML) in a code block | start of fit |
+    | run/settings | `config` (YAML) as a code block | start of fit |
     """
 
     def __init__(self, config: str) -> None:

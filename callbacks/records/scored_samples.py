@@ -1,4 +1,4 @@
-"""Callback that counts the samples of a validation or test, which limits may reduce."""
+"""Callback that counts the samples of a validation or test, which `limit_..._batches` may reduce."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from callbacks.step_hooks import Observer
 
 
 class ScoredSamples(Observer):
-    """Counter of samples: `number` is that of the last validation or test, over all processes."""
+    """Counter of samples; `number` is the count of the last validation or test over all processes."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -37,10 +37,7 @@ class ScoredSamples(Observer):
 
 
 def _batch_size(batch: Any) -> int:
-    """Return the length of the first tensor of a batch, 0 if it is not a tensor."""
-    first = batch
-    while isinstance(first, (tuple, list)) and first:
-        first = first[0]
-    if isinstance(first, dict) and first:
-        first = next(iter(first.values()))
-    return len(first) if isinstance(first, torch.Tensor) and first.dim() else 0
+    """Return the length of the first element of a batch, or 0 if it is not a tensor."""
+    while isinstance(batch, (tuple, list, dict)) and batch:
+        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
+    return len(batch) if isinstance(batch, torch.Tensor) and batch.dim() else 0

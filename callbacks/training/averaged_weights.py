@@ -13,14 +13,14 @@ from callbacks.trainer_state import is_fitting
 class AveragedWeights(WeightAveraging):
     """Exponential moving average of weights and running statistics (Polyak and Juditsky 1992).
 
-    Training uses the plain weights; validation uses the average. `best.ckpt` and `last.ckpt` hold the average, and next
-    to it the plain weights for a resume.
+    Training uses the plain weights, validation uses the average. `best.ckpt` and `last.ckpt` contain the average, and
+    next to it the plain weights for a resume.
 
     Args:
         decay: weight of the previous average in each update, in [0, 1). The average covers about
             every / (1 - decay) steps.
         every: number of optimizer steps between updates.
-        start_step: first optimizer step in the average; until then the average equals the plain weights.
+        start_step: first optimizer step in the average. Until then, the average equals the plain weights.
     """
 
     changes_training = True
@@ -34,7 +34,7 @@ class AveragedWeights(WeightAveraging):
         self._averaging = False
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Return True once per `every` optimizer steps."""
+        """Return True for every `every`-th optimizer step."""
         if step_idx is None:
             return False
         self._averaging = step_idx >= self.start_step
@@ -45,8 +45,7 @@ class AveragedWeights(WeightAveraging):
             return average.lerp(weight, 1 - self.decay)
         return weight
 
-    # Lightning's callback swaps the weights in every validation, also outside `fit`. There the loaded weights are
-    # already the average.
+    # Lightning's callback swaps the weights in every validation. Outside `fit`, the loaded weights are the average.
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if is_fitting(trainer):

@@ -15,9 +15,9 @@ _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 class CompiledNetwork(NoStepHooks, Callback):
-    """Compiles the network in place when training starts, which keeps the names in checkpoints.
+    """Compilation of the network in place when training starts; the names in checkpoints do not change.
 
-    The model table and the model graph are made before that, from the original network.
+    The model table and the model graph show the original network, since they are created earlier.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -29,12 +29,12 @@ class CompiledNetwork(NoStepHooks, Callback):
 
 
 def check_compiler(on_gpu: bool = False) -> None:
-    """Raise MisconfigurationException if torch.compile would not find a compiler, or on a GPU no triton."""
-    named = os.environ.get("CXX")
-    if not any(shutil.which(name) for name in ([named] if named else _COMPILERS)):
-        looked = f"CXX={named}" if named else ", ".join(_COMPILERS)
+    """Raise an error if torch.compile would not find a C++ compiler, or on a GPU the package triton."""
+    chosen = os.environ.get("CXX")
+    if not any(shutil.which(name) for name in ([chosen] if chosen else _COMPILERS)):
+        tried = f"CXX={chosen}" if chosen else ", ".join(_COMPILERS)
         raise MisconfigurationException(
-            f"compile: no C++ compiler found (tried {looked}). Install one, or remove --compile."
+            f"compile: no C++ compiler found (tried {tried}). Install one, or remove --compile."
         )
     if on_gpu and find_spec("triton") is None:
         raise MisconfigurationException(

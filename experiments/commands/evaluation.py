@@ -19,6 +19,7 @@ from experiments.commands.default_callbacks import display_callbacks, users_call
 from experiments.commands.run_environment import changed_data, recorded_data, timestamp
 from experiments.commands.trainer_command import Built
 from experiments.machine.launchers import slurm_plugins
+from experiments.machine.performance_choice import PerformanceChoice
 from experiments.messages.formatting import count, say, shown, sizes_text
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder

@@ -160,11 +160,12 @@ def test_a_layer_called_twice_gives_two_outputs() -> None:
 def test_a_large_map_is_averaged() -> None:
     values = torch.zeros(100, 100)
     values[51] = 1.0
-    shown = resized(values, 72)
+    (shown,) = resized(values[None], 72)
     assert shown.shape == (72, 72)
     assert shown.max() > 0.4
-    assert torch.equal(resized(torch.eye(3), 72), torch.eye(3).repeat_interleave(24, 0).repeat_interleave(24, 1))
-    assert min(resized(torch.rand(1, 512), 560).shape) >= 10
+    enlarged = torch.eye(3).repeat_interleave(24, 0).repeat_interleave(24, 1)
+    assert torch.equal(resized(torch.eye(3)[None], 72)[0], enlarged)
+    assert min(resized(torch.rand(1, 1, 512), 560)[0].shape) >= 10
 
 
 class Odd(Dataset[Any]):

@@ -144,7 +144,7 @@ def test_a_wrong_train_metric_raises_after_the_first_epoch(make_trainer, small, 
 
 
 def test_a_wrong_monitor_raises_in_the_first_validation_without_a_sanity_check(make_trainer, small, blobs) -> None:
-    with pytest.raises(MisconfigurationException, match=r"Logged are: .*val/acc.*val/loss"):
+    with pytest.raises(MisconfigurationException, match=r"Set a logged metric: .*val/acc.*val/loss"):
         _fit(make_trainer, small(), blobs(), monitor="val/f1", num_sanity_val_steps=0)
 
 
@@ -189,4 +189,4 @@ def test_the_monitor_of_a_scheduler_is_checked(make_trainer, small, blobs) -> No
 def test_wrong_mode_and_error_without_metrics() -> None:
     with pytest.raises(MisconfigurationException, match=r"mode must be 'min' .* got 'most'"):
         BestCheckpoint("val/acc", "most")
-    assert str(unknown_monitor("x", [])) == "monitor: the metric 'x' is not logged. Logged are: none."
+    assert str(unknown_monitor("x", [])) == "monitor: the metric 'x' is not logged. Log a metric in the model."

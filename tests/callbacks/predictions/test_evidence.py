@@ -154,7 +154,7 @@ def test_a_model_without_probabilities_gives_a_warning(make_trainer, small, blob
             return self(batch[0])
 
     trainer = make_trainer([ClassificationEvidence()])
-    with pytest.warns(UserWarning, match="Numbers does not return probabilities"):
+    with pytest.warns(UserWarning, match="predict_step of Numbers must return `probabilities`"):
         trainer.fit(Numbers(), blobs())
     assert trainer.current_epoch == 2
 

@@ -139,5 +139,5 @@ def test_shifted_views_have_the_documented_weights() -> None:
 
 
 def test_inputs_that_are_not_images_raise_an_error(make_trainer, small, blobs) -> None:
-    with pytest.raises(MisconfigurationException, match="needs images"):
+    with pytest.raises(MisconfigurationException, match="inputs must be images"):
         make_trainer([AveragedViews()]).test(small(), blobs(), verbose=False)

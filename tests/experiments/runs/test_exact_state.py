@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from pathlib import Path
@@ -28,18 +27,11 @@ class CopiedCheckpoints(LastCheckpoint):
         super().__init__(every_n_steps=1)
         self.folder, self.places = folder, list[tuple[str, int]]()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        if not self._by_steps:
-            self._copy("epoch", trainer.global_step)
-
-    def _save(self, trainer: Trainer, step: int) -> None:
-        super()._save(trainer, step)
-        self._copy("step", step)
-
-    def _copy(self, where: str, step: int) -> None:
-        shutil.copy(os.path.join(str(self.dirpath), "last.ckpt"), self.folder / f"{len(self.places)}.ckpt")
-        self.places.append((where, step))
+    def save(self, trainer: Trainer) -> bool:
+        saved = super().save(trainer)
+        shutil.copy(self.path, self.folder / f"{len(self.places)}.ckpt")
+        self.places.append(("step" if self._by_steps or not trainer.is_last_batch else "epoch", trainer.global_step))
+        return saved
 
 
 class Epochs(Callback):
@@ -87,9 +79,7 @@ def fit(
         **{"max_epochs": 3, "num_sanity_val_steps": 0, **options},
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*LeafSpec.*|.*number of training batches.*|The dirpath has changed.*"
-        )
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*number of training batches.*")
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     return torch.cat([weight.detach().flatten() for weight in model.state_dict().values()]), epochs, kept
 
