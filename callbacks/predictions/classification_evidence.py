@@ -66,7 +66,7 @@ class ClassificationEvidence(EndFigures):
                 break
             if own is None:
                 own = Evidence.empty(self.images)
-            own.add(inputs, found["probabilities"], found["target"])
+            own.add(inputs, found["probabilities"], found["target"], found.get("log_odds"))
         return own
 
     def unsupported(self, module: LightningModule) -> str:
@@ -105,5 +105,7 @@ def class_names(trainer: Trainer, number: int) -> list[str]:
 
 def _table(rows: figures.Table) -> str:
     lines = ["| class | precision | recall | F1 | samples |", "|---|---|---|---|---|"]
-    lines += [f"| {name.replace('|', '/')} | {p:.4f} | {r:.4f} | {f:.4f} | {n:,} |" for name, p, r, f, n in rows]
+    for name, *values, number in rows:
+        shown = " | ".join(f"{value:.4f}" if number else "no samples" for value in values)
+        lines.append(f"| {name.replace('|', '/')} | {shown} | {number:,} |")
     return "\n".join(lines)

@@ -112,7 +112,7 @@ def _plot_curves(
 
     `labels` are those of the x axis, the y axis and the area.
     """
-    targets, scores = seen.targets.numpy(), seen.probabilities.numpy()
+    targets, scores = seen.targets.numpy(), seen.scores.numpy()
     found = []
     for index in range(len(names)):
         truth = targets == index

@@ -6,10 +6,13 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_models.parts.metrics import StageMetrics, build_metrics
+from lit_models.parts.exact_metric import ExactMetric
+from lit_models.parts.metrics import build_metrics
+from lit_models.parts.stage_metrics import StageMetrics
 
 
 class EpochMetrics(LightningModule, ABC):
@@ -36,6 +39,7 @@ class EpochMetrics(LightningModule, ABC):
         self.train_metrics = StageMetrics("train", built, ("loss", *penalties))
         self.val_metrics = StageMetrics("val", built)
         self.test_metrics = StageMetrics("test", built)
+        self._remarked: set[str] = set()
         self.metric_names: tuple[str, ...] = ("val/loss", *(f"val/{name}" for name in built))
 
     @torch.no_grad()
@@ -47,6 +51,17 @@ class EpochMetrics(LightningModule, ABC):
         self._flush(metrics)
         for name, metric in metrics.measured().items():
             self.log(name, metric, on_step=False, on_epoch=True, prog_bar=metrics.stage != "test")
+            if not self.trainer.sanity_checking:
+                self._remark(name, metric)
+
+    def _remark(self, name: str, metric: Metric) -> None:
+        """Report once which part of a metric is not defined, and why."""
+        metric.compute()  # on all ranks; Lightning logs this value
+        if isinstance(metric, ExactMetric) and name not in self._remarked:
+            names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
+            if remark := metric.remark(names or ()):
+                self._remarked.add(name)
+                rank_zero_warn(f"{name} is {remark}.")
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
