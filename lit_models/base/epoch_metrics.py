@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -41,6 +41,15 @@ class EpochMetrics(LightningModule, ABC):
         self.test_metrics = StageMetrics("test", built)
         self._remarked: set[str] = set()
         self.metric_names: tuple[str, ...] = ("val/loss", *(f"val/{name}" for name in built))
+
+    def direction(self, name: str) -> Literal["min", "max"] | None:
+        """Return "max" if higher values of a logged metric are better, "min" if lower ones are, None if unknown."""
+        if name == "gap/loss":
+            return "min"
+        metrics = getattr(self, f"{name.partition('/')[0]}_metrics", None)
+        metric = metrics.by_name().get(name) if isinstance(metrics, StageMetrics) else None
+        higher = None if metric is None else metric.higher_is_better
+        return None if higher is None else "max" if higher else "min"
 
     @torch.no_grad()
     def _flush(self, metrics: StageMetrics) -> None:

@@ -150,7 +150,7 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         optimizer = build_optimizer(self.optimizer_spec, parameters, fused)
         if self.scheduler_spec is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self.trainer)}
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self)}
 
     def on_train_start(self) -> None:  # not at the start of the epoch, as a resumed run may start within one
         shared = self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1

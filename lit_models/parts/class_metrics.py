@@ -54,8 +54,6 @@ class TopK(Accuracy):
 class NLL(Mean):
     """Negative log-likelihood, mean over samples: cross-entropy without class weights or label smoothing."""
 
-    higher_is_better = False
-
     def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
         super().update(functional.cross_entropy(exact(preds), target, reduction="sum"), target.numel())
 

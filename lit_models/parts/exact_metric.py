@@ -31,6 +31,7 @@ class Mean(ExactMetric):
     torchmetrics' MeanMetric looks for NaN in every batch, which blocks a GPU and takes twice the time on a CPU.
     """
 
+    higher_is_better = False
     total: Tensor
     count: Tensor
 

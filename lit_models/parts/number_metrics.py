@@ -11,16 +11,12 @@ from lit_models.parts.exact_metric import ExactMetric, Mean, exact
 class MAE(Mean):
     """Mean absolute error over samples and targets."""
 
-    higher_is_better = False
-
     def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
         super().update((exact(preds) - exact(target)).abs().sum(), target.numel())
 
 
 class MSE(Mean):
     """Mean squared error over samples and targets."""
-
-    higher_is_better = False
 
     def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
         super().update((exact(preds) - exact(target)).square().sum(), target.numel())

@@ -223,6 +223,20 @@ def depends_on_run_length(spec: Spec | None) -> bool:
     return name in SCHEDULES and name not in ("plateau", "exponential") and given.get(own.get(name, "")) is None
 
 
+def _plateau_mode(monitor: str, asked: str | None, known: str | None) -> str:
+    """Return the direction in which the monitored metric improves; raise an error for a wrong or an unknown one."""
+    if asked is None and known is None:
+        raise MisconfigurationException(
+            f"scheduler: is a higher or a lower {monitor} better? Set mode: max or mode: min next to monitor."
+        )
+    if asked is not None and known is not None and asked != known:
+        better = "higher" if known == "max" else "lower"
+        raise MisconfigurationException(
+            f"scheduler: mode must be {known}, because a {better} {monitor} is better, got {asked}. Remove mode."
+        )
+    return asked or known or "min"
+
+
 def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
     """Replace the schedule from a checkpoint by one for the Trainer's new length, at the current step."""
     (optimizer,) = trainer.optimizers
@@ -231,15 +245,21 @@ def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
     for group, new in zip(optimizer.param_groups, fresh.param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})
     (config,) = trainer.lr_scheduler_configs
-    schedule: LRScheduler = build_schedule(module.scheduler_spec, optimizer, trainer)["scheduler"]  # type: ignore[arg-type]
+    schedule: LRScheduler = build_schedule(module.scheduler_spec, optimizer, module)["scheduler"]  # type: ignore[arg-type]
     for _ in range(trainer.global_step):
         schedule.step()
     config.scheduler = schedule
 
 
-def build_schedule(spec: Spec, optimizer: Optimizer, trainer: pl.Trainer) -> dict[str, Any]:
-    """Return Lightning's configuration of the schedule that `spec` names, with interval and monitor."""
+def build_schedule(spec: Spec, optimizer: Optimizer, module: pl.LightningModule) -> dict[str, Any]:
+    """Return Lightning's configuration of the schedule that `spec` names, with interval and monitor.
+
+    `module.direction` gives the mode of a plateau schedule.
+    """
     target, arguments, monitor = _resolve(spec)
+    trainer = module.trainer
+    if isinstance(target, type) and issubclass(target, lr_scheduler.ReduceLROnPlateau):
+        arguments["mode"] = _plateau_mode(monitor, arguments.get("mode"), module.direction(monitor))  # type: ignore[operator]
     supplied = (optimizer,) if monitor else (optimizer, run_length(trainer))
     schedule = specs.build(target, supplied, arguments, "scheduler")
     entry = {"scheduler": schedule, "interval": "epoch" if monitor else "step", "frequency": 1}

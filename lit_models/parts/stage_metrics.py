@@ -74,13 +74,17 @@ class StageMetrics(nn.Module):
         value: Tensor = self.means["loss"].compute()  # type: ignore[operator]
         return value
 
-    def measured(self) -> dict[str, Metric]:
-        """Return every metric that was updated, by its logged name."""
+    def by_name(self) -> dict[str, Metric]:
+        """Return every mean and metric by its logged name."""
         found: dict[str, Any] = dict(self.means.items())
         for collection in (self.labels, self.scored):
             if collection is not None:
                 found.update(collection.items(keep_base=True, copy_state=False))
-        return {f"{self.stage}/{name}": metric for name, metric in found.items() if metric.update_count > 0}
+        return {f"{self.stage}/{name}": metric for name, metric in found.items()}
+
+    def measured(self) -> dict[str, Metric]:
+        """Return every metric that was updated, by its logged name."""
+        return {name: metric for name, metric in self.by_name().items() if metric.update_count > 0}
 
     def reset(self) -> None:
         """Reset everything before an epoch of this stage."""
