@@ -165,9 +165,9 @@ def table(records: list[dict[str, Any]]) -> str:
         lines += [
             "",
             "The table shows the mean and standard deviation over seeds. A seed changes the initialization, the order "
-            "of samples and Dropout, but not the split. The time is that of the fastest fit without start-up, on "
-            f"{last['processor']} with {threads} thread(s) under other load; {versions}. Digits and synthetic data "
-            "have no official test set; litlab uses a fixed, documented one.",
+            "of samples and Dropout, but not the split. The time is the shortest of these runs, without start-up. The "
+            f"runs used {threads} thread{'' if threads == '1' else 's'} of a shared machine ({last['processor']}; "
+            f"{versions}). Digits and synthetic data have no official test set, so litlab uses a fixed one.",
         ]
     return "\n".join(lines)
 

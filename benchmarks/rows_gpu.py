@@ -44,7 +44,7 @@ def g4(options: Options) -> Iterator[Line]:
 
 
 def g6(options: Options) -> Iterator[Line]:
-    """Compare complete fits with the naive program at its best number of workers."""
+    """Compare complete runs with the naive program at its best number of workers."""
     choices = (0,) if options.quick else (0, 4, 8, 16)
     for what, work, epochs, target in (
         ("MNIST CNN", CNN_MNIST, 2, at_least(30)),

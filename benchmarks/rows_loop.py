@@ -118,7 +118,7 @@ def against_raw(
         arms={"raw": Spread.of(found.raw), "litlab": Spread.of(found.epoch)},
         reached=found.reached,
         pairs=options.pairs,
-        note=f"epochs of {found.steps} steps, {found.machine.words()}; {apart}",
+        note=f"epochs of {found.steps} steps, {found.machine.text()}; {apart}",
     )
     return record, found
 
@@ -153,10 +153,10 @@ def c5(options: Options) -> Iterator[Record]:
     added, costs = [], []
     steps, samples = 1, 0
     seconds: dict[str, list[float]] = {"raw": [], "bare": [], "litlab": []}
-    words = ""
+    machine_text = ""
     for _ in range(options.pairs):
         found = litlab.alternate(work, number - 1, {"trainer.log_every_n_steps": 50}, options.device)
-        steps, words = found.steps, found.machine.words()
+        steps, machine_text = found.steps, found.machine.text()
         samples = samples or len(raw.loader(work.dataset, 1, Machine()).rows) - work.held_out
         alone = bare.alternate(work, samples, number - 1, found.machine)
         for name, values in (("raw", found.raw), ("bare", alone.loop), ("litlab", found.loop)):
@@ -173,7 +173,7 @@ def c5(options: Options) -> Iterator[Record]:
         {name: Spread.of(values) for name, values in seconds.items()},
         "ms per step",
         pairs=options.pairs,
-        note=f"loops of {steps} steps, {words}, logging every 50 steps",
+        note=f"loops of {steps} steps, {machine_text}, logging every 50 steps",
     )
     found = litlab.alternate(work, 3 * options.pairs, {"trainer.log_every_n_steps": 50, **IN_ONE_CALL}, options.device)
     costs = [1000 * (own - by_hand) / steps for own, by_hand in zip(found.loop, found.raw, strict=True)]
@@ -212,5 +212,5 @@ def against_float32(what: str, work: Work, target: Target, options: Options) -> 
         arms={"raw float32": Spread.of(found.raw), "litlab": Spread.of(found.epoch)},
         reached=found.reached,
         pairs=options.pairs,
-        note=f"epochs of {found.steps} steps; litlab in {found.machine.words()}",
+        note=f"epochs of {found.steps} steps; litlab in {found.machine.text()}",
     )

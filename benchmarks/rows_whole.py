@@ -39,7 +39,7 @@ class NotMeasuredError(Exception):
 def compare_fits(
     row: str, what: str, work: Work, epochs: int, target: Target, options: Options, choices: tuple[int, ...]
 ) -> Record:
-    """Return the time of the naive program divided by that of `litlab fit`, for alternating complete fits."""
+    """Return the time of the naive program divided by that of `litlab fit`, for alternating complete runs."""
     work = sized(work, options)
     source = naive.dataset(work.dataset, work.count)
     workers = naive.best_workers(source, work.batch_size, choices)
@@ -62,13 +62,17 @@ def compare_fits(
         arms={name: Spread.of(values) for name, values in seconds.items()},
         reached=reached,
         pairs=options.pairs,
-        note=f"{epochs} epoch(s) of {samples:,} images, batch {work.batch_size}, naive with {workers} workers, "
+        note=f"{_epochs(epochs)} of {samples:,} images, batch {work.batch_size}, naive with {workers} workers, "
         f"litlab in {precision}",
     )
 
 
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'' if number == 1 else 's'}"
+
+
 def c7(options: Options) -> Iterator[Line]:
-    """Measure complete fits."""
+    """Measure complete runs."""
     choices = (0,) if options.quick else (0, 2)
     for what, work, epochs, target in C7:
         yield partial(compare_fits, "C7", what, work, epochs, target, options, choices)
@@ -162,9 +166,9 @@ def c10(options: Options) -> Iterator[Record]:
         accuracies.append(next(r["metrics"]["test/acc"] for r in reversed(records) if r["verb"] == "test"))
     reached = {"litlab, lowest": min(accuracies), "litlab, mean": sum(accuracies) / len(accuracies)}
     if seconds:
-        note = f"{len(seconds)} run(s) with all cores"
+        note = f"{len(seconds)} run{'' if len(seconds) == 1 else 's'} with all cores"
         yield Record("C10", "time", Spread.of(seconds), at_most(12.0), "min", {}, reached=reached, note=note)
-    note = f"{len(accuracies)} seed(s)"
+    note = f"{len(accuracies)} seed{'' if len(accuracies) == 1 else 's'}"
     percent = Spread.of([100 * accuracy for accuracy in accuracies])
     yield Record("C10", "single view, test accuracy", percent, at_least(90.5), "%", {}, note=note)
 
@@ -191,12 +195,12 @@ def dashboards(options: Options) -> Iterator[Record]:
             at_most(limit),
             arms={arm: Spread.of(seconds[arm]) for arm in ("none", name)},
             pairs=options.pairs,
-            note=f"complete fits of {epochs} epochs",
+            note=f"complete runs of {epochs} epochs",
         )
 
 
 def deterministic(options: Options, row: str = "deterministic") -> Iterator[Line]:
-    """Measure the cost of `--trainer.deterministic true`: complete fits with it divided by fits without, in turns."""
+    """Measure the cost of `--trainer.deterministic true`: alternating complete runs with and without it."""
     for what, work in (("small CNN, batch 128", CNN_MNIST), ("LSTM, batch 128", LSTM)):
         yield partial(_deterministic, row, what, replace(work, fraction=0.1, held_out=1000), options)
 
@@ -220,7 +224,7 @@ def _deterministic(row: str, what: str, work: Work, options: Options) -> Record:
         arms={name: Spread.of(values) for name, values in seconds.items()},
         reached=reached,
         pairs=options.pairs,
-        note=f"complete fits of {epochs} epoch(s), {precision}",
+        note=f"complete runs of {_epochs(epochs)}, {precision}",
     )
 
 

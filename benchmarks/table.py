@@ -44,8 +44,9 @@ def conditions(stored: Stored) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     device = "" if machine["device"] == "cpu" else f"{machine['device']}, "
     clock = "processor time; " if machine["clock"] == "processor" else ""
+    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     return (
-        f"{clock}{device}{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread(s); {versions}; "
+        f"{clock}{device}{machine['processor']}, {machine['cores']} cores, {threads}; {versions}; "
         f"{machine['date']}, commit {(machine['commit'] or 'unknown')[:7]}"
     )
 

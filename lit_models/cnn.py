@@ -1,15 +1,15 @@
-"""Small convolutional networks, five variants of one family."""
+"""Small convolutional networks in five variants."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import image_shape, output_size, positive_integers, probability
+from lit_models.base.shapes import check_choice, dropout_rate, image_shape, output_size, positive_integers
+from lit_models.mlp import fully_connected
 from lit_models.parts.activations import build_activation
 from lit_models.parts.specs import Spec
 
@@ -26,7 +26,7 @@ class Architecture:
     batch_norm: bool = False
     kernel: int = 3
     padding: int = 1
-    #: indices of the convolutions with pooling after them (None: all)
+    #: indices of the convolutions, from 0, that pooling follows; None means all
     pooled: tuple[int, ...] | None = None
     pool: Callable[[int], nn.Module] = nn.MaxPool2d
 
@@ -36,7 +36,7 @@ VARIANTS: Mapping[str, Architecture] = MappingProxyType(
         "two_conv": Architecture(widths=(16, 32), hidden=(), dropout=0.0),
         "three_conv": Architecture(widths=(32, 64, 128), hidden=(256,), dropout=0.5),
         "batchnorm": Architecture(widths=(32, 64, 128), hidden=(256,), dropout=0.5, batch_norm=True, padding=0),
-        # LeCun et al. 1998; its 5x5 filters need 32 pixels, so that smaller images are padded.
+        # LeCun et al. 1998; its 5x5 filters need 32 pixels, so smaller images are padded.
         "lenet5": Architecture(widths=(6, 16), hidden=(120, 84), dropout=0.0, kernel=5, padding=0, pool=nn.AvgPool2d),
         # Krizhevsky et al. 2012 with 3x3 filters of stride 1, for images of 16 to 64 pixels.
         "alexnet": Architecture(widths=(64, 192, 384, 256, 256), hidden=(1024, 1024), dropout=0.5, pooled=(0, 1, 4)),
@@ -64,20 +64,21 @@ class CNN(nn.Module):
         activation: Spec = "relu",
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise MisconfigurationException(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}.")
+        check_choice("variant", variant, VARIANTS)
         arch = VARIANTS[variant]
         arch = replace(
             arch,
             widths=arch.widths if widths is None else positive_integers("widths", widths),
             hidden=arch.hidden if hidden is None else positive_integers("hidden", hidden),
-            dropout=probability("dropout", arch.dropout if dropout is None else dropout),
+            dropout=dropout_rate(arch.dropout if dropout is None else dropout),
         )
         channels, height, width = input_shape
         enlarge = 2 if variant == "lenet5" and min(height, width) < 32 else 0
         self.features = _features(arch, channels, enlarge, activation)
         size = output_size(self.features, input_shape, f"variant {variant!r}")
-        self.head = _head(arch, size, out_features, activation)
+        self.head = fully_connected(size, arch.hidden, out_features, activation, dropout=arch.dropout)
+        if arch.dropout > 0 and not arch.hidden:
+            self.head = nn.Sequential(nn.Dropout(arch.dropout), *self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.head(self.features(x).flatten(1))
@@ -99,19 +100,6 @@ def _features(arch: Architecture, channels: int, enlarge: int, activation: Spec)
     return nn.Sequential(*layers)
 
 
-def _head(arch: Architecture, size: int, out_features: int, activation: Spec) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for units in arch.hidden:
-        layers += [nn.Linear(size, units), build_activation(activation)]
-        size = units
-        if arch.dropout > 0:
-            layers.append(nn.Dropout(arch.dropout))
-    if arch.dropout > 0 and not arch.hidden:
-        layers.append(nn.Dropout(arch.dropout))
-    layers.append(nn.Linear(size, out_features))
-    return nn.Sequential(*layers)
-
-
 class LitCNN(LitClassifier):
     """`CNN` that classifies images.
 
@@ -121,7 +109,7 @@ class LitCNN(LitClassifier):
         variant: two_conv, three_conv, batchnorm (unpadded, for 32 pixels), lenet5 or alexnet (for 28 to 64 pixels).
         widths: filters of each convolution; None means those of the variant.
         hidden: units of each hidden linear layer; None means those of the variant.
-        dropout: rate after each hidden layer; None means that of the variant.
+        dropout: dropout rate after each hidden layer; None means that of the variant.
         activation: name or class path.
         **kwargs: see `LitClassifier`.
     """

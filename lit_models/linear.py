@@ -27,7 +27,7 @@ class LinearRegression(nn.Module):
 
 
 class LitLinearRegression(LitRegressor):
-    """Least squares by gradient descent; the optimizer `lbfgs` with the full batch finds the exact solution.
+    """Least squares by gradient descent; the optimizer `lbfgs` with all data in one batch finds the exact solution.
 
     Args:
         input_shape: from the data.

@@ -18,7 +18,7 @@ class LitLogisticRegression(LitClassifier):
     Args:
         input_shape: from the data.
         num_classes: from the data.
-        two_classes: one logit for two classes ("sigmoid"), or one logit per class ("softmax").
+        two_classes: "sigmoid" (one logit for two classes) or "softmax" (one logit per class).
         loss: None means binary cross-entropy for one logit, else cross-entropy.
         **kwargs: see `LitClassifier`.
     """

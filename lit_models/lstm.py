@@ -7,15 +7,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import positive_integer, probability, sample_shape
+from lit_models.base.shapes import dropout_rate, positive_integer, sample_shape
 
 
 def check_dropout(dropout: float, layers: int) -> float:
-    """Return the dropout rate between layers; raise an error for one layer, where it would have no effect."""
+    """Return the dropout rate between layers; raise an error if there is one layer and it has no effect."""
     positive_integer("layers", layers)
     if dropout > 0 and layers == 1:
-        raise MisconfigurationException(f"dropout must be 0 with 1 layer, got {dropout}: it applies between layers.")
-    return probability("dropout", dropout)
+        raise MisconfigurationException(
+            f"dropout must be 0 with 1 layer, got {dropout}. Set --model.layers 2; dropout applies between layers."
+        )
+    return dropout_rate(dropout)
 
 
 class RowLSTM(nn.Module):
@@ -53,7 +55,7 @@ class LitLSTM(LitClassifier):
         num_classes: from the data.
         hidden: size of the state.
         layers: number of LSTM layers.
-        dropout: rate between the layers.
+        dropout: dropout rate between the layers.
         **kwargs: see `LitClassifier`.
     """
 
@@ -74,6 +76,6 @@ class LitLSTM(LitClassifier):
         if len(shape) not in (2, 3):
             raise MisconfigurationException(
                 f"model: {name} needs images (channels, height, width) or sequences (steps, features), got samples of "
-                f"shape {shape}."
+                f"shape {shape}. Use such data, or a model such as LitMLP, which takes any shape."
             )
         self.net = self.initialized(RowLSTM(shape, self.num_classes, hidden, layers, dropout))

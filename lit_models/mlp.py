@@ -8,15 +8,37 @@ from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
 from lit_models.base.regressor import LitRegressor
-from lit_models.base.shapes import positive_integers, probability, sample_shape
+from lit_models.base.shapes import dropout_rate, positive_integers, sample_shape
 from lit_models.parts.activations import build_activation
 from lit_models.parts.specs import Spec
 
 
-class MLP(nn.Module):
-    """Fully connected network, `(B, *input_shape)` -> `(B, out_features)`.
+def fully_connected(
+    width: int,
+    hidden: Sequence[int],
+    out_features: int,
+    activation: Spec,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Return hidden layers and a linear output layer.
 
-    A hidden layer consists of linear layer, optional BatchNorm, activation and optional dropout.
+    A hidden layer consists of a linear layer, optional BatchNorm, activation and optional dropout.
+    """
+    layers: list[nn.Module] = []
+    for units in hidden:
+        layers.append(nn.Linear(width, units, bias=not batch_norm))  # BatchNorm would subtract a bias with the mean
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(units))
+        layers.append(build_activation(activation))
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, out_features))
+
+
+class MLP(nn.Module):
+    """Fully connected network, `(B, *input_shape)` -> `(B, out_features)`; see `fully_connected`.
 
     >>> MLP((1, 28, 28), 10, hidden=(32,))(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -32,20 +54,8 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        dropout = probability("dropout", dropout)
-        layers: list[nn.Module] = []
-        width = math.prod(input_shape)
-        for units in positive_integers("hidden", hidden):
-            # BatchNorm subtracts a bias together with the mean.
-            layers.append(nn.Linear(width, units, bias=not batch_norm))
-            if batch_norm:
-                layers.append(nn.BatchNorm1d(units))
-            layers.append(build_activation(activation))
-            if dropout > 0:
-                layers.append(nn.Dropout(dropout))
-            width = units
-        layers.append(nn.Linear(width, out_features))
-        self.layers = nn.Sequential(*layers)
+        hidden, dropout = positive_integers("hidden", hidden), dropout_rate(dropout)
+        self.layers = fully_connected(math.prod(input_shape), hidden, out_features, activation, batch_norm, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.layers(x.flatten(1))
@@ -60,8 +70,8 @@ class LitMLP(LitClassifier):
         num_classes: from the data.
         hidden: units of each hidden layer.
         activation: name or class path.
-        batch_norm: BatchNorm after each hidden linear layer.
-        dropout: rate after each hidden activation.
+        batch_norm: add BatchNorm after each hidden linear layer.
+        dropout: dropout rate after each hidden activation.
         **kwargs: see `LitClassifier`.
     """
 
@@ -90,8 +100,8 @@ class LitMLPRegressor(LitRegressor):
         num_targets: from the data.
         hidden: units of each hidden layer.
         activation: name or class path.
-        batch_norm: BatchNorm after each hidden linear layer.
-        dropout: rate after each hidden activation.
+        batch_norm: add BatchNorm after each hidden linear layer.
+        dropout: dropout rate after each hidden activation.
         **kwargs: see `LitRegressor`.
     """
 

@@ -8,7 +8,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.base.classifier import LitClassifier
-from lit_models.base.shapes import image_shape, positive_integers
+from lit_models.base.shapes import check_choice, image_shape, positive_integers
 from lit_models.parts.activations import build_activation
 from lit_models.parts.specs import Spec
 
@@ -26,7 +26,10 @@ PRESETS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyTyp
 
 
 class ResidualBlock(nn.Module):
-    """conv-BN-activation-conv-BN plus the input; a 1x1 convolution adapts the input if stride or width change."""
+    """Convolution, BatchNorm, activation, convolution and BatchNorm, added to the input, then an activation.
+
+    A 1x1 convolution adapts the input if stride or width change.
+    """
 
     def __init__(self, channels: int, width: int, stride: int = 1, activation: Spec = "relu") -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, stages of residual blocks, mean over the image and a linear layer, `(B, C, H, W)` -> `(B, out_features)`.
+    """Stem, stages of residual blocks, mean over the pixels and a linear layer, `(B, C, H, W)` -> `(B, out_features)`.
 
     Every stage after the first halves height and width.
 
@@ -69,7 +72,8 @@ class ResNet(nn.Module):
         widths, blocks = positive_integers("widths", widths), positive_integers("blocks", blocks)
         if len(widths) != len(blocks) or not widths:
             raise MisconfigurationException(
-                f"blocks must have one number per stage in widths {list(widths)}, got {list(blocks)}."
+                f"blocks must have one number per stage in widths {list(widths)}, got {list(blocks)}. "
+                "Set --model.blocks and --model.widths to lists of equal length."
             )
         self.stem = _stem(stem, in_channels, widths[0], activation)
         channels = widths[0]
@@ -88,10 +92,7 @@ class ResNet(nn.Module):
 
 
 def _stem(stem: str, channels: int, width: int, activation: Spec) -> nn.Sequential:
-    if stem not in ("small", "large"):
-        raise MisconfigurationException(
-            f"stem must be small (3x3) or large (7x7 with pooling), got {stem!r}. Set stem: small."
-        )
+    check_choice("stem", stem, ("small", "large"))
     kernel, stride = (3, 1) if stem == "small" else (7, 2)
     convolution = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
     layers: list[nn.Module] = [convolution, nn.BatchNorm2d(width), build_activation(activation)]
@@ -106,7 +107,7 @@ class LitResNet(LitClassifier):
     Args:
         input_shape: from the data.
         num_classes: from the data.
-        preset: small (32-64-128, one block each, 0.3 M parameters), resnet14 (64-128-256, two each) or resnet18.
+        preset: small (32-64-128 filters, one block each), resnet14 (64-128-256, two each) or resnet18 (64-128-256-512).
         widths: filters of each stage; None means those of the preset.
         blocks: residual blocks of each stage; None means those of the preset.
         stem: small (3x3) or large (7x7 with stride 2 and max pooling); None means large for more than 64 pixels.
@@ -129,16 +130,9 @@ class LitResNet(LitClassifier):
     ) -> None:
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
         channels, height, width = image_shape(type(self).__name__, input_shape)
-        if preset not in PRESETS:
-            raise MisconfigurationException(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
-        own_widths, own_blocks = PRESETS[preset]
-        chosen: Stem = stem if stem is not None else "large" if max(height, width) > 64 else "small"
-        network = ResNet(
-            channels,
-            self.num_classes,
-            own_widths if widths is None else widths,
-            own_blocks if blocks is None else blocks,
-            chosen,
-            activation,
-        )
-        self.net = self.initialized(network)
+        check_choice("preset", preset, PRESETS)
+        widths = PRESETS[preset][0] if widths is None else widths
+        blocks = PRESETS[preset][1] if blocks is None else blocks
+        if stem is None:
+            stem = "large" if max(height, width) > 64 else "small"
+        self.net = self.initialized(ResNet(channels, self.num_classes, widths, blocks, stem, activation))

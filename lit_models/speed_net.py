@@ -18,29 +18,31 @@ def whitening_filters(images: Tensor, kernel: int = 2, eps: float = 5e-4) -> Ten
     """Return filters whose responses to patches of `images` are uncorrelated with variance 1, and their negatives.
 
     The filters are eigenvectors of the patches' covariance, largest variance first, divided by their standard deviation
-    (arXiv:2404.00498, section 3.2, after tysam-code 2023). The negatives keep what an activation cuts off.
+    (arXiv:2404.00498, section 3.2, after tysam-code 2023). The negatives preserve values that an activation sets to 0.
 
     Args:
         images: `(N, channels, height, width)`, normalized as in training; about 2,000 are enough.
-        kernel: side of the patches.
+        kernel: height and width of the patches.
         eps: added to each variance, so that noise is not amplified.
 
     Returns:
-        (2 * channels * kernel**2, channels, kernel, kernel), in float32.
+        Filters `(2 * channels * kernel**2, channels, kernel, kernel)` in float32.
     """
     if images.dim() != 4 or len(images) == 0:
         raise MisconfigurationException(
-            f"images must have the shape (N, channels, height, width) with N > 0, got {tuple(images.shape)}."
+            f"images must have the shape (N, channels, height, width) with N > 0, got {tuple(images.shape)}. "
+            "Return such images from sample_inputs of the data."
         )
     if kernel < 1 or kernel > min(images.shape[2:]):
         raise MisconfigurationException(
-            f"kernel must be from 1 to the size of the images {tuple(images.shape[1:])}, got {kernel}."
+            f"kernel must be from 1 to the size of the images {tuple(images.shape[1:])}, got {kernel}. "
+            "Set --model.whitening_kernel 2."
         )
     channels = images.shape[1]
     patches = images.float().unfold(2, kernel, 1).unfold(3, kernel, 1)
     rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * kernel * kernel)
     rows = rows - rows.mean(0)
-    # float64 on the CPU, because the smallest variances are a millionth of the largest.
+    # Use float64 on the CPU, because the smallest variances are a millionth of the largest.
     covariance = ((rows.T @ rows) / len(rows)).double().cpu()
     variances, directions = torch.linalg.eigh(covariance)
     scaled = (directions / (variances.clamp(min=0.0) + eps).sqrt()).T.flip(0)
@@ -49,7 +51,7 @@ def whitening_filters(images: Tensor, kernel: int = 2, eps: float = 5e-4) -> Ten
 
 
 class Halving(nn.Module):
-    """Maximum of each 2x2 square; an axis of one pixel stays as it is."""
+    """Maximum of each 2x2 square; an axis of one pixel does not change."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
@@ -57,9 +59,9 @@ class Halving(nn.Module):
 
 
 class SpeedBlock(nn.Module):
-    """conv-pool-BN-activation, which halves the image, then conv-BN-activation `depth - 1` times.
+    """Convolution, pooling, BatchNorm and activation, then convolution, BatchNorm and activation `depth - 1` times.
 
-    With `residual` the output of the first group is added to that of the others before the last activation.
+    Pooling halves height and width. With `residual`, the last activation also gets the output of the first one.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class SpeedBlock(nn.Module):
         super().__init__()
         self.halve = nn.Sequential(
             _convolution(channels, width),
-            Halving(),  # first, so that normalization and activation process a quarter of the values
+            Halving(),  # before the other layers, so that they process a quarter of the values
             _norm(width),
             build_activation(activation),
         )
@@ -89,12 +91,11 @@ class SpeedBlock(nn.Module):
 
 
 class SpeedNet(nn.Module):
-    """Whitening, blocks that halve the image, maximum over the image, scaled linear layer, `(B, C, H, W)` -> `(B, K)`.
+    """Whitening, blocks that halve the image, maximum over pixels and linear layer, `(B, C, H, W)` -> `(B, K)`.
 
-    The architecture of airbench (arXiv:2404.00498), for images of 8x8 pixels or more. Filters are initialized as the
-    identity of their first inputs (Dirac), BatchNorm has a bias only, and the first layer trains only its bias. Call
-    `whiten` before the first step, else the first layer keeps random orthogonal filters. For the arguments see
-    `LitSpeedNet`.
+    The architecture is airbench's (arXiv:2404.00498), for images of 8x8 pixels or more. Filters start as the identity
+    of their first inputs (Dirac). BatchNorm trains only its bias, and so does the first layer. Call `whiten` before the
+    first step, else the first layer has random orthogonal filters. For the arguments see `LitSpeedNet`.
 
     >>> SpeedNet(3, 10, widths=(8, 8, 8))(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
@@ -117,11 +118,9 @@ class SpeedNet(nn.Module):
         positive_integer("depth", depth)
         positive_integer("whitening_kernel", whitening_kernel)
         if not widths:
-            raise MisconfigurationException(
-                "widths must have at least one block, got []. Set one such as [64, 128, 256]."
-            )
+            raise MisconfigurationException("widths must not be empty, got []. Set --model.widths '[64, 128, 256]'.")
         if scale <= 0.0:
-            raise MisconfigurationException(f"scale must be above 0, got {scale}.")
+            raise MisconfigurationException(f"scale must be above 0, got {scale}. Set --model.scale 0.1.")
         self.scale = scale
         channels = 2 * in_channels * whitening_kernel**2
         self.whitening = nn.Conv2d(in_channels, channels, whitening_kernel, bias=whitening_bias)
@@ -135,11 +134,13 @@ class SpeedNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor, eps: float = 5e-4) -> None:
-        """Set the first layer from normalized training images `(N, channels, height, width)`."""
+        """Compute the first layer's filters from normalized training images `(N, channels, height, width)`."""
         filters = whitening_filters(images, self.whitening.kernel_size[0], eps)
         if filters.shape != self.whitening.weight.shape:
             channels = self.whitening.in_channels
-            raise MisconfigurationException(f"images must have {channels} channels, got {images.shape[1]}.")
+            raise MisconfigurationException(
+                f"images must have {channels} channels, got {images.shape[1]}. Pass images of the training data."
+            )
         self.whitening.weight.copy_(filters)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,7 +150,7 @@ class SpeedNet(nn.Module):
 
 
 def _convolution(channels: int, width: int) -> nn.Conv2d:
-    """Return a 3x3 convolution initialized as the identity; filters beyond the number of inputs are random."""
+    """Return a 3x3 convolution that starts as the identity; filters beyond the number of inputs are random."""
     convolution = SmallImageConv2d(channels, width)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[: min(channels, width)])
@@ -157,7 +158,7 @@ def _convolution(channels: int, width: int) -> nn.Conv2d:
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
-    """Return BatchNorm with a trained bias and a fixed scale, as the network is insensitive to the scale."""
+    """Return BatchNorm with a trained bias and a fixed scale, to which the network is insensitive."""
     norm = nn.BatchNorm2d(width)
     norm.weight.requires_grad_(False)
     return norm
@@ -165,14 +166,11 @@ def _norm(width: int) -> nn.BatchNorm2d:
 
 def _start_whitening(convolution: nn.Conv2d) -> None:
     """Set random orthogonal filters and their negatives, and a bias of 0; freeze the filters."""
-    half = convolution.out_channels // 2
-    with torch.no_grad():
-        filters = torch.empty_like(convolution.weight[:half])
-        nn.init.orthogonal_(filters)
-        convolution.weight.copy_(torch.cat((filters, -filters)))
-        if convolution.bias is not None:
-            convolution.bias.zero_()
-    convolution.weight.requires_grad_(False)
+    weight = convolution.weight.requires_grad_(False)
+    filters = nn.init.orthogonal_(torch.empty_like(weight[: len(weight) // 2]))
+    weight.copy_(torch.cat((filters, -filters)))
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
 
 
 class LitSpeedNet(LitClassifier):
@@ -183,11 +181,11 @@ class LitSpeedNet(LitClassifier):
         num_classes: from the data.
         widths: filters of each block.
         depth: convolutions in each block.
-        residual: add the output of a block's first convolution to that of its last one.
-        whitening_kernel: side of the first layer's patches.
-        whitening_bias: train a bias of the first layer. Without it a step takes about 10% less time, as no gradient is
-            computed for the largest images.
-        whitening_samples: number of training images, without augmentation, for the first layer; 0 keeps it random.
+        residual: add the output of a block's first activation to the input of its last one.
+        whitening_kernel: height and width of the first layer's filters.
+        whitening_bias: train a bias of the first layer. Without it, a step takes about 10% less time, because the
+            largest images need no gradient.
+        whitening_samples: number of training images without augmentation that set the first layer; 0 leaves it random.
         scale: factor of the logits.
         activation: name or class path.
         init: "torch" keeps the network's own initialization, which is part of the method.
@@ -216,19 +214,21 @@ class LitSpeedNet(LitClassifier):
         channels, height, width = image_shape(type(self).__name__, input_shape)
         if min(height, width) <= whitening_kernel:
             raise MisconfigurationException(
-                f"whitening_kernel must be smaller than the images of {height}x{width} pixels, got {whitening_kernel}."
+                f"whitening_kernel must be smaller than the images of {height}x{width} pixels, got {whitening_kernel}. "
+                "Set --model.whitening_kernel 2."
             )
         if whitening_samples < 0:
-            raise MisconfigurationException(f"whitening_samples must be at least 0, got {whitening_samples}.")
+            raise MisconfigurationException(
+                f"whitening_samples must be at least 0, got {whitening_samples}. Set --model.whitening_samples 2000."
+            )
         self.whitening_samples = whitening_samples
-        network = SpeedNet(
+        self.net = SpeedNet(
             channels, self.num_classes, widths, depth, residual, whitening_kernel, whitening_bias, scale, activation
         )
-        self.initialized(network)
-        self.net = network
+        self.initialized(self.net)
 
     def setup(self, stage: str) -> None:
-        """Compute the first layer before a fit; the weights of a checkpoint are loaded later and replace it."""
+        """Compute the first layer before a fit; the weights of a checkpoint replace it later."""
         super().setup(stage)
         samples = getattr(getattr(self.trainer, "datamodule", None), "sample_inputs", None)
         if stage == "fit" and self.whitening_samples and samples is not None:

@@ -14,7 +14,7 @@ Hidden = tuple[Tensor, Tensor]
 
 
 class TokenLSTM(nn.Module):
-    """Embedding, LSTM and linear layer: tokens `(B, T)`, state -> logits `(B, T, vocab_size)`, new state.
+    """Embedding, LSTM and linear layer, tokens `(B, T)` and state -> logits `(B, T, vocab_size)` and new state.
 
     >>> logits, state = TokenLSTM(vocab_size=7, hidden=8)(torch.zeros(2, 5, dtype=torch.long))
     >>> logits.shape
@@ -33,7 +33,7 @@ class TokenLSTM(nn.Module):
         self.head = nn.Linear(hidden, vocab_size)
 
     def forward(self, tokens: Tensor, state: Hidden | None = None, last: bool = False) -> tuple[Tensor, Hidden]:
-        """Return logits and state; with `last` only logits `(B, 1, vocab_size)` of the last position, to save time."""
+        """Return logits and state; `last` computes only the logits `(B, 1, vocab_size)` of the last position."""
         states, state = self.lstm(self.embedding(tokens), state)
         return self.head(states[:, -1:] if last else states), state
 
@@ -47,13 +47,14 @@ class LitTokenLSTM(LitClassifier):
         embedding: size of a token's vector.
         hidden: size of the state.
         layers: number of LSTM layers.
-        dropout: rate between the layers.
-        every_step: learn from every position of a window; false means its last position only.
+        dropout: dropout rate between the layers.
+        every_step: learn from every position of a window; false means the last position only.
         **kwargs: see `LitClassifier`.
     """
 
     machine_kind = "recurrent"
-
+    target_property = "vocab_size"
+    counterpart = "LitLSTM"
     derived_arguments = ("num_classes",)
 
     def __init__(
@@ -67,21 +68,13 @@ class LitTokenLSTM(LitClassifier):
         every_step: bool = True,
         **kwargs: Any,
     ) -> None:
-        if vocab_size is None:
-            raise self._no_text()
         super().__init__(input_shape=input_shape, num_classes=vocab_size, **kwargs)
-        self.vocab_size, self.every_step = vocab_size, every_step
+        self.vocab_size, self.every_step = self.num_classes, every_step
         self.example_input_array = torch.zeros(1, *(self.input_shape or (8,)), dtype=torch.int64)
-        self.net = self.initialized(TokenLSTM(vocab_size, embedding, hidden, layers, dropout))
-
-    def _no_text(self) -> MisconfigurationException:
-        name = type(self).__name__
-        return MisconfigurationException(
-            f"model: {name} needs text, but the data has no vocab_size. For images use LitLSTM."
-        )
+        self.net = self.initialized(TokenLSTM(self.vocab_size, embedding, hidden, layers, dropout))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits `(B, T, vocab_size)`, starting from an empty state; `net` takes and returns a state."""
+        """Return logits `(B, T, vocab_size)` for an initial state of zeros; `net` takes and returns a state."""
         logits: Tensor = self.net(tokens)[0]
         return logits
 
@@ -100,11 +93,6 @@ class LitTokenLSTM(LitClassifier):
     def data_properties(self) -> dict[str, Any]:
         return {"vocab_size": self.vocab_size}
 
-    def check_target(self, data: Any) -> None:
-        known = any(hasattr(data, key) for key in ("num_classes", "num_targets", "vocab_size"))
-        if known and getattr(data, "vocab_size", None) is None:
-            raise self._no_text()
-
     @torch.no_grad()
     def generate(
         self, prompt_ids: Tensor, length: int, temperature: float = 1.0, generator: torch.Generator | None = None
@@ -117,18 +105,19 @@ class LitTokenLSTM(LitClassifier):
         if length < 0 or temperature < 0 or prompt_ids.shape[-1] == 0:
             raise MisconfigurationException(
                 "generate: length and temperature must be at least 0 and the prompt not empty, got length "
-                f"{length}, temperature {temperature} and a prompt of {prompt_ids.shape[-1]} tokens."
+                f"{length}, temperature {temperature} and a prompt of {prompt_ids.shape[-1]} tokens. "
+                "Pass for example length=100, temperature=1.0 and one token."
             )
         training = self.training
         self.eval()
         try:
             text = prompt_ids.reshape(-1, prompt_ids.shape[-1]).to(self.device)
-            fresh: Tensor = text
+            new: Tensor = text
             state: Hidden | None = None
             for _ in range(length):
-                logits, state = self.net(fresh, state, last=True)
-                fresh = self._sample(logits[:, 0].float(), temperature, generator)
-                text = torch.cat((text, fresh), dim=1)
+                logits, state = self.net(new, state, last=True)
+                new = self._sample(logits[:, 0].float(), temperature, generator)
+                text = torch.cat((text, new), dim=1)
         finally:
             self.train(training)
         return text[0] if prompt_ids.dim() == 1 else text

@@ -27,7 +27,7 @@ class Machine:
     threads: int = 1
     fused: bool = False  # fused optimizer
 
-    def words(self) -> str:
+    def text(self) -> str:
         """Return the text for the table."""
         threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.device.type == "cpu" else ""
         layout = ", channels-last" if self.channels_last else ""
@@ -88,7 +88,7 @@ class Batches:
 
 
 class RawTraining:
-    """A network with its optimizer and schedule for `epochs` epochs of `samples` training images."""
+    """A network with its optimizer and learning rate schedule for `epochs` epochs of `samples` training images."""
 
     def __init__(self, work: Work, samples: int, epochs: int, machine: Machine) -> None:
         self.work, self.machine = work, machine

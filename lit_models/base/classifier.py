@@ -1,7 +1,7 @@
 """Base class of models that predict a class."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,7 +16,7 @@ from lit_models.parts.stage_metrics import StageMetrics
 
 
 def class_indices(target: Tensor) -> Tensor:
-    """Return class indices `(B,)` of targets: indices, one-hot or soft `(B, C)`, or probabilities `(B, 1)`."""
+    """Return class indices `(B,)` for indices, one-hot or soft targets `(B, C)`, or probabilities `(B, 1)`."""
     if target.dim() == 1:
         return target
     return (target[:, 0] > 0.5).long() if target.shape[1] == 1 else target.argmax(dim=1)
@@ -28,15 +28,16 @@ class LitClassifier(LitTask):
     Args:
         num_classes: from the data.
         loss: cross_entropy, nll, kl_div, bce_with_logits, bce, or a class path that takes (logits, target).
-        metrics: any of acc, top5, precision, recall, f1, auroc. With two classes the value for class 1, with more the
-            mean over the classes.
+        metrics: any of acc, top5, precision, recall, f1, auroc. The last four are those of class 1 for two classes, and
+            the mean over the classes for more.
         **kwargs: see `LitTask`.
     """
 
     known_losses = CLASS_LOSSES
     other_losses = NUMBER_LOSSES
     known_metrics = CLASS_METRICS
-    counterpart: ClassVar[str] = "LitMLPRegressor or LitLinearRegression"
+    target_property = "num_classes"
+    counterpart = "LitMLPRegressor or LitLinearRegression"
 
     def __init__(
         self,
@@ -47,26 +48,16 @@ class LitClassifier(LitTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape=input_shape, loss=loss, metrics=metrics, **kwargs)
-        if num_classes is None:
-            raise self._no_classes()
-        if num_classes < 2:
-            raise MisconfigurationException(f"num_classes must be at least 2, got {num_classes}.")
-        self.num_classes = num_classes
-        check_weights(self.loss_fn, num_classes)
-        self._prepare_metrics(metrics, num_classes)
-
-    def _no_classes(self) -> MisconfigurationException:
-        name = type(self).__name__
-        return MisconfigurationException(
-            f"model: {name} predicts classes, but the data has no num_classes. For numbers use {self.counterpart}."
-        )
+        self.num_classes = self._checked_size(num_classes, 2)
+        check_weights(self.loss_fn, self.num_classes)
+        self._prepare_metrics(metrics, self.num_classes)
 
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
         target = class_indices(target)
         if metrics.labels is not None:
-            one = output.shape[1] == 1
+            one_logit = output.shape[1] == 1
             # `max` takes half the time of `argmax` on a CPU; for equal values both return the first index.
-            metrics.labels.update((output[:, 0] > 0).long() if one else output.max(dim=1).indices, target)
+            metrics.labels.update((output[:, 0] > 0).long() if one_logit else output.max(dim=1).indices, target)
         if metrics.scored is not None:
             metrics.scored.update(two_logits(output), target)
 
@@ -76,25 +67,21 @@ class LitClassifier(LitTask):
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         probabilities = self.probabilities(output)
-        found = {
+        result = {
             "prediction": probabilities.argmax(dim=1),
             "probabilities": probabilities,
             "log_odds": log_odds(two_logits(output)),
         }
-        return found if target is None else {"target": class_indices(target), **found}
+        return result if target is None else {"target": class_indices(target), **result}
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if type(self).outputs is LitTask.outputs and self.device.type == "cpu":  # else the loss gets other shapes
+        if type(self).outputs is LitTask.outputs and self.device.type == "cpu":  # other `outputs` change the shapes
             data = getattr(self.trainer, "datamodule", None)
             check_class_loss(self.loss_fn, self.num_classes, getattr(data, "target_form", None))
 
-    def data_properties(self) -> dict[str, Any]:
-        return {"input_shape": self.input_shape, "num_classes": self.num_classes}
-
     def check_target(self, data: Any) -> None:
-        if getattr(data, "num_classes", None) is None and getattr(data, "num_targets", None) is not None:
-            raise self._no_classes()
         if getattr(data, "vocab_size", None) is not None and "vocab_size" not in self.data_properties():
             name = type(self).__name__
             raise MisconfigurationException(f"model: {name} predicts classes, but the data is text. Use LitTokenLSTM.")
+        super().check_target(data)

@@ -1,7 +1,8 @@
-"""Metrics of an epoch, logged when it ends, and their state for checkpoints within the epoch."""
+"""Metrics of an epoch, logged at its end, and their state for checkpoints within the epoch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,10 +17,10 @@ from lit_models.parts.stage_metrics import StageMetrics
 
 
 class EpochMetrics(LightningModule, ABC):
-    """Base class of tasks that measures each stage over its epoch.
+    """Base class of tasks that log the metrics of each stage once per epoch.
 
-    Logs ``<stage>/loss`` (data loss, mean over samples), ``<stage>/<metric>``, ``train/l1`` and ``train/l2`` if in use,
-    and ``gap/loss`` (val/loss divided by train/loss).
+    The metrics are ``<stage>/loss`` (data loss, mean over samples), ``<stage>/<metric>``, ``train/l1`` and ``train/l2``
+    if they are above 0, and ``gap/loss`` (val/loss divided by train/loss).
     """
 
     known_metrics: ClassVar[Mapping[str, Callable[[int], Metric]]]
@@ -30,10 +31,10 @@ class EpochMetrics(LightningModule, ABC):
 
     @abstractmethod
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
-        """Update the metrics with outputs, of one batch or of several joined; compute and synchronize nothing."""
+        """Update the metrics with the outputs of one batch or of several joined; do not compute or synchronize them."""
 
     def _prepare_metrics(self, names: Sequence[str], size: int) -> None:
-        """Build the metrics for `size` classes or targets; children call this in their constructor."""
+        """Build the metrics for `size` classes or targets; subclasses call this method in their constructor."""
         built = build_metrics(names, self.known_metrics, size)
         penalties = [name for name, weight in (("l1", self.l1), ("l2", self.l2)) if weight > 0]
         self.train_metrics = StageMetrics("train", built, ("loss", *penalties))
@@ -96,11 +97,10 @@ class EpochMetrics(LightningModule, ABC):
         self._log_epoch(self.test_metrics)
 
     def epoch_state(self) -> dict[str, Any]:
-        """Return the measurements of the current epoch as plain data; the callback `ExactState` saves them."""
+        """Return the metrics' state within the current epoch as plain data; the callback `ExactState` saves it."""
         return {"metrics": self.train_metrics.state(), "val_loss": self._val_loss}
 
     def load_epoch_state(self, state: Mapping[str, Any]) -> None:
         """Continue from an `epoch_state` whose tensors are on this device."""
-        metrics = self.train_metrics
-        metrics.load_state(state["metrics"], lambda output, target: self.observe(metrics, output, target))
+        self.train_metrics.load_state(state["metrics"], partial(self.observe, self.train_metrics))
         self._val_loss = state["val_loss"]

@@ -1,7 +1,7 @@
 """Base class of models that predict numbers."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -27,7 +27,8 @@ class LitRegressor(LitTask):
     other_losses = CLASS_LOSSES
     known_metrics = NUMBER_METRICS
     exact = True
-    counterpart: ClassVar[str] = "LitMLP or LitLogisticRegression"
+    target_property = "num_targets"
+    counterpart = "LitMLP or LitLogisticRegression"
 
     def __init__(
         self,
@@ -38,22 +39,12 @@ class LitRegressor(LitTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape=input_shape, loss=loss, metrics=metrics, **kwargs)
-        if num_targets is None:
-            raise self._no_targets()
-        if num_targets < 1:
-            raise MisconfigurationException(f"num_targets must be at least 1, got {num_targets}.")
-        self.num_targets = num_targets
-        self._prepare_metrics(metrics, num_targets)
-
-    def _no_targets(self) -> MisconfigurationException:
-        name = type(self).__name__
-        return MisconfigurationException(
-            f"model: {name} predicts numbers, but the data has no num_targets. For classes use {self.counterpart}."
-        )
+        self.num_targets = self._checked_size(num_targets, 1)
+        self._prepare_metrics(metrics, self.num_targets)
 
     def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         output = self(x)
-        if output.shape != y.shape:  # a loss would broadcast (B, 1) and (B,) to (B, B), and the model learn the mean
+        if output.shape != y.shape:  # the loss would broadcast (B, 1) and (B,) to (B, B), and the model learn the mean
             raise MisconfigurationException(
                 f"targets of {type(self).__name__} must have the shape of its output {tuple(output.shape)}, got "
                 f"{tuple(y.shape)}. Return targets of shape (batch, {self.num_targets}) from the data."
@@ -65,12 +56,5 @@ class LitRegressor(LitTask):
             metrics.labels.update(output, target)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
-        found = {"prediction": output.float()}
-        return found if target is None else {"target": target, **found}
-
-    def data_properties(self) -> dict[str, Any]:
-        return {"input_shape": self.input_shape, "num_targets": self.num_targets}
-
-    def check_target(self, data: Any) -> None:
-        if getattr(data, "num_targets", None) is None and getattr(data, "num_classes", None) is not None:
-            raise self._no_targets()
+        result = {"prediction": output.float()}
+        return result if target is None else {"target": target, **result}

@@ -1,4 +1,4 @@
-"""Base class of every model: one step for all stages, optimizer, learning rate schedule, loss, penalties, metrics."""
+"""Base class of every model: training step, optimizer, learning rate schedule, loss, penalties and metrics."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,16 @@ from lit_models.parts.step_state import StepState
 
 _SPEC_ARGUMENTS = ("optimizer", "scheduler", "loss", "init", "activation")
 
+#: Data properties that name a task: what its models do, and the data for which the message names another model.
+_TARGETS = {
+    "num_classes": ("predicts classes", "numbers"),
+    "num_targets": ("predicts numbers", "classes"),
+    "vocab_size": ("needs text", "images"),
+}
+
 
 class LitTask(StepsPerCall, EpochMetrics, ABC):
-    """Base of `LitClassifier` and `LitRegressor`; a child sets ``self.net = self.initialized(network)``.
+    """Base class of `LitClassifier` and `LitRegressor`; a subclass sets ``self.net = self.initialized(network)``.
 
     Logs the values of `EpochMetrics` per epoch, and ``train/loss_step`` every `log_every_n_steps` optimizer steps.
 
@@ -36,20 +43,24 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         loss: short name or class path.
         init: name of the weight initialization, see `initialize.py`.
         l1: adds l1 * sum(abs(w)) over the weights, without biases and normalization.
-        l2: adds l2 / 2 * sum(w ** 2) over the same weights, which makes it comparable to an optimizer's weight_decay.
+        l2: adds l2 / 2 * sum(w ** 2) over the same weights, comparable to an optimizer's weight_decay.
         metrics: names of the metrics that every stage logs.
     """
 
     known_losses: ClassVar[Mapping[str, Callable[..., Any]]]
     other_losses: ClassVar[Mapping[str, Callable[..., Any]]]
 
-    #: arguments of a base class that a child computes itself; they are not stored as hyperparameters
+    #: data property that the constructor requires: num_classes, num_targets or vocab_size
+    target_property: ClassVar[str]
+    #: model that an error recommends for other data
+    counterpart: ClassVar[str]
+    #: arguments of a base class that a subclass computes itself; they are not stored as hyperparameters
     derived_arguments: ClassVar[tuple[str, ...]] = ()
     #: kind of computation, for the choice of precision and memory layout
     machine_kind: ClassVar[Literal["conv", "recurrent", "dense"]] = "dense"
     #: whether to compute in float32 even if the machine is faster in bfloat16
     exact: ClassVar[bool] = False
-    #: set before a fit, together with the memory format of the weights: image batches are channels-last
+    #: whether image batches and weights are channels-last; set before a fit
     channels_last: bool = False
 
     net: nn.Module
@@ -67,11 +78,13 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        kept = plain_arguments(self.hparams, self.derived_arguments, _SPEC_ARGUMENTS)
-        self.save_hyperparameters(kept, ignore=[name for name in self.hparams if name not in kept])
+        stored = plain_arguments(self.hparams, self.derived_arguments, _SPEC_ARGUMENTS)
+        self.save_hyperparameters(stored, ignore=[name for name in self.hparams if name not in stored])
         for name, penalty in (("l1", l1), ("l2", l2)):
             if not 0.0 <= penalty < float("inf"):
-                raise MisconfigurationException(f"{name} must be 0 (off) or a positive number, got {penalty}.")
+                raise MisconfigurationException(
+                    f"{name} must be 0 (off) or a positive number, got {penalty}. Set --model.{name} 0.001 or 0."
+                )
         example_optimizer = check_optimizer(optimizer)
         check_initialization(init)
         if scheduler is not None:
@@ -86,7 +99,7 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         self._step_state = StepState()
 
     def initialized(self, network: nn.Module) -> nn.Module:
-        """Initialize the weights of the network in place as the argument `init` says, and return it."""
+        """Initialize the network's weights in place by the argument `init`, and return the network."""
         self._is_initialized = True
         return initialize(network, self.init_spec)
 
@@ -95,33 +108,51 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         rank_zero_deprecation("LitTask.initialised is deprecated. Use self.initialized(network).")
         return self.initialized(network)
 
-    # Methods that define the task, besides `observe`
+    # Methods and properties that define the task, besides `observe`
 
     @abstractmethod
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         """Return the predictions of a batch, the result of `predict_step`."""
 
-    @abstractmethod
     def data_properties(self) -> dict[str, Any]:
         """Return the data properties that the model was built for."""
+        return {"input_shape": self.input_shape, self.target_property: getattr(self, self.target_property)}
 
-    @abstractmethod
     def check_target(self, data: Any) -> None:
-        """Raise an error if the task cannot learn the datamodule's targets; the message names a model that can."""
+        """Raise an error that names another model if the datamodule's targets belong to another task."""
+        given = {name for name in _TARGETS if getattr(data, name, None) is not None}
+        if given and self.target_property not in given:
+            raise self._wrong_task()
+
+    def _wrong_task(self) -> MisconfigurationException:
+        does, other = _TARGETS[self.target_property]
+        return MisconfigurationException(
+            f"model: {type(self).__name__} {does}, but the data has no {self.target_property}. "
+            f"For {other} use {self.counterpart}."
+        )
+
+    def _checked_size(self, size: int | None, least: int) -> int:
+        """Return the number of classes or targets; raise an error if the data has none or too few."""
+        if size is None:
+            raise self._wrong_task()
+        if size < least:
+            name = self.target_property
+            raise MisconfigurationException(f"{name} must be at least {least}, got {size}. Use data with more.")
+        return size
 
     def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's output and the target in shapes that the loss can compare."""
         return self(x), y
 
     def final_output(self, x: Tensor) -> Tensor:
-        """Return the output from which `predict_step` predicts."""
+        """Return the output that `predict_step` converts to predictions."""
         output: Tensor = self(x)
         return output
 
     # Hooks, in the order in which Lightning calls them
 
     def setup(self, stage: str) -> None:
-        """Raise an error for a model without a network, and for data that the model was not built for."""
+        """Raise an error if the model has no network or was not built for the data."""
         name = type(self).__name__
         if not isinstance(getattr(self, "net", None), nn.Module):
             raise MisconfigurationException(f"model: {name} has no network. Set self.net in its constructor.")
@@ -139,20 +170,23 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
             given = tuple(given) if isinstance(given, (list, tuple)) else given
             if built_for is not None and given is not None and built_for != given:
                 raise MisconfigurationException(
-                    f"{key} of {name} must be {given} as in the data, got {built_for}. Remove it; the data sets it."
+                    f"{key} of {name} must be {given} as in the data, got {built_for}. "
+                    f"Remove --model.{key}; litlab reads it from the data."
                 )
 
     def configure_optimizers(self) -> Any:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if not parameters:
-            raise MisconfigurationException(f"optimizer: {type(self).__name__} has no trainable parameters.")
-        fused = not self.trainer.gradient_clip_val  # in mixed precision Lightning cannot clip with a fused optimizer
+            raise MisconfigurationException(
+                f"optimizer: {type(self).__name__} has no trainable parameters. Set requires_grad of at least one."
+            )
+        fused = not self.trainer.gradient_clip_val  # Lightning cannot clip gradients of a fused mixed-precision step
         optimizer = build_optimizer(self.optimizer_spec, parameters, fused)
         if self.scheduler_spec is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self)}
 
-    def on_train_start(self) -> None:  # not at the start of the epoch, as a resumed run may start within one
+    def on_train_start(self) -> None:  # not `on_train_epoch_start`, because a resumed run may start within an epoch
         shared = self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
         self._step_state = StepState(getattr(self.trainer.train_dataloader, "weight", None) if shared else None)
         super().on_train_start()
@@ -184,7 +218,7 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         x, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
         return self.predicted(self.final_output(x), y)
 
-    # Parts of the steps
+    # Helpers of the steps
 
     def _shared_step(self, metrics: StageMetrics, batch: Any, count: bool = True) -> Tensor:
         x, y = batch
@@ -208,18 +242,16 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         return loss, objective
 
     def penalized(self) -> list[nn.Parameter]:
-        """Return the weights that l1 and l2 act on: matrices and filters, but no biases and no normalization."""
+        """Return the weights that l1 and l2 apply to: matrices and filters, without biases and normalization."""
         return [p for p in self.net.parameters() if p.requires_grad and p.dim() >= 2]
 
     def _log_step_loss(self, loss: Tensor, batch: Any) -> None:
-        """Log `train/loss_step` at every n-th optimizer step.
+        """Log `train/loss_step` every `log_every_n_steps` optimizer steps.
 
-        `self.log` is called for these steps only, as one call takes about as long as a step of a small network.
+        Other steps skip `self.log`, because one call takes about as long as a step of a small network.
         """
-        trainer = self.trainer
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        shown = self._step_state.logged
-        if every and (trainer.global_step + 1) % every == 0:
-            shown = loss.detach()
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        due = every and (self.trainer.global_step + 1) % every == 0
+        shown = loss.detach() if due else self._step_state.logged
         if shown is not None:
             self.log("train/loss_step", shown, prog_bar=True, batch_size=batch[0].shape[0])

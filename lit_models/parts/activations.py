@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 from torch import nn
 
 from lit_models.parts import specs
 from lit_models.parts.specs import Spec
 
-ACTIVATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+ACTIVATIONS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {
         "relu": nn.ReLU,
         "leaky_relu": partial(nn.LeakyReLU, negative_slope=0.01),
@@ -24,7 +23,6 @@ ACTIVATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 
 
 def build_activation(spec: Spec) -> nn.Module:
-    """Return a new activation module; every layer has its own, so that callbacks can observe each."""
+    """Return a new activation module; every layer needs its own, so that callbacks can observe each."""
     target, arguments = specs.resolve(spec, ACTIVATIONS, "activation", nn.Module, nn.modules.activation)
-    module: nn.Module = specs.build(target, (), arguments, "activation")
-    return module
+    return specs.build(target, (), arguments, "activation")

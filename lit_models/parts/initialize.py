@@ -1,7 +1,7 @@
 """Weight initialization by name.
 
-A name applies to the weights of linear, convolution, recurrent and embedding layers. Biases start at 0, normalization
-layers at weight 1 and bias 0, so that runs compare the weights alone. "default" and "torch" choose biases as well.
+An initialization applies to the weights of linear, convolution, recurrent and embedding layers. Biases start at 0,
+normalization layers at weight 1 and bias 0. Only "default" and "torch" may choose other biases.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,15 +15,8 @@ from torch import Tensor, nn
 from lit_models.parts.specs import Spec, as_spec, build, resolve
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.InstanceNorm2d,
-)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_NORMS = (*_BATCH_NORMS, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 
 
 def _constant(weight: Tensor, value: float = 0.5) -> None:
@@ -35,19 +28,19 @@ def _uniform(weight: Tensor, low: float = -0.1, high: float = 0.1) -> None:
 
 
 def _default() -> None:
-    """Stand for `_by_layer`, which needs the layer."""
+    """Do nothing; `initialize` replaces it by `_by_layer`, which needs the layer."""
 
 
 def _torch() -> None:
-    """Stand for the initialization by torch's own constructors."""
+    """Do nothing; torch's own constructors have initialized the network."""
 
 
 INITIALIZATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "default": _default,
         "torch": _torch,
-        "zeros": partial(_constant, value=0.0),
-        "ones": partial(_constant, value=1.0),
+        "zeros": nn.init.zeros_,
+        "ones": nn.init.ones_,
         "constant": _constant,
         "uniform": _uniform,
         "normal": partial(nn.init.normal_, std=0.01),
@@ -66,7 +59,7 @@ def _resolve(spec: Spec) -> tuple[Callable[..., Any], dict[str, Any]]:
 
 
 def check_initialization(spec: Spec) -> None:
-    """Raise an error for a wrong name or argument, by initializing a small weight."""
+    """Raise an error if a name or an argument is wrong, by initializing a small weight."""
     target, arguments = _resolve(spec)
     if target not in (_default, _torch):
         build(target, (torch.empty(2, 2),), arguments, "init")
@@ -86,7 +79,9 @@ def initialize(network: nn.Module, spec: Spec = "default") -> nn.Module:
             if isinstance(layer, _NORMS):
                 nn.init.constant_(parameter, 1.0 if name == "weight" else 0.0)
             elif parameter.dim() < 2:
-                _bias(layer, parameter, random=target is _default)
+                # With few inputs and zero biases, the kinks of all ReLU units would be at the origin.
+                bound = layer.in_features**-0.5 if target is _default and isinstance(layer, nn.Linear) else 0.0
+                nn.init.uniform_(parameter, -bound, bound)
             elif target is _default:
                 _by_layer(layer, name, parameter)
             else:
@@ -96,22 +91,13 @@ def initialize(network: nn.Module, spec: Spec = "default") -> nn.Module:
     return network
 
 
-def _bias(layer: nn.Module, bias: nn.Parameter, random: bool) -> None:
-    """Set a bias to 0, or in linear layers to random values within 1/sqrt(inputs).
-
-    With few inputs and zero biases, the kink of every unit would be at the origin.
-    """
-    bound = layer.in_features**-0.5 if random and isinstance(layer, nn.Linear) else 0.0
-    nn.init.uniform_(bias, -bound, bound)
-
-
 def _by_layer(layer: nn.Module, name: str, weight: nn.Parameter) -> None:
     if isinstance(layer, _CONVOLUTIONS):
         nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(layer, nn.Embedding):
         nn.init.normal_(weight)
     elif isinstance(layer, nn.RNNBase):
-        # One matrix contains all gates. Each gate is initialized alone, else its fan would be several times too large.
+        # One matrix contains all gates. Initialize each gate alone, else its fan would be several times too large.
         initialization = nn.init.orthogonal_ if "_hh_" in name else nn.init.xavier_uniform_
         for gate in weight.data.chunk(weight.shape[0] // layer.hidden_size):
             initialization(gate)
@@ -120,7 +106,7 @@ def _by_layer(layer: nn.Module, name: str, weight: nn.Parameter) -> None:
 
 
 def _open_forget_gates(layer: nn.LSTM) -> None:
-    """Set the biases of the forget gates to 1, so that the memory lasts at the start (Jozefowicz et al. 2015)."""
+    """Set the forget gates' biases to 1, so that the LSTM keeps its cell state at first (Jozefowicz et al. 2015)."""
     for name, bias in layer.named_parameters():
         if name.startswith("bias_ih"):
             nn.init.ones_(bias.data[layer.hidden_size : 2 * layer.hidden_size])

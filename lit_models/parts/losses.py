@@ -20,7 +20,7 @@ from lit_models.parts.specs import Spec
 
 
 def soft_targets(logits: Tensor, target: Tensor) -> Tensor:
-    """Return any form of targets as float `(B, C)` like the logits; for C = 1 they are probabilities of class 1."""
+    """Return class indices, one-hot or soft targets as floats `(B, C)`; for C = 1 as probabilities of class 1."""
     classes = max(logits.shape[1], 2)
     if target.dim() == 1 and not target.is_floating_point():
         target = functional.one_hot(target, classes)
@@ -29,19 +29,19 @@ def soft_targets(logits: Tensor, target: Tensor) -> Tensor:
     if target.shape != (logits.shape[0], classes):
         raise MisconfigurationException(
             f"loss: targets for logits of shape {tuple(logits.shape)} must be class indices (B,) or one-hot "
-            f"(B, classes), got shape {tuple(target.shape)}."
+            f"(B, classes), got shape {tuple(target.shape)}. Return such targets from the data."
         )
     target = target.to(logits.dtype if logits.is_floating_point() else torch.float32)
     return target[:, 1:] if logits.shape[1] == 1 else target
 
 
 def two_logits(logits: Tensor) -> Tensor:
-    """Return one logit z as (0, z), whose softmax is (1 - sigmoid(z), sigmoid(z)); return more logits unchanged."""
+    """Return a single logit z as (0, z), whose softmax is (1 - sigmoid(z), sigmoid(z)), and more logits unchanged."""
     return torch.cat((torch.zeros_like(logits), logits), dim=1) if logits.shape[1] == 1 else logits
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy of softmax, weighted mean over samples, with equal class weights for index and one-hot targets."""
+    """Cross-entropy of softmax, weighted mean over samples; index and one-hot targets give equal results."""
 
     weight: Tensor | None
 
@@ -54,11 +54,10 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits = two_logits(logits)
-        if target.dim() == 1 and not target.is_floating_point():
+        are_indices = target.dim() == 1 and not target.is_floating_point()
+        target = target if are_indices else soft_targets(logits, target)
+        if are_indices or self.weight is None:
             return functional.cross_entropy(logits, target, self.weight, label_smoothing=self.label_smoothing)
-        target = soft_targets(logits, target)
-        if self.weight is None:
-            return functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
         total = functional.cross_entropy(
             logits, target, self.weight, label_smoothing=self.label_smoothing, reduction="sum"
         )
@@ -66,7 +65,7 @@ class CrossEntropy(nn.Module):
 
 
 class NLL(CrossEntropy):
-    """Negative log-likelihood of the log-softmax of logits: equals cross-entropy without label smoothing."""
+    """Negative log-likelihood of the log-softmax of logits, equal to cross-entropy without label smoothing."""
 
     def __init__(self, weight: Sequence[float] | None = None) -> None:
         super().__init__(weight)
@@ -99,12 +98,12 @@ class BCE(nn.Module):
     """Binary cross-entropy of sigmoid(logits) as in textbooks; less accurate than BCEWithLogits for large logits."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        # torch raises an error for this loss in mixed precision, in which probabilities round to exactly 0 or 1.
+        # torch rejects this loss in mixed precision, in which probabilities round to exactly 0 or 1.
         with torch.autocast(logits.device.type, enabled=False):
             return functional.binary_cross_entropy(logits.float().sigmoid(), soft_targets(logits, target).float())
 
 
-CLASS_LOSSES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+CLASS_LOSSES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {
         "cross_entropy": CrossEntropy,
         "nll": NLL,
@@ -113,34 +112,35 @@ CLASS_LOSSES: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "bce": BCE,
     }
 )
-NUMBER_LOSSES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+NUMBER_LOSSES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {"mse": nn.MSELoss, "l1": nn.L1Loss, "smooth_l1": nn.SmoothL1Loss, "huber": nn.HuberLoss}
 )
 
 
-def build_loss(spec: Spec, short_names: Mapping[str, Callable[..., Any]], others: Mapping[str, Any]) -> nn.Module:
-    """Return the loss module; raise an error for the names in `others`, which are losses for the other task."""
+def build_loss(spec: Spec, short_names: Mapping[str, Callable[..., nn.Module]], others: Mapping[str, Any]) -> nn.Module:
+    """Return the loss module; raise an error if the name is in `others`, the losses of the other task."""
     name = specs.as_spec(spec, "loss")["class_path"]
     if name.lower() in others:
         raise MisconfigurationException(
-            f"loss must be one of {', '.join(short_names)}, or a class path, got {name!r}, a loss for the other task."
+            f"loss must be one of {', '.join(short_names)}, or a class path, got {name!r}. "
+            f"Set --model.loss {next(iter(short_names))}."
         )
     target, arguments = specs.resolve(spec, short_names, "loss", nn.Module, nn.modules.loss)
     for key in ("weight", "pos_weight"):
-        # torch's own losses take tensors, but plain data has lists.
+        # torch's own losses need tensors, but a spec has lists.
         if isinstance(arguments.get(key), (list, tuple)) and target.__module__.startswith("torch."):
             arguments[key] = torch.tensor(arguments[key], dtype=torch.float32)
-    module: nn.Module = specs.build(target, (), arguments, "loss")
+    module = specs.build(target, (), arguments, "loss")
     for owner in module.modules():
         for key, value in list(owner.named_buffers(recurse=False)):
-            # Class weights are hyperparameters; a model with another loss must be able to load the checkpoint.
+            # Class weights are hyperparameters. A model with another loss must be able to load the checkpoint.
             delattr(owner, key)
             owner.register_buffer(key, value, persistent=False)
     return module
 
 
 def check_weights(loss: nn.Module, num_classes: int) -> None:
-    """Raise an error unless the loss has one weight per class; skip custom losses, whose weights may differ."""
+    """Raise an error unless the loss has one weight per class; skip custom losses, which may use them differently."""
     if not type(loss).__module__.startswith(("torch.", __name__)):
         return
     for name in ("weight", "pos_weight"):
@@ -149,38 +149,37 @@ def check_weights(loss: nn.Module, num_classes: int) -> None:
             continue
         if weight.dim() != 1 or len(weight) not in ((num_classes,) if name == "weight" else (1, num_classes)):
             raise MisconfigurationException(
-                f"loss: {name} must have one number per class ({num_classes}), got {weight.numel()}."
+                f"loss: {name} must have one number per class ({num_classes}), got {weight.numel()}. "
+                f"Correct --model.loss.{name}."
             )
 
 
 def check_class_loss(loss: nn.Module, num_classes: int, form: str | None) -> None:
     """Raise an error if a loss fails for zero logits and targets in the `form` index, one_hot or None (either).
 
-    For two classes, a loss of one logit is accepted as well.
+    For two classes, the loss may take one logit or two.
     """
     if type(loss) in CLASS_LOSSES.values():
         return
     batch = 2 if num_classes != 2 else 3  # different from the number of classes, so that nothing broadcasts
     index = torch.zeros(batch, dtype=torch.int64)
-    forms = {"index": index, "one_hot": functional.one_hot(index, num_classes).float()}
-    reasons: list[str] = []
-    for name in [form] if form in forms else list(forms):
+    forms = {"index": ("class indices", index), "one_hot": ("one-hot targets", torch.eye(num_classes)[index])}
+    failures: list[str] = []
+    for kind, target in [forms[form]] if form in forms else forms.values():
         for count in (2, 1) if num_classes == 2 else (num_classes,):
-            logits = torch.zeros(batch, count)
-            reason = _error(loss, logits, forms[name])
+            reason = _error(loss, torch.zeros(batch, count), target)
             if reason is None:
                 return
-            kind = "class indices" if name == "index" else "one-hot targets"
-            reasons.append(f"logits {tuple(logits.shape)} and {kind} {tuple(forms[name].shape)}: {reason}")
+            failures.append(f"logits {(batch, count)} and {kind} {tuple(target.shape)}: {reason}")
     raise MisconfigurationException(
-        f"loss: {type(loss).__name__} fails for {reasons[0]}. Use one of {', '.join(CLASS_LOSSES)}."
+        f"loss: {type(loss).__name__} fails for {failures[0]}. Use one of {', '.join(CLASS_LOSSES)}."
     )
 
 
 def _error(loss: nn.Module, logits: Tensor, target: Tensor) -> str | None:
-    """Return the loss's error for this batch, None if there is none."""
+    """Return the first sentence of the loss's error for this batch, or None if it succeeds."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # torch's own losses broadcast different shapes and only warn.
+        # torch's own losses only warn if they broadcast different shapes.
         warnings.filterwarnings("error", message="Using a target size")
         try:
             value = loss(logits, target)

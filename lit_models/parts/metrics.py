@@ -13,7 +13,7 @@ from lit_models.parts.specs import did_you_mean
 
 def _top5(classes: int) -> Metric:
     if classes <= 5:
-        raise MisconfigurationException(f"metrics: 'top5' is always 1 with {classes} classes. Remove it.")
+        raise MisconfigurationException(f"metrics: 'top5' is always 1 with {classes} classes. Remove it from metrics.")
     return TopK(5)
 
 
@@ -45,9 +45,9 @@ NUMBER_METRICS: Mapping[str, Callable[[int], Metric]] = MappingProxyType(
 
 
 def build_metrics(names: Sequence[str], known: Mapping[str, Callable[[int], Metric]], size: int) -> dict[str, Metric]:
-    """Return new metrics by name for `size` classes or targets; raise an error for an unknown name."""
+    """Return new metrics by name for `size` classes or targets; raise an error if a name is unknown."""
     if isinstance(names, str):
-        raise MisconfigurationException(f"metrics must be a list of names, got {names!r}. Set [{names}].")
+        raise MisconfigurationException(f"metrics must be a list of names, got {names!r}. Set metrics: [{names}].")
     for name in names:
         if name not in known:
             raise MisconfigurationException(f"metrics: unknown name {name!r}.{did_you_mean(str(name), known)}")

@@ -1,4 +1,4 @@
-"""Muon: orthogonal momentum for filters and hidden matrices (Keller Jordan 2024, kellerjordan.github.io/posts/muon)."""
+"""Muon: orthogonal updates for filters and hidden matrices (Keller Jordan 2024, kellerjordan.github.io/posts/muon)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,8 +13,8 @@ POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 def orthogonalize(matrix: Tensor, steps: int = 3) -> Tensor:
     """Return approximately the orthogonal factor U V^T of `matrix`, with singular values of about 0.7 to 1.2.
 
-    A Newton-Schulz iteration in bfloat16, whose precision suffices (Jordan 2024). A step multiplies small singular
-    values by 3.4, so that after few steps those below 1% of the matrix's norm are still below 1.
+    Use a Newton-Schulz iteration in bfloat16, which is precise enough (Jordan 2024). One step multiplies small singular
+    values by 3.4, so that after a few steps those below 1% of the matrix's norm are still below 1.
     """
     a, b, c = POLYNOMIAL
     wide = matrix.shape[0] <= matrix.shape[1]
@@ -30,9 +30,9 @@ def orthogonalize(matrix: Tensor, steps: int = 3) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for hidden matrices and filters (one row each), SGD with Nesterov momentum for all other parameters.
 
-    The last matrix is the output layer and trained by SGD, like biases and normalization. There are up to three
-    parameter groups with a learning rate each; schedules by short name keep the ratios. A group added later is trained
-    by SGD unless it has `orthogonal=True`.
+    SGD trains the last matrix, which is the output layer, and biases and normalization. Up to three parameter groups
+    have their own learning rates; learning rate schedules by short name preserve their ratios. SGD trains a group that
+    is added later unless it has `orthogonal=True`.
 
     Args:
         params: the parameters, in the order of the layers.
@@ -42,8 +42,8 @@ class Muon(torch.optim.Optimizer):
         momentum: momentum of filters and hidden matrices.
         sgd_momentum: momentum of all other parameters.
         weight_decay: L2 penalty on the parameters that SGD trains; with `unit_length` the others need none.
-        unit_length: rescale each matrix to norm sqrt(rows) before its step. This changes no output if normalization
-            follows the layer; turn it off for other networks.
+        unit_length: rescale each matrix to norm sqrt(rows) before its step. This does not change the output of a layer
+            that normalization follows; turn it off for other networks.
         steps: iterations of `orthogonalize`.
     """
 
@@ -68,14 +68,14 @@ class Muon(torch.optim.Optimizer):
                 raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        given = list(params)
-        matrices = [p for p in given if p.dim() >= 2]
-        head = next((p for p in reversed(given) if p.dim() == 2), None)
+        parameters = list(params)
+        matrices = [p for p in parameters if p.dim() >= 2]
+        head = next((p for p in reversed(parameters) if p.dim() == 2), None)
         sgd = {"orthogonal": False, "momentum": sgd_momentum, "weight_decay": weight_decay}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in matrices if p is not head], "lr": lr, "orthogonal": True},
             {"params": [] if head is None else [head], "lr": head_lr, **sgd},
-            {"params": [p for p in given if p.dim() < 2], "lr": bias_lr, **sgd},
+            {"params": [p for p in parameters if p.dim() < 2], "lr": bias_lr, **sgd},
         ]
         groups[0] |= {"momentum": momentum, "weight_decay": 0.0}
         defaults = {**sgd, "lr": head_lr, "unit_length": unit_length, "steps": steps}
@@ -109,6 +109,6 @@ class Muon(torch.optim.Optimizer):
             rows = parameter.shape[0]
             update = orthogonalize(update.reshape(rows, -1), group["steps"]).reshape(parameter.shape)
             if group["unit_length"]:
-                # sqrt(rows) is the norm of an orthogonal matrix, so that lr is the relative change.
+                # An orthogonal update has norm sqrt(rows) as well, so that lr is the relative change.
                 parameter.mul_(rows**0.5 / parameter.norm().clamp(min=1e-12))
         parameter.add_(update, alpha=-group["lr"])

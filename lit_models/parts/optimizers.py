@@ -13,7 +13,7 @@ from lit_models.parts import specs
 from lit_models.parts.muon import Muon
 from lit_models.parts.specs import Spec
 
-OPTIMIZERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = MappingProxyType(
     {
         "sgd": torch.optim.SGD,
         "momentum": partial(torch.optim.SGD, momentum=0.9),
@@ -24,33 +24,32 @@ OPTIMIZERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "adagrad": torch.optim.Adagrad,
         "adadelta": torch.optim.Adadelta,
         "muon": Muon,
-        # Without a line search LBFGS, with its learning rate of 1, diverges for all but quadratic losses.
+        # Without a line search, LBFGS with its default learning rate of 1 diverges unless the loss is quadratic.
         "lbfgs": partial(torch.optim.LBFGS, line_search_fn="strong_wolfe"),
     }
 )
 
-#: Default of every model; flat, because jsonargparse tries to import a short name given as class path.
+#: Default of every model; in flat form, because jsonargparse would import a short name given as class path.
 DEFAULT_OPTIMIZER: dict[str, Any] = {"name": "adam", "lr": 0.001}
 
-#: Optimizers whose fused implementation reads each weight only once; torch does not use it by default on CPUs.
+#: Optimizers with a fused implementation, which reads each weight only once; torch's default on CPUs is another.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)
 
 
 def build_optimizer(spec: Spec, parameters: Iterable[nn.Parameter], fused: bool = False) -> torch.optim.Optimizer:
     """Return the optimizer that `spec` names for the parameters.
 
-    With `fused` it uses torch's fused implementation, if there is one and the spec does not choose another.
+    `fused` selects torch's fused implementation if there is one and the spec does not choose another.
     """
     target, arguments = specs.resolve(spec, OPTIMIZERS, "optimizer", torch.optim.Optimizer, torch.optim, supplied=1)
     chosen = {"fused", "foreach", "differentiable", "capturable"} & {k for k, v in arguments.items() if v is not None}
     if fused and not chosen and getattr(target, "func", target) in _FUSED:
         arguments = {**arguments, "fused": True}
-    optimizer: torch.optim.Optimizer = specs.build(target, (list(parameters),), arguments, "optimizer")
-    return optimizer
+    return specs.build(target, (list(parameters),), arguments, "optimizer")
 
 
 def known_optimizer(spec: Any) -> torch.optim.Optimizer | None:
-    """Return an example of the optimizer if it is one of litlab or torch, else None; import nothing from elsewhere."""
+    """Return the optimizer for one example weight if it belongs to litlab or torch, else None without importing it."""
     try:
         name = str(specs.as_spec(spec, "optimizer")["class_path"])
         is_known = name.lower() in OPTIMIZERS or hasattr(torch.optim, name.removeprefix("torch.optim."))
@@ -60,5 +59,5 @@ def known_optimizer(spec: Any) -> torch.optim.Optimizer | None:
 
 
 def check_optimizer(spec: Spec) -> torch.optim.Optimizer:
-    """Return the optimizer for one example weight; raise an error for a wrong name or value."""
+    """Return the optimizer for one example weight; raise an error if its name or an argument is wrong."""
     return build_optimizer(spec, [nn.Parameter(torch.zeros(1, 1))])

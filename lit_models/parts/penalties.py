@@ -1,4 +1,4 @@
-"""Penalties on the size of the weights, as separate terms of the objective."""
+"""L1 and L2 penalties of the weights, as separate terms of the objective."""
 
 from collections.abc import Sequence
 

@@ -1,9 +1,9 @@
 """Learning rate schedules by name.
 
-Short names step once per optimizer step. Their arguments count epochs, also fractions of them; the Trainer gives the
-length of the run. Only `plateau`, torch's ReduceLROnPlateau, steps per epoch; its `patience` counts validations if
-`check_val_every_n_epoch` makes them rarer, and its argument `monitor` is val/loss by default. A class path, or the
-name of a torch class such as `StepLR`, gets its arguments unchanged and steps per epoch.
+Short names step once per optimizer step. Their arguments count epochs, which may be fractions; the Trainer gives the
+length of the run. Only `plateau`, torch's ReduceLROnPlateau, steps per epoch. Its `patience` counts epochs with a
+validation, and its argument `monitor` is val/loss by default. A class path, or the name of a torch class such as
+`StepLR`, gets its arguments unchanged and steps per epoch.
 """
 
 import math
@@ -30,21 +30,21 @@ class RunLength:
     per_epoch: int
 
     def steps(self, epochs: float | None, fraction: float = 1.0) -> int:
-        """Return the optimizer steps in these epochs, or for None in this fraction of the run; at least 1."""
+        """Return the number of optimizer steps in `epochs`, or in a fraction of the run if None; at least 1."""
         count = self.total * fraction if epochs is None else epochs * self.per_epoch
         return max(1, round(count))
 
 
 def run_length(trainer: pl.Trainer) -> RunLength:
-    """Return the length of the Trainer's run; a step includes all accumulated batches and all devices."""
+    """Return the length of the Trainer's run; one step takes all accumulated batches on all devices."""
     total = trainer.estimated_stepping_batches
     if not math.isfinite(total):
         raise MisconfigurationException(
-            "scheduler: a schedule needs a run of known length, got max_epochs=-1. "
+            "scheduler: a learning rate schedule needs a run of known length, got max_epochs=-1. "
             "Set --trainer.max_epochs or --trainer.max_steps."
         )
     batches = batches_per_epoch(trainer)
-    if not math.isfinite(batches):  # a stream of unknown length that max_steps ends: one long epoch
+    if not math.isfinite(batches):  # a stream of unknown length, which max_steps ends, is one long epoch
         return RunLength(int(total), int(total))
     per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
     if batches != trainer.num_training_batches:  # with steps_per_call the Trainer counts calls
@@ -54,7 +54,7 @@ def run_length(trainer: pl.Trainer) -> RunLength:
 
 
 def _momentum(optimizer: Optimizer) -> bool:
-    """Return True if the optimizer uses momentum; a schedule must not add it to plain SGD."""
+    """Return True if the optimizer uses momentum; a learning rate schedule must not add it to plain SGD."""
     return bool(optimizer.defaults.get("momentum")) or "betas" in optimizer.defaults
 
 
@@ -63,20 +63,20 @@ def _lr(optimizer: Optimizer) -> float:
 
 
 def step(optimizer: Optimizer, run: RunLength, step_size: float | None = None, gamma: float = 0.1) -> LRScheduler:
-    """Multiply by gamma every `step_size` epochs (default: a third of the run)."""
+    """Multiply the learning rate by gamma every `step_size` epochs (default: a third of the run)."""
     return lr_scheduler.StepLR(optimizer, run.steps(step_size, 1 / 3), gamma)
 
 
 def multistep(
     optimizer: Optimizer, run: RunLength, milestones: Sequence[float] | None = None, gamma: float = 0.1
 ) -> LRScheduler:
-    """Multiply by gamma at the epochs `milestones` (default: 50% and 75% of the run)."""
+    """Multiply the learning rate by gamma at the epochs `milestones` (default: 50% and 75% of the run)."""
     at = [run.steps(None, 0.5), run.steps(None, 0.75)] if milestones is None else [run.steps(m) for m in milestones]
     return lr_scheduler.MultiStepLR(optimizer, at, gamma)
 
 
 def exponential(optimizer: Optimizer, run: RunLength, gamma: float = 0.95) -> LRScheduler:
-    """Multiply by gamma per epoch, in equal factors per step."""
+    """Multiply the learning rate by gamma per epoch, in equal factors per step."""
     return lr_scheduler.ExponentialLR(optimizer, gamma ** (1 / run.per_epoch))
 
 
@@ -92,12 +92,12 @@ def cosine_restarts(
     T_mult: int = 1,  # noqa: N803
     eta_min: float = 0.0,
 ) -> LRScheduler:
-    """Restart a cosine after `T_0` epochs (default: 25% of the run), then T_mult times as many (arXiv:1608.03983)."""
+    """Restart `cosine` after `T_0` epochs (default: 25% of the run), then T_mult times as many (arXiv:1608.03983)."""
     return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, run.steps(T_0, 0.25), T_mult, eta_min)
 
 
 def _per_group(optimizer: Optimizer, value: float) -> list[float]:
-    """Return `value` for the first parameter group, and for the others in the ratio of their learning rates."""
+    """Return `value` for the first parameter group, and for each other one scaled by its learning rate's ratio."""
     first = _lr(optimizer)
     return [value * (float(group["lr"]) / first if first else 1.0) for group in optimizer.param_groups]
 
@@ -160,26 +160,26 @@ def warmup_cosine(
     optimizer: Optimizer, run: RunLength, warmup: float | None = None, eta_min: float = 0.0
 ) -> LRScheduler:
     """Increase linearly over `warmup` epochs (default: 5% of the run), then decrease to eta_min along half a cosine."""
-    rise = run.steps(warmup, 0.05) if warmup is None or warmup > 0 else 0
-    if rise >= run.total > 1:
-        raise ValueError(f"warmup must be shorter than the run of {run.total} steps, got {rise} steps")
-    floor = eta_min / _lr(optimizer) if _lr(optimizer) > 0 else 0.0
+    warmup_steps = run.steps(warmup, 0.05) if warmup is None or warmup > 0 else 0
+    if warmup_steps >= run.total > 1:
+        raise ValueError(f"warmup must be shorter than the run of {run.total} steps, got {warmup_steps} steps")
+    lowest = eta_min / _lr(optimizer) if _lr(optimizer) > 0 else 0.0
 
     def factor(index: int) -> float:
-        if index < rise:
-            return (index + 1) / rise
-        done = min(1.0, (index - rise) / max(1, run.total - rise))
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+        if index < warmup_steps:
+            return (index + 1) / warmup_steps
+        done = min(1.0, (index - warmup_steps) / max(1, run.total - warmup_steps))
+        return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * done))
 
     return lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def polynomial(optimizer: Optimizer, run: RunLength, power: float = 0.9, total: float | None = None) -> LRScheduler:
-    """Decrease to 0 as (1 - t) ** power over `total` epochs (default: the run)."""
+    """Multiply by (1 - t) ** power, where t goes from 0 to 1 over `total` epochs (default: the run)."""
     return lr_scheduler.PolynomialLR(optimizer, run.steps(total), power)
 
 
-SCHEDULES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+SCHEDULES: Mapping[str, Callable[..., LRScheduler]] = MappingProxyType(
     {
         "step": step,
         "multistep": multistep,
@@ -195,32 +195,40 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = MappingProxyType(
 )
 
 
-def _resolve(spec: Spec) -> tuple[Callable[..., Any], dict[str, Any], str]:
-    """Return the schedule that the spec names, its arguments, and the metric that a plateau schedule monitors."""
+def _build(
+    spec: Spec, optimizer: Optimizer, run: Callable[[], RunLength], direction: Callable[[str], str | None]
+) -> tuple[LRScheduler, str]:
+    """Return the schedule that the spec names, and the metric that it monitors if it steps per epoch, else ''.
+
+    `direction` returns whether the lower ("min") or the higher ("max") value of a metric is better, if that is known.
+    """
     plain = specs.as_spec(spec, "scheduler")
     name = plain["class_path"].lower()
     by_steps = name in SCHEDULES and name != "plateau"
     monitor = "" if by_steps else plain["init_args"].pop("monitor", "val/loss")
-    supplied = 2 if by_steps else 1
-    target, arguments = specs.resolve(plain, SCHEDULES, "scheduler", LRScheduler, lr_scheduler, supplied)
-    return target, arguments, monitor
+    number = 2 if by_steps else 1
+    target, arguments = specs.resolve(plain, SCHEDULES, "scheduler", LRScheduler, lr_scheduler, number)
+    supplied = (optimizer, run()) if by_steps else (optimizer,)
+    if isinstance(target, type) and issubclass(target, lr_scheduler.ReduceLROnPlateau):
+        arguments["mode"] = _plateau_mode(monitor, arguments.get("mode"), direction(monitor))
+    return specs.build(target, supplied, arguments, "scheduler"), monitor
 
 
 def check_schedule(spec: Spec, optimizer: Optimizer) -> None:
-    """Raise an error for a wrong name or argument, by building the schedule for an example optimizer and a long run."""
-    target, arguments, monitor = _resolve(spec)
-    supplied = (optimizer,) if monitor else (optimizer, RunLength(10**9, 1000))
-    specs.build(target, supplied, arguments, "scheduler")
+    """Raise an error if a name or an argument is wrong, by building the schedule for an example optimizer."""
+    plain = specs.as_spec(spec, "scheduler")["init_args"]
+    _build(spec, optimizer, lambda: RunLength(10**9, 1000), lambda _: plain.get("mode", "min"))
 
 
 def depends_on_run_length(spec: Spec | None) -> bool:
-    """Return True if a longer run would need another schedule."""
+    """Return True if the learning rate schedule depends on the length of the run."""
     if spec is None:
         return False
     plain = specs.as_spec(spec, "scheduler")
-    name, given = plain["class_path"].lower(), plain["init_args"]
-    own = {"step": "step_size", "multistep": "milestones", "cosine_restarts": "T_0", "cyclic": "step_size_up"}
-    return name in SCHEDULES and name not in ("plateau", "exponential") and given.get(own.get(name, "")) is None
+    name, arguments = plain["class_path"].lower(), plain["init_args"]
+    fixed_by = {"step": "step_size", "multistep": "milestones", "cosine_restarts": "T_0", "cyclic": "step_size_up"}
+    in_table = name in SCHEDULES and name not in ("plateau", "exponential")
+    return in_table and arguments.get(fixed_by.get(name, "")) is None
 
 
 def _plateau_mode(monitor: str, asked: str | None, known: str | None) -> str:
@@ -238,11 +246,10 @@ def _plateau_mode(monitor: str, asked: str | None, known: str | None) -> str:
 
 
 def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
-    """Replace the schedule from a checkpoint by one for the Trainer's new length, at the current step."""
+    """Replace the checkpoint's learning rate schedule by one for the Trainer's new length, at the current step."""
     (optimizer,) = trainer.optimizers
     configured: Any = module.configure_optimizers()
-    fresh: Optimizer = configured["optimizer"]
-    for group, new in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+    for group, new in zip(optimizer.param_groups, configured["optimizer"].param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})
     (config,) = trainer.lr_scheduler_configs
     schedule: LRScheduler = build_schedule(module.scheduler_spec, optimizer, module)["scheduler"]  # type: ignore[arg-type]
@@ -252,19 +259,15 @@ def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
 
 
 def build_schedule(spec: Spec, optimizer: Optimizer, module: pl.LightningModule) -> dict[str, Any]:
-    """Return Lightning's configuration of the schedule that `spec` names, with interval and monitor.
+    """Return Lightning's `lr_scheduler` dictionary for the learning rate schedule that `spec` names.
 
-    `module.direction` gives the mode of a plateau schedule.
+    `module.direction` tells how the metric that a plateau schedule monitors improves.
     """
-    target, arguments, monitor = _resolve(spec)
     trainer = module.trainer
-    if isinstance(target, type) and issubclass(target, lr_scheduler.ReduceLROnPlateau):
-        arguments["mode"] = _plateau_mode(monitor, arguments.get("mode"), module.direction(monitor))  # type: ignore[operator]
-    supplied = (optimizer,) if monitor else (optimizer, run_length(trainer))
-    schedule = specs.build(target, supplied, arguments, "scheduler")
+    schedule, monitor = _build(spec, optimizer, lambda: run_length(trainer), module.direction)  # type: ignore[arg-type]
     entry = {"scheduler": schedule, "interval": "epoch" if monitor else "step", "frequency": 1}
     if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
         entry["monitor"] = monitor
-        if monitor.startswith("val"):  # a validation metric exists only in epochs that validate
+        if monitor.startswith("val"):  # a validation metric exists only in epochs with a validation
             entry["frequency"] = trainer.check_val_every_n_epoch or 1
     return entry

@@ -1,9 +1,9 @@
 """`steps_per_call`: several optimizer steps in one call of `training_step`.
 
-For networks whose step takes less time than Lightning's code around it. The datamodule then gives `batches_per_call`
-batches at a time. A plain loop in this module trains on all but the last of them, and Lightning trains on the last one
-with all its hooks. Weights, random streams, learning rates and logged values equal those of single steps, bit for bit.
-Hooks of callbacks and of the module that belong to a step run once per call.
+The mode suits networks whose step takes less time than Lightning's code for it. The datamodule then returns
+`batches_per_call` batches at a time. A loop in this module trains on all but the last of them, and Lightning trains on
+the last one with all its hooks. Weights, random numbers, learning rates and logged values are bit-equal to those of
+single steps. Batch hooks of callbacks and of the module run once per call.
 """
 
 from abc import ABC, abstractmethod
@@ -20,15 +20,15 @@ from torch.optim import LBFGS
 from lit_models.parts.specs import Spec, as_spec
 from lit_models.parts.step_state import StepState
 
-#: Trainer arguments that need single steps: a test of the value, and the name of the feature.
+#: Trainer arguments that may need single steps: a function that returns True if they do, and the feature's name.
 _CONFLICTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "gradient_clip_val": (bool, "gradient clipping"),
     "accumulate_grad_batches": (lambda batches: (batches or 1) != 1, "gradient accumulation"),
     "devices": (lambda number: number > 1, "several devices"),
-    "precision": (lambda precision: str(precision).startswith("16"), "a scaled loss"),
-    "limit_train_batches": (lambda limit: limit is not None and repr(limit) != "1.0", "a part of the batches"),
-    "overfit_batches": (bool, "a part of the batches"),
-    "check_val_every_n_epoch": (lambda epochs: epochs is None, "validation that ignores epochs"),
+    "precision": (lambda precision: str(precision).startswith("16"), "loss scaling"),
+    "limit_train_batches": (lambda limit: limit is not None and repr(limit) != "1.0", "a limited number of batches"),
+    "overfit_batches": (bool, "a limited number of batches"),
+    "check_val_every_n_epoch": (lambda epochs: epochs is None, "validation intervals across epochs"),
 }
 _LBFGS = "LBFGS, which evaluates each batch many times"
 
@@ -36,7 +36,7 @@ _LBFGS = "LBFGS, which evaluates each batch many times"
 def set_steps_per_call(
     steps: int, model: pl.LightningModule, data: pl.LightningDataModule, options: Mapping[str, Any]
 ) -> None:
-    """Set the mode on a model and its data before a fit, or raise an error that names what needs single steps.
+    """Set the mode on a model and its data before a fit; raise an error if a feature needs single steps.
 
     `options` are arguments of the Trainer, with `devices` as the number of processes.
     """
@@ -55,7 +55,7 @@ def set_steps_per_call(
 
 
 class StepsPerCall(pl.LightningModule, ABC):
-    """Base class of tasks with the hooks of the mode; with 1 step per call they do nothing."""
+    """Base class of tasks with the hooks of the mode, which do nothing for 1 step per call."""
 
     #: optimizer steps per call of `training_step`; set by `run_several_steps`
     steps_per_call: int = 1
@@ -65,13 +65,13 @@ class StepsPerCall(pl.LightningModule, ABC):
 
     @abstractmethod
     def losses(self, batch: Any, count: bool = True) -> tuple[Tensor, Tensor]:
-        """Return the data loss of a training batch and the objective; `count=False` leaves the metrics unchanged."""
+        """Return the data loss and the objective of a training batch; update the metrics if `count`."""
 
     def run_several_steps(self, n: int) -> None:
         """Take up to `n` batches and as many optimizer steps per call of `training_step`; 1 turns the mode off.
 
-        Call it before a fit, and set `batches_per_call = n` on the datamodule. The fit raises an error for gradient
-        clipping, gradient accumulation, several devices and whatever else needs single steps.
+        Call this method before a fit, and set `batches_per_call = n` on the datamodule. The fit raises an error for
+        features that need single steps, such as gradient clipping, gradient accumulation and several devices.
         """
         if n < 1:
             raise MisconfigurationException(
@@ -82,7 +82,7 @@ class StepsPerCall(pl.LightningModule, ABC):
         self.steps_per_call = n
 
     def setup(self, stage: str) -> None:
-        """Raise an error for what needs single steps; convert `val_check_interval` from batches to calls."""
+        """Raise an error if a feature needs single steps; convert `val_check_interval` from batches to calls."""
         trainer, steps = self.trainer, self.steps_per_call
         if steps == 1 or stage != "fit":
             return
@@ -108,14 +108,14 @@ class StepsPerCall(pl.LightningModule, ABC):
             )
 
     def on_train_start(self) -> None:
-        """Check the data loader and the optimizers, which exist only now."""
+        """Check the dataloader and the optimizers, which do not exist earlier."""
         trainer, steps = self.trainer, self.steps_per_call
         if steps == 1:
             return
-        given = getattr(trainer.train_dataloader, "batches_per_call", 1)
-        if given != steps:
+        batches_per_call = getattr(trainer.train_dataloader, "batches_per_call", 1)
+        if batches_per_call != steps:
             raise MisconfigurationException(
-                f"batches_per_call must equal the model's steps_per_call ({steps}), got {given}. "
+                f"batches_per_call must equal the model's steps_per_call ({steps}), got {batches_per_call}. "
                 f"Set batches_per_call = {steps} on the datamodule."
             )
         if any(isinstance(optimizer, LBFGS) for optimizer in trainer.optimizers):
@@ -142,14 +142,14 @@ class StepsPerCall(pl.LightningModule, ABC):
         last = len(batches) - 1
         if 0 < trainer.max_steps < first_step + len(batches):
             last = trainer.max_steps - first_step - 1
-            # The epoch is incomplete and not validated, even if these are its last batches.
+            # The epoch is incomplete and has no validation, even if these are its last batches.
             loop.batch_progress.is_last_batch = False
             trainer.val_check_batch = float("inf")
         step_count = loop.automatic_optimization.optim_progress.optimizer.step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         counted, state.logged = 0, None
         for index, batch in enumerate(batches):
-            batch = trainer.precision_plugin.convert_input(batch)  # Lightning converts no batch inside a collection
+            batch = trainer.precision_plugin.convert_input(batch)  # Lightning does not convert batches inside a list
             due = bool(every) and (first_step + index + 1) % every == 0
             if due and index:
                 _count_steps(trainer, index - counted)
@@ -173,12 +173,12 @@ class StepsPerCall(pl.LightningModule, ABC):
                 for logger in trainer.loggers:
                     logger.log_metrics(metrics, step=first_step + index)
                     logger.save()
-            del batch  # free its memory before the next one is made
+            del batch  # free its memory before the loader makes the next one
         _count_steps(trainer, last - counted)
 
 
 def batches_per_epoch(trainer: pl.Trainer) -> float:
-    """Return the batches of an epoch, where `num_training_batches` counts calls."""
+    """Return the number of batches per epoch; with several steps per call `num_training_batches` counts calls."""
     calls: float = trainer.num_training_batches
     several = getattr(trainer.lightning_module, "steps_per_call", 1) > 1 and calls != float("inf")
     return len(trainer.train_dataloader.batches) if several else calls  # type: ignore[union-attr]
@@ -186,7 +186,7 @@ def batches_per_epoch(trainer: pl.Trainer) -> float:
 
 def _conflict(steps: int, feature: str) -> MisconfigurationException:
     return MisconfigurationException(
-        f"steps_per_call must be 1 with {feature}, got {steps}. Remove --steps_per_call or what conflicts with it."
+        f"steps_per_call must be 1 with {feature}, got {steps}. Remove --steps_per_call or the conflicting option."
     )
 
 
@@ -198,14 +198,14 @@ def _check_options(steps: int, options: Mapping[str, Any]) -> None:
 
 
 def _count_steps(trainer: pl.Trainer, steps: int) -> None:
-    """Add steps to the count that loggers use, through the loop's checkpoint hooks: Lightning counts its calls."""
+    """Add steps to the step count of loggers through the loop's checkpoint hooks, because Lightning counts calls."""
     if steps:
         loop = trainer.fit_loop.epoch_loop
         loop.on_load_checkpoint({name: count + steps for name, count in loop.on_save_checkpoint().items()})
 
 
 def _log_learning_rates(task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-    """Call the hook in which `LearningRateMonitor` logs; Lightning calls it only once for all steps."""
+    """Call the hook in which `LearningRateMonitor` logs; Lightning calls it only once per call of `training_step`."""
     for callback in task.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, LearningRateMonitor):
             callback.on_train_batch_start(task.trainer, task, batch, batch_idx)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-MAX_WIDTH = 8  # pixels of one image; wider images fill the processor's tiles
+MAX_WIDTH = 8  # pixels of one image; wider images use the processor's tiles well
 MAX_ROW = 128  # pixels of several images in a row
 
 
 class SmallImageConv2d(nn.Conv2d):
-    """3x3 convolution that keeps the image size, `(B, C, H, W)` -> `(B, K, H, W)`; fast for small images in bfloat16.
+    """3x3 convolution that preserves the image size, `(B, C, H, W)` -> `(B, K, H, W)`; fast for small bfloat16 images.
 
-    A processor fills its bfloat16 tiles with 32 pixels of an image row, so that 3x3 images leave 90% of them empty. On
-    a CPU this class therefore joins small images to one wide image, with a column of zeros after each; the sums are the
-    same. Forward and backward for 256 images of 3x3 pixels and 256 filters took 16 ms instead of 48 ms on two cores of
-    a Xeon with AMX (7x7 pixels: 28 ms instead of 42 ms).
+    A bfloat16 tile of the processor has space for 32 pixels of an image row, so that 3x3 images leave 90% of it empty.
+    On a CPU this class therefore joins small images to one wide image, with a column of zeros after each. The result is
+    that of separate images. Forward and backward for 256 images of 3x3 pixels and 256 filters took 16 ms instead of
+    48 ms on two cores of a Xeon with AMX (7x7 pixels: 28 ms instead of 42 ms).
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

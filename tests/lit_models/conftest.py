@@ -79,5 +79,5 @@ def blobs() -> tuple[Tensor, Tensor]:
     """Return 90 points of 3 classes in 4 dimensions, which an MLP separates well but not perfectly."""
     generator = torch.Generator().manual_seed(1)
     y = torch.arange(90) % 3
-    centres = 2 * torch.eye(3, 4)
-    return centres[y] + torch.randn(90, 4, generator=generator), y
+    centers = 2 * torch.eye(3, 4)
+    return centers[y] + torch.randn(90, 4, generator=generator), y

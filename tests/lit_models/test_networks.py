@@ -149,7 +149,7 @@ def test_mlp_regressor_learns_a_sine(trainer: Any, loader: Any) -> None:
             r"^model: LitCNN needs images \(channels, .*, got samples of shape \(1,\)\. Use",
         ),
         (lambda: LitResNet((4, 4), 2), r"^model: LitResNet needs images .* got samples of shape \(4, 4\)\. Use"),
-        (lambda: LitLSTM((7,), 2), r"^model: LitLSTM needs images .* or sequences .* shape \(7,\)\.$"),
+        (lambda: LitLSTM((7,), 2), r"^model: LitLSTM needs images .* or sequences .* shape \(7,\)\. Use such data"),
         (lambda: LitCNN((1, 8, 8), 2, variant="batchnorm"), r"'batchnorm': images of 8x8 pixels are too small"),
         (lambda: LitCNN(GRAY, 2, variant="vgg"), r"variant must be one of two_conv.*, got 'vgg'"),  # type: ignore[arg-type]
         (lambda: LitCNN(GRAY, 2, widths=(3, -1)), r"widths must be .* positive integers, got \(3, -1\)"),

@@ -45,7 +45,7 @@ def test_logistic_regression_with_l2(trainer: Any, loader: Any, classes: int) ->
     model = LitLogisticRegression((5,), classes, l2=1 / (C * len(x)), optimizer=FULL_BATCH)
     trainer(max_epochs=10).fit(model, loader(x, y))
     theirs = LogisticRegression(C=C, tol=1e-8, max_iter=1000).fit(x.numpy(), y.numpy())
-    if classes == 4:  # unpenalised biases are unique up to a constant
+    if classes == 4:  # unpenalized biases are unique up to a constant
         with torch.no_grad():
             model.net.linear.bias -= model.net.linear.bias.mean()
         theirs.intercept_ -= theirs.intercept_.mean()

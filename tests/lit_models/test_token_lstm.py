@@ -67,10 +67,10 @@ def test_sampling_uses_the_seed_and_the_temperature() -> None:
 def test_the_state_can_be_passed_on() -> None:
     network = TokenLSTM(7, 8, 16, 2, 0.0)
     tokens = CYCLE[None, :10]
-    whole, _ = network(tokens)
+    complete, _ = network(tokens)
     first, state = network(tokens[:, :4])
     second, _ = network(tokens[:, 4:], state)
-    assert torch.allclose(torch.cat((first, second), dim=1), whole, atol=1e-6)
+    assert torch.allclose(torch.cat((first, second), dim=1), complete, atol=1e-6)
 
 
 def test_prediction_is_the_token_after_the_window() -> None:

@@ -90,7 +90,7 @@ def test_r2_of_a_single_sample_is_nan(trainer: Any, loader: Any) -> None:
 
 
 class Logged(pl.Callback):
-    """Callback that keeps the metrics at the end of the fit."""
+    """Callback that stores the metrics at the end of the fit."""
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
@@ -228,7 +228,7 @@ def test_a_model_without_a_network_raises_an_error(trainer: Any, loader: Any, bl
 
 
 @pytest.mark.parametrize("init", [name for name in INITIALIZATIONS if name not in ("zeros", "ones", "constant")])
-def test_these_initialisations_learn(trainer: Any, loader: Any, blobs: Any, init: str) -> None:
+def test_these_initializations_learn(trainer: Any, loader: Any, blobs: Any, init: str) -> None:
     model = LitMLP((4,), 3, hidden=(16,), init=init, optimizer={"name": "adam", "lr": 0.03})
     run = trainer(max_epochs=20)
     run.fit(model, loader(*blobs, batch_size=45))

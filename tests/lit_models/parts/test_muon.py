@@ -58,15 +58,15 @@ def test_training_continues_exactly_from_its_saved_state(tmp_path) -> None:
             net(torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(step))).square().mean().backward()
             optimizer.step()
 
-    whole, half = _net(), _net()
-    train(whole, Muon(whole.parameters()), range(4))
-    first = Muon(half.parameters())
-    train(half, first, range(2))
+    complete, resumed = _net(), _net()
+    train(complete, Muon(complete.parameters()), range(4))
+    first = Muon(resumed.parameters())
+    train(resumed, first, range(2))
     torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = Muon(half.parameters(), lr=0.5)
+    second = Muon(resumed.parameters(), lr=0.5)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    train(half, second, range(2, 4))
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), half.parameters(), strict=True))
+    train(resumed, second, range(2, 4))
+    assert all(torch.equal(a, b) for a, b in zip(complete.parameters(), resumed.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["onecycle", "cyclic", "polynomial", "warmup_cosine"])

@@ -1,4 +1,4 @@
-"""Learning rate of each schedule at every optimizer step of a run, compared with a formula."""
+"""Learning rate of each learning rate schedule at every optimizer step, compared with a formula."""
 
 import math
 from collections.abc import Callable
@@ -136,7 +136,7 @@ def test_every_schedule_runs_by_name_with_every_kind_of_optimizer(
     assert len(seen) >= 6
     group = run.optimizers[0].param_groups[0]
     if optimizer == "sgd":
-        assert group["momentum"] == 0, "a schedule must not give momentum to plain SGD"
+        assert group["momentum"] == 0, "a learning rate schedule must not add momentum to plain SGD"
 
 
 @pytest.mark.parametrize("name", list(CASES))

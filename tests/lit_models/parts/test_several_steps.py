@@ -1,4 +1,4 @@
-"""Several steps per call give the results of single steps, bit for bit; errors for what needs single steps."""
+"""Several steps per call are bit-equal to single steps, and features that need single steps raise errors."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -102,7 +102,7 @@ def test_schedules_per_epoch_are_stepped_by_lightning(train: Any, scheduler: Any
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_precisions(train: Any, precision: str) -> None:
-    """Check that the bf16 copies of the weights in autocast's cache are those of the newest weights."""
+    """Check that autocast's cache contains bf16 copies of the newest weights."""
     _same(train(1, precision=precision), train(6, precision=precision))
 
 
@@ -163,19 +163,19 @@ def test_resumed_from_a_run_of_single_steps(train: Any, trainer: Any, blobs: Any
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"gradient_clip_val": 1.0}, r"must be 1 with gradient clipping \(trainer.gradient_clip_val\), got 4\. Remove"),
         ({"accumulate_grad_batches": 2}, r"must be 1 with gradient accumulation"),
-        ({"limit_train_batches": 3}, r"must be 1 with a part of the batches"),
+        ({"limit_train_batches": 3}, r"must be 1 with a limited number of batches"),
         ({"val_check_interval": 7}, r"val_check_interval must be a multiple .*\(4\), got 7, which is 7 batches.* 8"),
         ({"val_check_interval": 0.5}, r"val_check_interval must .* got 0\.5, which is 9 batches.* 8"),
         ({"model": {"optimizer": "lbfgs"}}, r"must be 1 with LBFGS"),
         ({"watch": [EMAWeightAveraging]}, r"must be 1 with the callback EMAWeightAveraging"),
     ],
 )
-def test_what_needs_single_steps_raises_an_error(train: Any, settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(MisconfigurationException, match=words):
+def test_features_that_need_single_steps_raise_an_error(train: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(MisconfigurationException, match=message):
         train(4, **settings)
 
 

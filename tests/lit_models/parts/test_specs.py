@@ -105,7 +105,7 @@ def test_the_fused_implementation_is_used_unless_the_spec_chooses_another() -> N
         ({"init": {"name": "normal", "sd": 1}}, r"normal has no argument 'sd'. Did you mean std\?"),
         ({"activation": "rely"}, r"activation: unknown name 'rely'. Did you mean relu\?"),
         ({"metrics": ["acc", "f2"]}, r"metrics: unknown name 'f2'. Did you mean f1\?"),
-        ({"metrics": "acc"}, r"metrics must be a list of names, got 'acc'. Set \[acc\]"),
+        ({"metrics": "acc"}, r"metrics must be a list of names, got 'acc'. Set metrics: \[acc\]"),
         ({"metrics": ["top5"]}, r"'top5' is always 1 with 3 classes"),
         ({"l2": -0.1}, r"l2 must be 0 \(off\) or a positive number, got -0.1"),
         ({"hidden": (0,)}, r"hidden must be a list of positive integers, got \(0,\)"),

@@ -59,7 +59,7 @@ class Everything(pl.Callback):
 
 @pytest.fixture(params=[40, 10**6], ids=["updated often", "updated at the end"])
 def _space(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_metrics, "_MAX_STORED_NUMBERS", request.param)
+    monkeypatch.setattr(stage_metrics, "_MAX_STORED_VALUES", request.param)
 
 
 @pytest.mark.usefixtures("_space")
@@ -138,10 +138,10 @@ def test_accumulated_steps_are_weighted(trainer: Any, blobs: Any) -> None:
     x, y = blobs
     parts = list(zip(x.split(40), y.split(40), strict=True))
     split, logged = weights(Weighted(parts, batch_size=None), accumulate_grad_batches=2)
-    whole, other = weights(_served([(x[:80], y[:80]), parts[2]]))
-    torch.testing.assert_close(split, whole)
+    joined, other = weights(_served([(x[:80], y[:80]), parts[2]]))
+    torch.testing.assert_close(split, joined)
     plain, _ = weights(_served(parts), accumulate_grad_batches=2)
-    assert not torch.allclose(plain, whole)
+    assert not torch.allclose(plain, joined)
     assert logged["train/loss"] == pytest.approx(other["train/loss"].item(), rel=1e-5)
 
 
