@@ -65,7 +65,7 @@ class ClassificationEvidence(EndFigures):
         if "probabilities" not in output or "target" not in output or output["target"].dim() != 1:
             return None
         evidence = collected or Evidence.empty(self.images)
-        evidence.add(inputs, output["probabilities"], output["target"])
+        evidence.add(inputs, output["probabilities"], output["target"], output.get("log_odds"))
         return evidence
 
     def plot(self, trainer: Trainer, module: LightningModule, stage: str, gathered: list[Evidence]) -> None:
@@ -101,5 +101,7 @@ def class_names(trainer: Trainer, number: int) -> list[str]:
 
 def _table(rows: figures.Table) -> str:
     lines = ["| class | precision | recall | F1 | samples |", "|---|---|---|---|---|"]
-    lines += [f"| {name.replace('|', '/')} | {p:.4f} | {r:.4f} | {f:.4f} | {n:,} |" for name, p, r, f, n in rows]
+    for name, *values, number in rows:
+        shown = " | ".join(f"{value:.4f}" if number else "no samples" for value in values)
+        lines.append(f"| {name.replace('|', '/')} | {shown} | {number:,} |")
     return "\n".join(lines)

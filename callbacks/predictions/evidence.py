@@ -43,7 +43,7 @@ class Evidence:
     worst: TopSamples
     uncertain: TopSamples
     not_finite: int = 0
-    batches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    batches: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
     @classmethod
     def empty(cls, images: int) -> Evidence:
@@ -53,23 +53,33 @@ class Evidence:
     @cached_property
     def probabilities(self) -> Tensor:
         """Probabilities `(N, K)`; read it after the last batch."""
-        return torch.cat([probabilities for probabilities, _ in self.batches])
+        return torch.cat([probabilities for probabilities, _, _ in self.batches])
 
     @cached_property
     def targets(self) -> Tensor:
         """Classes `(N,)`; read it after the last batch."""
-        return torch.cat([targets for _, targets in self.batches])
+        return torch.cat([targets for _, targets, _ in self.batches])
 
-    def add(self, inputs: Tensor, probabilities: Tensor, targets: Tensor) -> None:
-        """Add a batch of inputs `(B, ...)`, probabilities `(B, K)` and classes `(B,)`."""
+    @cached_property
+    def scores(self) -> Tensor:
+        """Scores `(N, K)` that rank the samples for each class; read it after the last batch."""
+        return torch.cat([scores for *_, scores in self.batches])
+
+    def add(self, inputs: Tensor, probabilities: Tensor, targets: Tensor, log_odds: Tensor | None = None) -> None:
+        """Add a batch of inputs `(B, ...)`, probabilities `(B, K)` and classes `(B,)`.
+
+        Samples are ranked by their log odds `(B, K)` if given, because many probabilities round to 0 or 1.
+        """
+        scores = probabilities.detach() if log_odds is None else log_odds.detach()
         inputs, probabilities, targets = inputs.detach().float(), probabilities.detach().float(), targets.long()
         finite = torch.isfinite(probabilities).all(dim=1)
         if not bool(finite.all()):
             self.not_finite += int((~finite).sum())
             inputs, probabilities, targets = inputs[finite], probabilities[finite], targets[finite]
+            scores = scores[finite]
         if len(targets) == 0:
             return
-        self.batches.append((probabilities.cpu(), targets.cpu()))
+        self.batches.append((probabilities.cpu(), targets.cpu(), scores.cpu()))
         highest = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
         wrong = probabilities.argmax(dim=1) != targets
         if bool(wrong.any()):

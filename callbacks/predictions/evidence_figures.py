@@ -108,7 +108,7 @@ def _plot_curves(
 
     `labels` are those of the x axis, the y axis and the area.
     """
-    targets, scores = evidence.targets.numpy(), evidence.probabilities.numpy()
+    targets, scores = evidence.targets.numpy(), evidence.scores.numpy()
     truths = [(index, targets == index) for index in range(len(names))]
     curves = [(i, *curve(truth, scores[:, i])) for i, truth in truths if truth.any() and not truth.all()]
     chosen = curves if len(curves) <= MANY else sorted(curves, key=lambda row: row[3])[:FEW]

@@ -8,9 +8,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lit_models.base.task import LitTask
+from lit_models.parts.class_metrics import log_odds
 from lit_models.parts.losses import CLASS_LOSSES, NUMBER_LOSSES, check_class_loss, check_weights, two_logits
-from lit_models.parts.metrics import CLASS_METRICS, StageMetrics
+from lit_models.parts.metrics import CLASS_METRICS
 from lit_models.parts.specs import Spec
+from lit_models.parts.stage_metrics import StageMetrics
 
 
 def class_indices(target: Tensor) -> Tensor:
@@ -57,8 +59,7 @@ class LitClassifier(LitTask):
             # `max` takes half the time of `argmax` on a CPU; for equal values both return the first index.
             metrics.labels.update((output[:, 0] > 0).long() if one_logit else output.max(dim=1).indices, target)
         if metrics.scored is not None:
-            probabilities = self.probabilities(output)
-            metrics.scored.update(probabilities[:, 1] if self.num_classes == 2 else probabilities, target)
+            metrics.scored.update(two_logits(output), target)
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Return probabilities `(B, num_classes)` in float32 for logits."""
@@ -66,7 +67,11 @@ class LitClassifier(LitTask):
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         probabilities = self.probabilities(output)
-        result = {"prediction": probabilities.argmax(dim=1), "probabilities": probabilities}
+        result = {
+            "prediction": probabilities.argmax(dim=1),
+            "probabilities": probabilities,
+            "log_odds": log_odds(two_logits(output)),
+        }
         return result if target is None else {"target": class_indices(target), **result}
 
     def setup(self, stage: str) -> None:

@@ -3,14 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_models.parts.metrics import StageMetrics, build_metrics
+from lit_models.parts.exact_metric import ExactMetric
+from lit_models.parts.metrics import build_metrics
+from lit_models.parts.stage_metrics import StageMetrics
 
 
 class EpochMetrics(LightningModule, ABC):
@@ -37,7 +40,17 @@ class EpochMetrics(LightningModule, ABC):
         self.train_metrics = StageMetrics("train", built, ("loss", *penalties))
         self.val_metrics = StageMetrics("val", built)
         self.test_metrics = StageMetrics("test", built)
+        self._remarked: set[str] = set()
         self.metric_names: tuple[str, ...] = ("val/loss", *(f"val/{name}" for name in built))
+
+    def direction(self, name: str) -> Literal["min", "max"] | None:
+        """Return "max" if higher values of a logged metric are better, "min" if lower ones are, None if unknown."""
+        if name == "gap/loss":
+            return "min"
+        metrics = getattr(self, f"{name.partition('/')[0]}_metrics", None)
+        metric = metrics.by_name().get(name) if isinstance(metrics, StageMetrics) else None
+        higher = None if metric is None else metric.higher_is_better
+        return None if higher is None else "max" if higher else "min"
 
     @torch.no_grad()
     def _flush(self, metrics: StageMetrics) -> None:
@@ -48,6 +61,17 @@ class EpochMetrics(LightningModule, ABC):
         self._flush(metrics)
         for name, metric in metrics.measured().items():
             self.log(name, metric, on_step=False, on_epoch=True, prog_bar=metrics.stage != "test")
+            if not self.trainer.sanity_checking:
+                self._remark(name, metric)
+
+    def _remark(self, name: str, metric: Metric) -> None:
+        """Report once which part of a metric is not defined, and why."""
+        metric.compute()  # on all ranks; Lightning logs this value
+        if isinstance(metric, ExactMetric) and name not in self._remarked:
+            names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
+            if remark := metric.remark(names or ()):
+                self._remarked.add(name)
+                rank_zero_warn(f"{name} is {remark}.")
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lit_models.base.task import LitTask
 from lit_models.parts.losses import CLASS_LOSSES, NUMBER_LOSSES
-from lit_models.parts.metrics import NUMBER_METRICS, StageMetrics
+from lit_models.parts.metrics import NUMBER_METRICS
 from lit_models.parts.specs import Spec
+from lit_models.parts.stage_metrics import StageMetrics
 
 
 class LitRegressor(LitTask):
@@ -52,7 +53,7 @@ class LitRegressor(LitTask):
 
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
         if metrics.labels is not None:
-            metrics.labels.update(output.float(), target.float())
+            metrics.labels.update(output, target)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         result = {"prediction": output.float()}

@@ -13,12 +13,12 @@ from lit_models.base.epoch_metrics import EpochMetrics
 from lit_models.base.plain_hparams import plain_arguments
 from lit_models.parts.initialize import check_initialization, initialize
 from lit_models.parts.losses import build_loss
-from lit_models.parts.metrics import StageMetrics
 from lit_models.parts.optimizers import DEFAULT_OPTIMIZER, build_optimizer, check_optimizer
 from lit_models.parts.penalties import penalty_terms
 from lit_models.parts.schedules import build_schedule, check_schedule
 from lit_models.parts.several_steps import StepsPerCall
 from lit_models.parts.specs import Spec, short_form
+from lit_models.parts.stage_metrics import StageMetrics
 from lit_models.parts.step_state import StepState
 
 _SPEC_ARGUMENTS = ("optimizer", "scheduler", "loss", "init", "activation")
@@ -184,7 +184,7 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         optimizer = build_optimizer(self.optimizer_spec, parameters, fused)
         if self.scheduler_spec is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self.trainer)}
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self)}
 
     def on_train_start(self) -> None:  # not `on_train_epoch_start`, because a resumed run may start within an epoch
         shared = self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
@@ -223,6 +223,8 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
     def _shared_step(self, metrics: StageMetrics, batch: Any, count: bool = True) -> Tensor:
         x, y = batch
         output, target = self.outputs(x, y)
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()  # a loss in bfloat16 has three digits
         loss: Tensor = self.loss_fn(output, target)
         if count:
             metrics.add_mean("loss", loss, x.shape[0])

@@ -195,8 +195,13 @@ SCHEDULES: Mapping[str, Callable[..., LRScheduler]] = MappingProxyType(
 )
 
 
-def _build(spec: Spec, optimizer: Optimizer, run: Callable[[], RunLength]) -> tuple[LRScheduler, str]:
-    """Return the schedule that the spec names, and the metric that it monitors if it steps per epoch, else ''."""
+def _build(
+    spec: Spec, optimizer: Optimizer, run: Callable[[], RunLength], direction: Callable[[str], str | None]
+) -> tuple[LRScheduler, str]:
+    """Return the schedule that the spec names, and the metric that it monitors if it steps per epoch, else ''.
+
+    `direction` returns whether the lower ("min") or the higher ("max") value of a metric is better, if that is known.
+    """
     plain = specs.as_spec(spec, "scheduler")
     name = plain["class_path"].lower()
     by_steps = name in SCHEDULES and name != "plateau"
@@ -204,12 +209,15 @@ def _build(spec: Spec, optimizer: Optimizer, run: Callable[[], RunLength]) -> tu
     number = 2 if by_steps else 1
     target, arguments = specs.resolve(plain, SCHEDULES, "scheduler", LRScheduler, lr_scheduler, number)
     supplied = (optimizer, run()) if by_steps else (optimizer,)
+    if isinstance(target, type) and issubclass(target, lr_scheduler.ReduceLROnPlateau):
+        arguments["mode"] = _plateau_mode(monitor, arguments.get("mode"), direction(monitor))
     return specs.build(target, supplied, arguments, "scheduler"), monitor
 
 
 def check_schedule(spec: Spec, optimizer: Optimizer) -> None:
     """Raise an error if a name or an argument is wrong, by building the schedule for an example optimizer."""
-    _build(spec, optimizer, lambda: RunLength(10**9, 1000))
+    plain = specs.as_spec(spec, "scheduler")["init_args"]
+    _build(spec, optimizer, lambda: RunLength(10**9, 1000), lambda _: plain.get("mode", "min"))
 
 
 def depends_on_run_length(spec: Spec | None) -> bool:
@@ -223,6 +231,20 @@ def depends_on_run_length(spec: Spec | None) -> bool:
     return in_table and arguments.get(fixed_by.get(name, "")) is None
 
 
+def _plateau_mode(monitor: str, asked: str | None, known: str | None) -> str:
+    """Return the direction in which the monitored metric improves; raise an error for a wrong or an unknown one."""
+    if asked is None and known is None:
+        raise MisconfigurationException(
+            f"scheduler: is a higher or a lower {monitor} better? Set mode: max or mode: min next to monitor."
+        )
+    if asked is not None and known is not None and asked != known:
+        better = "higher" if known == "max" else "lower"
+        raise MisconfigurationException(
+            f"scheduler: mode must be {known}, because a {better} {monitor} is better, got {asked}. Remove mode."
+        )
+    return asked or known or "min"
+
+
 def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
     """Replace the checkpoint's learning rate schedule by one for the Trainer's new length, at the current step."""
     (optimizer,) = trainer.optimizers
@@ -230,15 +252,19 @@ def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
     for group, new in zip(optimizer.param_groups, configured["optimizer"].param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})
     (config,) = trainer.lr_scheduler_configs
-    schedule: LRScheduler = build_schedule(module.scheduler_spec, optimizer, trainer)["scheduler"]  # type: ignore[arg-type]
+    schedule: LRScheduler = build_schedule(module.scheduler_spec, optimizer, module)["scheduler"]  # type: ignore[arg-type]
     for _ in range(trainer.global_step):
         schedule.step()
     config.scheduler = schedule
 
 
-def build_schedule(spec: Spec, optimizer: Optimizer, trainer: pl.Trainer) -> dict[str, Any]:
-    """Return Lightning's `lr_scheduler` dictionary for the learning rate schedule that `spec` names."""
-    schedule, monitor = _build(spec, optimizer, lambda: run_length(trainer))
+def build_schedule(spec: Spec, optimizer: Optimizer, module: pl.LightningModule) -> dict[str, Any]:
+    """Return Lightning's `lr_scheduler` dictionary for the learning rate schedule that `spec` names.
+
+    `module.direction` tells how the metric that a plateau schedule monitors improves.
+    """
+    trainer = module.trainer
+    schedule, monitor = _build(spec, optimizer, lambda: run_length(trainer), module.direction)  # type: ignore[arg-type]
     entry = {"scheduler": schedule, "interval": "epoch" if monitor else "step", "frequency": 1}
     if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
         entry["monitor"] = monitor

@@ -8,6 +8,7 @@ import matplotlib.pyplot
 import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from sklearn import metrics as sk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import ClassificationEvidence, Embeddings
@@ -16,6 +17,7 @@ from callbacks.network.embeddings import thumbnails
 from callbacks.predictions import evidence_figures as figures
 from callbacks.predictions.classification_evidence import FIGURES
 from callbacks.predictions.evidence import Evidence, merge
+from lit_models import LitLogisticRegression
 
 NAMES = ["red", "green", "blue"]
 
@@ -188,3 +190,17 @@ def test_thumbnails_fit_the_sheet() -> None:
     assert float(small_ones.min()) >= 0.0
     assert float(small_ones.max()) <= 1.0
     assert thumbnails(torch.randn(40_000, 2, 64, 64))[0].shape == (1, 40, 40)
+
+
+def test_curves_rank_saturated_samples_by_their_log_odds() -> None:
+    logits = torch.tensor([30.0, 40.0, 50.0, 60.0, -50.0, 45.0])
+    targets = torch.tensor([0, 0, 1, 1, 0, 1])
+    model = LitLogisticRegression((1,), 2, two_classes="sigmoid")
+    predicted = model.predicted(logits[:, None], targets)
+    found = Evidence.empty(4)
+    found.add(logits[:, None], predicted["probabilities"], targets, predicted["log_odds"])
+    with figure(8.0, 4.8, NAMES[:2]) as made:
+        figures.plot_roc(made, found, NAMES[:2])
+        labels = [text.get_text() for text in made.axes[0].get_legend().get_texts()]
+    assert sk.roc_auc_score(targets, logits) == 1.0
+    assert labels == ["red 1.000", "green 1.000"]  # of the probabilities, which are 1.0 for five samples: 0.667

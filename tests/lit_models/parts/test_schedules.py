@@ -190,3 +190,15 @@ def test_building_a_model_with_a_wrong_schedule_raises_an_error(scheduler: Any, 
 def test_a_warmup_longer_than_the_run_raises_an_error(trainer: Any, loader: Any) -> None:
     with pytest.raises(MisconfigurationException, match=r"shorter than the run of 35 steps, got 70 steps"):
         _fit(trainer, loader, {"name": "warmup_cosine", "warmup": 10})
+
+
+def test_plateau_follows_the_direction_of_its_metric(trainer: Any, loader: Any) -> None:
+    spec = {"name": "plateau", "monitor": "val/acc", "patience": 0, "factor": 0.5}
+    run, *_ = _fit(trainer, loader, spec)
+    assert run.lr_scheduler_configs[0].scheduler.mode == "max"
+    with pytest.raises(
+        MisconfigurationException, match=r"mode must be max, because a higher val/acc is better, got min"
+    ):
+        _fit(trainer, loader, {**spec, "mode": "min"})
+    with pytest.raises(MisconfigurationException, match=r"is a higher or a lower val/iou better\? Set mode: max"):
+        _fit(trainer, loader, {**spec, "monitor": "val/iou"})

@@ -11,7 +11,7 @@ from torchmetrics import Accuracy, F1Score, MeanAbsoluteError, MeanMetric, MeanS
 from torchmetrics.classification import MulticlassAUROC, MulticlassPrecision, MulticlassRecall
 
 from lit_models import LitMLP, LitMLPRegressor, LitTask
-from lit_models.parts import metrics
+from lit_models.parts import stage_metrics
 
 
 class Everything(pl.Callback):
@@ -59,7 +59,7 @@ class Everything(pl.Callback):
 
 @pytest.fixture(params=[40, 10**6], ids=["updated often", "updated at the end"])
 def _space(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_MAX_STORED_VALUES", request.param)
+    monkeypatch.setattr(stage_metrics, "_MAX_STORED_VALUES", request.param)
 
 
 @pytest.mark.usefixtures("_space")
