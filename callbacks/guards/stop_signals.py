@@ -9,9 +9,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.checkpoints.files import LAST, was_saved
+from callbacks.checkpoints.file_names import LAST
 from callbacks.step_hooks import NoStepHooks
-from callbacks.trainer_state import is_dry_run
+from callbacks.trainer_state import is_dry_run, was_saved
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 

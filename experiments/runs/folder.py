@@ -17,7 +17,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import atomic_write
-from callbacks.checkpoints.files import BEST, CHECKPOINTS, LAST
+from callbacks.checkpoints.file_names import BEST, CHECKPOINTS, LAST
 from experiments.messages.errors import RunBusy
 
 _LONGEST_NAME = 255  # bytes, the limit of common file systems
