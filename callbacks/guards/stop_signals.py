@@ -17,7 +17,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR
 
 
 class Stopped(Exception):  # noqa: N818 - a requested stop is not an error
-    """Exception for a run that a signal stopped; `saved` is True if last.ckpt contains the state of that step."""
+    """Exception for a run that a signal stopped; `saved` is True if last.ckpt was saved at that step."""
 
     def __init__(self, number: int, step: int, epoch: int, saved: bool) -> None:
         self.number, self.step, self.epoch, self.saved = number, step, epoch, saved

@@ -147,7 +147,7 @@ class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
         return True
 
     def disable(self) -> None:
-        """Disable lines and bar."""
+        """Disable the lines and the bar."""
         _PrintedLines.disable(self)
         RichProgressBar.disable(self)
 

@@ -1,4 +1,4 @@
-"""The report of a fit: messages at its start and end, `chosen` in environment.json and its entry of results.json."""
+"""The report of a training run: messages at its start and end, `chosen` in environment.json and its entry of results.json."""
 
 from __future__ import annotations
 
