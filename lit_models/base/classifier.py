@@ -62,8 +62,8 @@ class LitClassifier(LitTask):
             metrics.scored.update(two_logits(output), target)
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Return probabilities `(B, num_classes)` in float32 for logits."""
-        return torch.softmax(two_logits(output).float(), dim=1)
+        """Return probabilities `(B, num_classes)` for logits, in float32 or float64."""
+        return torch.softmax(two_logits(output.to(torch.promote_types(output.dtype, torch.float32))), dim=1)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         probabilities = self.probabilities(output)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
@@ -56,5 +57,5 @@ class LitRegressor(LitTask):
             metrics.labels.update(output, target)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
-        result = {"prediction": output.float()}
+        result = {"prediction": output.to(torch.promote_types(output.dtype, torch.float32))}
         return result if target is None else {"target": target, **result}
