@@ -52,6 +52,9 @@ class LitClassifier(LitTask):
         check_weights(self.loss_fn, self.num_classes)
         self._prepare_metrics(metrics, self.num_classes)
 
+    def typed_target(self, y: Tensor) -> Tensor:
+        return y if y.dtype == torch.int64 or y.is_floating_point() else y.long()
+
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
         target = class_indices(target)
         if metrics.labels is not None:

@@ -43,6 +43,9 @@ class LitRegressor(LitTask):
         self.num_targets = self._checked_size(num_targets, 1)
         self._prepare_metrics(metrics, self.num_targets)
 
+    def typed_target(self, y: Tensor) -> Tensor:
+        return y if y.dtype == self.dtype else y.to(self.dtype)
+
     def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         output = self(x)
         if output.shape != y.shape:  # the loss would broadcast (B, 1) and (B,) to (B, B), and the model learn the mean
