@@ -52,9 +52,9 @@ def code_block(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def format_number(value: float) -> str:
-    """Format a number with four decimals in the usual range, else with three significant digits: 0.4123, 1.2e-05."""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+def format_number(value: float, digits: int = 6) -> str:
+    """Format a number with at least `digits` significant digits and no zeros at the end: 0.9, 1.4e-09, 1234568, nan."""
+    return f"{value:.0f}" if 10**digits - 0.5 <= abs(value) < 1e12 else f"{value:.{digits}g}"
 
 
 def was_saved(trainer: Trainer, name: str) -> bool:

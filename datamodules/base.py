@@ -220,10 +220,19 @@ class LitDataModule(LightningDataModule, ABC):
     def _load(self, split: Split) -> Batch:
         if split not in self._tensors:
             inputs, targets = check_two_tensors(f"{type(self).__name__}.load_part({split!r})", self.load_part(split))
+            targets = targets if self.num_classes is None or targets.is_floating_point() else targets.long()
             what = f"{type(self).__name__}'s {split} tensors"
             check_samples(what, inputs, targets, self.num_classes, f"Check its load_part({split!r}).")
             self._tensors[split] = inputs, targets
         return self._tensors[split]
+
+    def _without_float64(self, split: Split) -> Batch:
+        """Convert float64 data to float32, unless the Trainer computes in float64, and return the data."""
+        inputs, targets = self._load(split)
+        if self.trainer and self.trainer.precision != "64-true" and torch.float64 in (inputs.dtype, targets.dtype):
+            self.hashes()  # of the data as it was loaded
+            inputs, targets = (t.float() if t.dtype == torch.float64 else t for t in (inputs, targets))
+        return inputs, targets
 
     def _indices(self) -> tuple[Tensor, Tensor]:
         self.setup("fit")
@@ -246,10 +255,10 @@ class LitDataModule(LightningDataModule, ABC):
         """Return a dataloader for samples of one split; `options` are arguments of `InMemoryLoader`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         workers = default_workers() if self.num_workers is None else self.num_workers
+        inputs, targets = self._without_float64(split)
         storage = self._storage(split, device, workers)
         # All dataloaders of a split share its tensors.
         place = device if storage.kind == "device" else torch.device("cpu")
-        inputs, targets = self._load(split)
         inputs, targets = self._tensors[split] = inputs.to(place), targets.to(place)
         preparation = self.preparation(train)
         preparation.use_copies = storage.copies and train

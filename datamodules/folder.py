@@ -150,7 +150,11 @@ class ImageFolderDataModule(PixelDataModule):
     def _listing(self, split: Split) -> Listing:
         if split not in self._listings:
             folders = [split, "val"] if split == "train" and (self.root / "val").is_dir() else [split]
-            self._listings[split] = list_images(self.root, folders, self.class_names)
+            listing = self._listings[split] = list_images(self.root, folders, self.class_names)
+            if listing.skipped:
+                what = ", ".join(f"{number:,} {reason}" for reason, number in sorted(listing.skipped.items()))
+                where = " and ".join(str(self.root / folder) for folder in folders)
+                rank_zero_info(f"Found {len(listing):,} images in {where}; skipping {what}.")
         return self._listings[split]
 
     def _decode(self, split: Split) -> DecodedImages:

@@ -53,6 +53,7 @@ class LitTokenLSTM(LitClassifier):
     """
 
     machine_kind = "recurrent"
+    token_inputs = True
     target_property = "vocab_size"
     counterpart = "LitLSTM"
     derived_arguments = ("num_classes",)
@@ -75,7 +76,7 @@ class LitTokenLSTM(LitClassifier):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits `(B, T, vocab_size)` for an initial state of zeros; `net` takes and returns a state."""
-        logits: Tensor = self.net(tokens)[0]
+        logits: Tensor = self.net(self.typed_input(tokens))[0]
         return logits
 
     def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +85,7 @@ class LitTokenLSTM(LitClassifier):
         return self.final_output(x), y[:, -1]
 
     def final_output(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x, last=True)[0]
+        logits: Tensor = self.net(self.typed_input(x), last=True)[0]
         return logits[:, 0]
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
@@ -111,7 +112,7 @@ class LitTokenLSTM(LitClassifier):
         training = self.training
         self.eval()
         try:
-            text = prompt_ids.reshape(-1, prompt_ids.shape[-1]).to(self.device)
+            text = prompt_ids.reshape(-1, prompt_ids.shape[-1]).to(self.device, torch.int64)
             new: Tensor = text
             state: Hidden | None = None
             for _ in range(length):

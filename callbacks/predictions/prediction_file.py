@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -29,8 +30,9 @@ class PredictionWriter(BasePredictionWriter):
     | p_<class>                    | probability of each class                          | classifiers                 |
 
     `predict_step` must return a dict (`target`, `prediction`, `probabilities`), or a tensor `(B, ...)` of predictions.
-    Line breaks, tabs and backslashes in names are escaped as in Python. The file is written atomically at the end of
-    predict, by a single process, since several processes do not know the positions of their samples.
+    Numbers have all digits of their precision. Line breaks, tabs and backslashes in names are escaped as in Python. The
+    file is written atomically at the end of predict, by a single process, since several processes do not know the
+    positions of their samples.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -124,6 +126,8 @@ def _one_line(name: object) -> str:
 
 
 def _texts(values: Tensor) -> list[str]:
+    """Return the shortest texts that a reader converts to the same numbers in their own precision."""
     if values.is_floating_point():
-        return [f"{value:.7g}" for value in values.detach().cpu().double().tolist()]  # the precision of float32
+        numbers = values.detach().to(torch.promote_types(values.dtype, torch.float32))  # NumPy has no bfloat16
+        return [str(number).removesuffix(".0") for number in numbers.cpu().numpy()]
     return [str(int(value)) for value in values.tolist()]

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 
 from callbacks.step_hooks import NoStepHooks
 from callbacks.trainer_state import epoch_metrics, format_number, is_fitting
@@ -96,7 +97,7 @@ class _PrintedLines(Callback):
         self._finished = None
         logged = trainer.callback_metrics
         metrics = epoch_metrics(logged, "train") | (epoch_metrics(logged, "val") if self._validated else {})
-        self._print(label, [f"{name} {format_number(value)}" for name, value in metrics.items()], seconds)
+        self._print(label, [f"{name} {_short(value)}" for name, value in metrics.items()], seconds)
 
     def _print_batches(self, label: str, batches: list[int | float]) -> None:
         self._print(label, [f"{sum(batches)} batches"], self._seconds())  # the command prints the metrics itself
@@ -129,7 +130,9 @@ class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(refresh_rate=_REFRESHES_PER_SECOND, leave=False)
+        super().__init__(
+            refresh_rate=_REFRESHES_PER_SECOND, leave=False, theme=RichProgressBarTheme(metrics_format=".4g")
+        )
         self._clock = clock
         self._next = clock()
 
@@ -172,6 +175,11 @@ class PlainProgress(NoStepHooks, _PrintedLines, ProgressBar):
     def enable(self) -> None:
         """Print the lines again."""
         self._enabled = True
+
+
+def _short(value: float) -> str:
+    """Return four decimals, which align the lines of a run, or four significant digits of small and large numbers."""
+    return f"{value:.4f}" if 0.1 <= abs(value) < 1e4 else format_number(value, 4)
 
 
 def _epoch_label(trainer: Trainer) -> str:

@@ -63,8 +63,7 @@ def decoded_images(listing: Listing, spec: ImageSpec, split: str) -> DecodedImag
         except _CorruptedError as error:
             rank_zero_info(f"The cache {path} is corrupted ({error}); decoding the images again.")
             shutil.rmtree(path, ignore_errors=True)
-        others = ", ".join(f"{number} {extension}" for extension, number in sorted(listing.others.items()))
-        rank_zero_info(f"Decoding {shape[0]:,} images of {source}, once{f'; skipping {others}' if others else ''} ...")
+        rank_zero_info(f"Decoding {shape[0]:,} images of {source}, once ...")
         return _build(path, listing, spec)
 
 

@@ -24,8 +24,8 @@ class Listing:
     names: list[str]  # relative to the root: train/cat/0001.jpg
     labels: Tensor  # int64 (N,)
     validation: int  # number of files below val/, which are last
-    key: str  # hash of names, sizes, modification times and labels
-    others: Counter[str] = field(default_factory=Counter)  # number of other files by extension
+    key: str  # hash of names, sizes, times, file numbers and labels
+    skipped: Counter[str] = field(default_factory=Counter)  # number of skipped files and folders by extension or reason
 
     def __len__(self) -> int:
         return len(self.names)
@@ -33,7 +33,7 @@ class Listing:
 
 def class_folders(folder: Path) -> tuple[str, ...]:
     """Return the sorted names of the class folders except hidden ones; raise an error if there are none."""
-    names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    names = sorted(entry.name for entry in _entries(folder) if _is_folder(entry))
     if not names:
         raise MisconfigurationException(
             f"data: {folder} contains no class folders. Put the images of each class into its own folder, such as "
@@ -43,62 +43,101 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def list_images(root: Path, splits: Iterable[str], class_names: tuple[str, ...]) -> Listing:
-    """Return all images of the given splits (`train`, `val`, `test`), sorted by split, class and path in the class."""
+    """Return all images of the given splits (`train`, `val`, `test`), sorted by split, class and path in the class.
+
+    Links to folders are followed, unless they lead to a folder of the same class that was already read, or to a folder
+    that contains the class.
+    """
     names: list[str] = []
     labels: list[int] = []
-    others: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     digest = hashlib.sha256("\0".join(class_names).encode("utf-8", "surrogateescape"))
     validation = 0
     for split in splits:
         before = len(names)
+        for entry in _entries(root / split, skipped):
+            if not _is_folder(entry):
+                skipped[_extension(entry)] += 1
         for name in sorted({*class_folders(root / split)} - {*class_names}):
             raise MisconfigurationException(
                 f"data: {root / split / name} is not a class of the training images. Their classes are "
                 f"{', '.join(class_names[:10])}{' ...' if len(class_names) > 10 else ''}. Rename or remove it."
             )
         for label, name in enumerate(class_names):
-            found = sorted(_images(root / split / name, f"{split}/{name}", others))
+            folder = root / split / name
+            read = {_identity(parent) for parent in folder.resolve().parents}
+            found = sorted(_images(folder, f"{split}/{name}", skipped, read))
             if not found and split == "train":
                 raise MisconfigurationException(
                     f"data: {root / split / name} contains no images ({', '.join(EXTENSIONS)}). Fill or remove it."
                 )
-            names += [path for path, _, _ in found]
+            names += [path for path, *_ in found]
             labels += [label] * len(found)
-            for path, size, time in found:
-                digest.update(f"{path}\0{size}\0{time}\n".encode("utf-8", "surrogateescape"))
+            for path, *state in found:
+                digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
         if len(names) == before:
             raise MisconfigurationException(f"data: the class folders of {root / split} contain no images. Add images.")
         validation += len(names) - before if split == "val" else 0
-    return Listing(root, names, torch.tensor(labels), validation, digest.hexdigest(), others)
+    return Listing(root, names, torch.tensor(labels), validation, digest.hexdigest(), skipped)
 
 
-def _images(folder: Path | str, name: str, others: Counter[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield (relative path, size in bytes, modification time in ns) of every image below a class folder."""
+def _images(
+    folder: Path | str, name: str, skipped: Counter[str], read: set[tuple[int, int]]
+) -> Iterator[tuple[str, int, int, int, int]]:
+    """Yield every image below a class folder: relative path, then what differs if another file takes its place.
+
+    `read` contains the folders that are not read again. The time of the last status change also differs if a program
+    sets size and modification time of the new file to those of the old one.
+    """
     if not os.path.isdir(folder):
         return  # the class has no validation or test images
-    for entry in _entries(folder):
+    read.add(_identity(folder))
+    for entry in sorted(_entries(folder, skipped), key=lambda entry: (entry.is_symlink(), entry.name)):
         path = f"{name}/{entry.name}"
-        if entry.is_dir():
-            if not entry.is_symlink():  # a link to a parent folder would never end
-                yield from _images(entry.path, path, others)
+        if _is_folder(entry):
+            if _identity(entry.path) in read:
+                skipped["linked folders that were already read"] += 1
+            else:
+                yield from _images(entry.path, path, skipped, read)
         elif entry.name.lower().endswith(EXTENSIONS):
             try:
                 stat = entry.stat()
             except OSError:  # a broken link; decoding reports it with all unreadable files
-                yield path, 0, 0
+                yield path, 0, 0, 0, 0
             else:
-                yield path, stat.st_size, stat.st_mtime_ns
+                yield path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
         else:
-            others[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
+            skipped[_extension(entry)] += 1
 
 
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder except hidden ones."""
+def _identity(folder: Path | str) -> tuple[int, int]:
+    """Return device and file number, which are equal for all paths to a folder."""
+    stat = os.stat(folder)
+    return stat.st_dev, stat.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _extension(entry: os.DirEntry[str]) -> str:
+    return os.path.splitext(entry.name)[1].lower() or entry.name
+
+
+def _entries(folder: Path | str, skipped: Counter[str] | None = None) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder except hidden ones, which are counted in `skipped`."""
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            found = list(entries)
     except OSError as error:
         raise MisconfigurationException(
             f"data: the folder {folder} cannot be read ({error.strerror}). It must contain a folder of images for each "
             "class, such as train/cat/0001.jpg. Set --data.data_dir or LITLAB_DATA_DIR to the folder of train/."
         ) from error
+    visible = [entry for entry in found if not entry.name.startswith(".")]
+    if skipped is not None and len(visible) < len(found):
+        skipped["hidden"] += len(found) - len(visible)
+    return visible

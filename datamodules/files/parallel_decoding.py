@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.files.image_files import read_image, why_unreadable
+from datamodules.files.image_files import read_with_range, why_unreadable
 from datamodules.serving.workers import usable_cores
 
 _CHUNK_FILES, _CHUNK_BYTES = 64, 4 << 20  # limits of one chunk
@@ -48,6 +48,7 @@ class _Chunk:
     counts: Tensor
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # name, reason
     wrong_size: list[tuple[str, tuple[int, int]]] = field(default_factory=list)  # name, (height, width)
+    guessed: dict[int, str] = field(default_factory=dict)  # bits that only the values showed -> name
 
 
 def decode_files(
@@ -61,13 +62,15 @@ def decode_files(
 
     Pillow's decoders release the GIL, so threads are enough. At most two chunks more than threads are in memory.
     Return int64 `(C, 256)`, the number of pixels of each value in the first `counted` images. After trying all files,
-    raise an error that names the unreadable files, or the files of another size if images are not resized.
+    raise an error that names the unreadable files, or the files of another size if images are not resized, or files
+    whose integer pixels have different ranges.
     """
     threads = usable_cores()
     step = max(1, min(_CHUNK_FILES, _CHUNK_BYTES // (spec.channels * spec.height * spec.width)))
     counts = torch.zeros(spec.channels, 256, dtype=torch.int64)
     unreadable: list[tuple[str, str]] = []
     wrong_size: list[tuple[str, tuple[int, int]]] = []
+    guessed: dict[int, str] = {}
     pending: deque[Future[_Chunk]] = deque()
 
     def take() -> None:
@@ -75,6 +78,7 @@ def decode_files(
         chunk = pending.popleft().result()
         unreadable.extend(chunk.unreadable)
         wrong_size.extend(chunk.wrong_size)
+        guessed.update(chunk.guessed)
         if not unreadable and not wrong_size:
             sink(chunk.images)
             counts = counts + chunk.counts
@@ -103,6 +107,11 @@ def decode_files(
             "differ. "
             f"Set a size, such as --data.image_size {min(spec.height, spec.width)}."
         )
+    if len(guessed) > 1:
+        raise MisconfigurationException(
+            f"data: {root / guessed[8]} has integer pixels of 0 to 255, and {root / guessed[16]} of more, so their "
+            "range is unknown. Convert these images to 8 bits."
+        )
     return counts
 
 
@@ -113,7 +122,7 @@ def _decode_chunk(root: Path, names: Sequence[str], spec: ImageSpec, counted: in
     for index, name in enumerate(names):
         path = os.path.join(root, name)
         try:
-            image = read_image(path, spec.channels, (spec.height, spec.width) if spec.resized else None)
+            image, bits = read_with_range(path, spec.channels, (spec.height, spec.width) if spec.resized else None)
         except Exception as error:  # decoders may raise any exception, from SyntaxError to struct.error
             chunk.unreadable.append((name, why_unreadable(path, error)))
             continue
@@ -121,6 +130,8 @@ def _decode_chunk(root: Path, names: Sequence[str], spec: ImageSpec, counted: in
             chunk.wrong_size.append((name, (image.shape[1], image.shape[2])))
             continue
         images[index] = image
+        if bits is not None and image.any():  # black is 0 in any number of bits
+            chunk.guessed[bits] = name
     for channel in range(spec.channels if counted > 0 else 0):
         values = np.bincount(images[:counted, channel].ravel(), minlength=256)
         chunk.counts[channel] = torch.from_numpy(values)

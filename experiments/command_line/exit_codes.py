@@ -26,6 +26,7 @@ from experiments.messages.out_of_memory import advice, find_out_of_memory
 from experiments.options.catalog import PACKAGES
 from experiments.options.import_paths import working_folder_importable
 from experiments.options.request import Request
+from lit_models.base.one_sample import one_sample_error
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
@@ -94,6 +95,12 @@ def _(error: OSError) -> Report:
     where = f" ({error.filename})" if error.filename else ""
     sentence = f"disk access failed: {error.strerror}{where}. Free some space or fix the permissions, then continue."
     return Report(FAILED, sentence, "resume")
+
+
+@report.register
+def _(error: ValueError) -> Report:
+    known = one_sample_error(error)  # from a model that is not litlab's
+    return _UNEXPECTED if known is None else report(known)
 
 
 @report.register

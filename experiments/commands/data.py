@@ -22,6 +22,7 @@ from torch import Tensor
 
 from callbacks.figures.plotting import figure, pixels, readable, shortened
 from callbacks.figures.sample_images import plot_sample
+from callbacks.trainer_state import format_number
 from datamodules import LitDataModule
 from datamodules.serving.batches import Batches
 from experiments.commands.trainer_command import Built, TrainerCommand
@@ -123,8 +124,9 @@ def _print_statistics(data: LitDataModule, train: Split) -> None:
 
 
 def _print_moments(name: str, rows: Tensor) -> None:
-    for index, values in enumerate(rows):
-        print(f"        {name} {index}: mean {values.mean():.4f}, standard deviation {values.std():.4f}")
+    for index, values in enumerate(rows.double()):
+        mean, deviation = (format_number(float(value)) for value in (values.mean(), values.std()))
+        print(f"        {name} {index}: mean {mean}, standard deviation {deviation}")
 
 
 def _print_balance(data: LitDataModule, splits: list[Split]) -> None:

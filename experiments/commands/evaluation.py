@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import EndFigures
 from callbacks.records.scored_samples import ScoredSamples
-from callbacks.trainer_state import is_dry_run
+from callbacks.trainer_state import format_number, is_dry_run
 from datamodules import LitDataModule
 from experiments.commands.default_callbacks import display_callbacks, users_callbacks
 from experiments.commands.run_environment import changed_data, recorded_data, timestamp
@@ -66,7 +66,7 @@ def evaluate(command: str, trainer: Trainer, built: Built, weights: CheckpointFi
     print_checkpoint(weights)
     print(f"data        {type(data).__name__}{sizes_text(data, recorded_data(folder).get('sizes'))}; scored: {scored}")
     for name, value in metrics.items():
-        print(f"{name:<11} {value:.6f}")
+        print(f"{name:<11} {format_number(value)}")
     if folder is None:
         return
     if (figures := folder.figures / command).is_dir():

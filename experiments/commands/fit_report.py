@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from callbacks import BestCheckpoint, HyperParameters
 from callbacks.records.best_epoch import BestEpoch
+from callbacks.trainer_state import format_number
 from datamodules import LitDataModule
 from experiments.commands.fit_plan import Plan
 from experiments.commands.run_environment import timestamp
@@ -77,7 +78,7 @@ def report_end(trainer: Trainer, plan: Plan, folder: RunFolder) -> None:
             }
         )
     value = best.metrics.get(best.monitor or "")
-    reason = "the newest; no metric is monitored" if value is None else f"{best.monitor} {value:.6f}"
+    reason = "the newest; no metric is monitored" if value is None else f"{best.monitor} {format_number(value)}"
     best_text = f" Best: epoch {epoch + 1} ({reason})." if epoch is not None else ""
     missing = " No checkpoint was written." if checkpoint.path is None else ""
     print(f"\nTrained {count(trainer.current_epoch, 'epoch')} in {seconds:.1f} s.{best_text}{missing}")

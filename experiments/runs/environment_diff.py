@@ -98,4 +98,4 @@ def value_text(value: Any) -> str:
     """Return a value as text; hashes are shortened to 12 digits."""
     if isinstance(value, str):
         return f"{value[:12]}…" if re.fullmatch(r"[0-9a-f]{40,}", value) else value
-    return "none" if value is None else json.dumps(value)
+    return "none" if value is None else repr(value) if isinstance(value, float) else json.dumps(value)

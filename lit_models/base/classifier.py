@@ -52,6 +52,9 @@ class LitClassifier(LitTask):
         check_weights(self.loss_fn, self.num_classes)
         self._prepare_metrics(metrics, self.num_classes)
 
+    def typed_target(self, y: Tensor) -> Tensor:
+        return y if y.dtype == torch.int64 or y.is_floating_point() else y.long()
+
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
         target = class_indices(target)
         if metrics.labels is not None:
@@ -62,8 +65,8 @@ class LitClassifier(LitTask):
             metrics.scored.update(two_logits(output), target)
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Return probabilities `(B, num_classes)` in float32 for logits."""
-        return torch.softmax(two_logits(output).float(), dim=1)
+        """Return probabilities `(B, num_classes)` for logits, in float32 or float64."""
+        return torch.softmax(two_logits(output.to(torch.promote_types(output.dtype, torch.float32))), dim=1)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         probabilities = self.probabilities(output)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
@@ -42,6 +43,9 @@ class LitRegressor(LitTask):
         self.num_targets = self._checked_size(num_targets, 1)
         self._prepare_metrics(metrics, self.num_targets)
 
+    def typed_target(self, y: Tensor) -> Tensor:
+        return y if y.dtype == self.dtype else y.to(self.dtype)
+
     def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         output = self(x)
         if output.shape != y.shape:  # the loss would broadcast (B, 1) and (B,) to (B, B), and the model learn the mean
@@ -56,5 +60,5 @@ class LitRegressor(LitTask):
             metrics.labels.update(output, target)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
-        result = {"prediction": output.float()}
+        result = {"prediction": output.to(torch.promote_types(output.dtype, torch.float32))}
         return result if target is None else {"target": target, **result}

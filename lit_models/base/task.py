@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_deprecation
 from torch import Tensor, nn
 
 from lit_models.base.epoch_metrics import EpochMetrics
+from lit_models.base.one_sample import one_sample_error
 from lit_models.base.plain_hparams import plain_arguments
 from lit_models.parts.initialize import check_initialization, initialize
 from lit_models.parts.losses import build_loss
@@ -60,6 +61,8 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
     machine_kind: ClassVar[Literal["conv", "recurrent", "dense"]] = "dense"
     #: whether to compute in float32 even if the machine is faster in bfloat16
     exact: ClassVar[bool] = False
+    #: whether the inputs are numbers of tokens
+    token_inputs: ClassVar[bool] = False
     #: whether image batches and weights are channels-last; set before a fit
     channels_last: bool = False
 
@@ -140,6 +143,15 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
             raise MisconfigurationException(f"{name} must be at least {least}, got {size}. Use data with more.")
         return size
 
+    def typed_input(self, x: Tensor) -> Tensor:
+        """Return inputs of any integer or float type in the type of the weights, or token numbers as int64."""
+        dtype = torch.int64 if self.token_inputs else self.dtype
+        return x.to(dtype) if isinstance(x, Tensor) and x.dtype != dtype else x
+
+    def typed_target(self, y: Tensor) -> Tensor:
+        """Return targets of any integer or float type in the type that the loss needs."""
+        return y
+
     def outputs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's output and the target in shapes that the loss can compare."""
         return self(x), y
@@ -196,7 +208,7 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         self._step_state.counted = -1
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.net(x)
+        output: Tensor = self.net(self.typed_input(x))
         return output
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -216,13 +228,18 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         x, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
-        return self.predicted(self.final_output(x), y)
+        return self.predicted(self.final_output(x), self.typed_target(y) if isinstance(y, Tensor) else y)
 
     # Helpers of the steps
 
     def _shared_step(self, metrics: StageMetrics, batch: Any, count: bool = True) -> Tensor:
         x, y = batch
-        output, target = self.outputs(x, y)
+        try:
+            output, target = self.outputs(x, self.typed_target(y) if isinstance(y, Tensor) else y)
+        except ValueError as error:
+            if (known := one_sample_error(error)) is not None:
+                raise known from error
+            raise
         if output.dtype in (torch.bfloat16, torch.float16):
             output = output.float()  # a loss in bfloat16 has three digits
         loss: Tensor = self.loss_fn(output, target)

@@ -28,8 +28,8 @@ def soft_targets(logits: Tensor, target: Tensor) -> Tensor:
         target = torch.cat((1 - target, target), dim=1)
     if target.shape != (logits.shape[0], classes):
         raise MisconfigurationException(
-            f"loss: targets for logits of shape {tuple(logits.shape)} must be class indices (B,) or one-hot "
-            f"(B, classes), got shape {tuple(target.shape)}. Return such targets from the data."
+            f"loss: targets for logits of shape {tuple(logits.shape)} must be integer class indices (B,) or one-hot "
+            f"(B, classes), got shape {tuple(target.shape)} of {target.dtype}. Return such targets from the data."
         )
     target = target.to(logits.dtype if logits.is_floating_point() else torch.float32)
     return target[:, 1:] if logits.shape[1] == 1 else target

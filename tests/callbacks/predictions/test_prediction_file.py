@@ -108,3 +108,12 @@ def test_several_processes_raise_an_error(make_trainer, small, tmp_path) -> None
     trainer = make_trainer([], strategy="ddp_fork", devices=2)
     with pytest.raises(MisconfigurationException, match=r"from one process, not 2\. Use --trainer\.devices 1"):
         PredictionWriter(tmp_path / "p.csv").setup(trainer, small(), "predict")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_every_digit_is_written(make_trainer, tmp_path, dtype) -> None:
+    values = (1e6 + torch.randn(50, dtype=torch.float64) if dtype.itemsize > 2 else torch.randn(50)).to(dtype)
+    values[:3] = torch.tensor([float("nan"), float("inf"), 1e-30])
+    make_trainer([PredictionWriter(tmp_path / "p.csv")]).predict(_Numbers(values), _loader(torch.ones(2, 1)))
+    written = torch.tensor([float(row["prediction"]) for row in _rows(tmp_path / "p.csv")], dtype=torch.float64)
+    torch.testing.assert_close(written.to(dtype), values, rtol=0, atol=0, equal_nan=True)
