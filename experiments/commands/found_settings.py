@@ -53,6 +53,10 @@ class FoundSettings(NoStepHooks, Callback):
         if changes and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_text(RunFolder(Path(trainer.default_root_dir)).config, text)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the searches: `test_after_fit` must not search again."""
+        trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, SEARCHES)]  # type: ignore[attr-defined]
+
 
 def _hyperparameters(trainer: Trainer, module: LightningModule) -> dict[str, dict[str, Any]]:
     data = trainer.datamodule  # type: ignore[attr-defined]

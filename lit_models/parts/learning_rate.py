@@ -61,7 +61,7 @@ class SearchedRate(pl.LightningModule):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the optimizer; setting it changes the optimizer's spec and the hyperparameters."""
-        return float(check_optimizer(self.optimizer_spec).param_groups[0]["lr"])
+        return float(check_optimizer(self.optimizer_spec).defaults["lr"])
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from datamodules import DigitsDataModule
+from lit_models import LitMLP
+from litlab import fit
 from tests.experiments.conftest import Command
 
 BASE = ("fit", "mlp_digits", "--trainer.max_epochs", "4", "--model.hidden", "[16]", "--trainer.logger", "true")
@@ -67,6 +72,44 @@ def test_a_searched_run_resumes_without_another_search_and_repeats(litlab: Comma
     assert plain.code == 0, plain.err
     epochs = json.loads(Path("runs/plain/0/results.json").read_text())[-1]["metrics"]
     assert json.loads(Path("runs/searched/0/results.json").read_text())[-1]["metrics"] == epochs
+
+
+@pytest.mark.parametrize("after_fit", ["true", "false"])
+def test_a_test_searches_nothing(litlab: Command, after_fit: str) -> None:
+    run = litlab(*BASE, *SIZE, "--test_after_fit", after_fit, "--experiment", "searched")
+    assert run.code == 0, run.err
+    assert run.err.count("BatchSizeFinder") == 1
+    before = Path("runs/searched/0/config.yaml").read_bytes()
+    tested = litlab("test", "searched")
+    assert tested.code == 0, tested.err
+    assert "batch size" not in tested.err + tested.out
+    assert "test  2 batches" in tested.out + tested.err  # 360 samples in batches of 256
+    assert Path("runs/searched/0/config.yaml").read_bytes() == before
+
+
+def test_a_python_run_is_searched_and_checked_too(workshop: Path) -> None:
+    both = {"optimizer": {"name": "sgd", "lr": 1.0}, "scheduler": {"name": "onecycle", "max_lr": 0.1}}
+    with pytest.raises(MisconfigurationException, match=r"would ignore optimizer.lr 1.0"):
+        fit(LitMLP((1, 8, 8), 10, hidden=(8,), **both), DigitsDataModule(), max_epochs=1)
+    model = LitMLP((1, 8, 8), 10, hidden=(8,), scheduler="cosine")
+    search = LearningRateFinder(min_lr=1e-4)
+    run = fit(model, DigitsDataModule(batch_size=32), experiment="python", max_epochs=4, callbacks=[search])
+    assert search.optimal_lr is not None
+    found = search.optimal_lr.suggestion()
+    assert model.learning_rate == found
+    assert config("python")["model"]["init_args"]["optimizer"] == {"name": "adam", "lr": found}
+    assert run.model.hparams["optimizer"]["lr"] == found
+
+
+def test_a_run_of_an_earlier_version_with_two_rates_is_repeated(litlab: Command) -> None:
+    assert litlab(*BASE, "--experiment", "old").code == 0
+    document = config("old")
+    document["model"]["init_args"]["scheduler"] = {"name": "onecycle", "max_lr": 0.1}
+    Path("runs/old/0/config.yaml").write_text(yaml.safe_dump(document))
+    assert litlab("rerun", "old").code == 0
+    again = litlab("fit", "runs/old/0/config.yaml")
+    assert again.code == 2
+    assert "would ignore optimizer.lr 0.003" in again.sentence
 
 
 REJECTED = {
