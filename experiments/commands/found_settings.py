@@ -17,7 +17,7 @@ from experiments.messages.formatting import say
 from experiments.options.config_diff import as_typed, differences
 from experiments.runs.folder import RunFolder, write_text
 from lit_models import LitTask
-from lit_models.parts.learning_rate import check_rate, momentum_remark
+from lit_models.parts.learning_rate import check_rate, momentum_remark, rate_remark
 from lit_models.parts.several_steps import SEARCHES
 
 say_once = rank_zero_only(say)
@@ -86,5 +86,6 @@ def check_rates(model: LightningModule, callbacks: list[Callback]) -> None:
     if isinstance(model, LitTask):
         searched = any(isinstance(callback, LearningRateFinder) for callback in callbacks)
         check_rate(model.optimizer_spec, model.scheduler_spec, searched)
-        if remark := momentum_remark(model.optimizer_spec, model.scheduler_spec):
-            say_once(remark)
+        for remark in (rate_remark, momentum_remark):
+            if sentence := remark(model.optimizer_spec, model.scheduler_spec):
+                say_once(sentence)

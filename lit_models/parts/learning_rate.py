@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateFinder
 
-from lit_models.parts.optimizers import check_optimizer
+from lit_models.parts.optimizers import DEFAULT_OPTIMIZER, check_optimizer
 from lit_models.parts.schedules import momentum_range, rebuild_schedule
 from lit_models.parts.several_steps import SEARCHES
 from lit_models.parts.specs import Spec, as_spec, short_form
@@ -16,9 +16,9 @@ _WITH_MAX_LR = ("onecycle", "cyclic", "onecyclelr", "cycliclr")
 
 
 def check_rate(optimizer: Spec, scheduler: Spec | None, searched: bool = False) -> None:
-    """Raise an error if `max_lr` of the schedule overrides a learning rate that the user set.
+    """Raise an error if `max_lr` of the schedule overrides a learning rate that the user set or searches.
 
-    `searched` is True if `LearningRateFinder` sets the learning rate.
+    The default optimizer counts as not set by the user; `rate_remark` reports it. `searched` is True if `LearningRateFinder` sets the learning rate.
     """
     if scheduler is None:
         return
@@ -32,11 +32,24 @@ def check_rate(optimizer: Spec, scheduler: Spec | None, searched: bool = False) 
             f"LearningRateFinder: {name} with max_lr {highest} would ignore the learning rate that it finds. Remove "
             "max_lr or the callback."
         )
-    if "lr" in given:
+    if "lr" in given and not _is_default(optimizer):
         fix = "optimizer.lr" if name.lower().endswith("lr") else f"max_lr and set --model.optimizer.lr {highest}"
         raise MisconfigurationException(
             f"scheduler: {name} with max_lr {highest} would ignore optimizer.lr {given['lr']}. Remove {fix}."
         )
+
+
+def rate_remark(optimizer: Spec, scheduler: Spec | None) -> str:
+    """Return a sentence if `max_lr` of the schedule replaces the learning rate of the default optimizer, else ''."""
+    spec = as_spec(scheduler, "scheduler") if scheduler is not None else {"init_args": {}}
+    highest = spec["init_args"].get("max_lr")
+    if highest is None or not _is_default(optimizer):
+        return ""
+    return f"scheduler: max_lr {highest} replaces the optimizer's default lr {DEFAULT_OPTIMIZER['lr']}."
+
+
+def _is_default(optimizer: Spec) -> bool:
+    return as_spec(optimizer, "optimizer") == as_spec(DEFAULT_OPTIMIZER, "optimizer")
 
 
 def momentum_remark(optimizer: Spec, scheduler: Spec | None) -> str:

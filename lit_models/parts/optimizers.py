@@ -29,9 +29,8 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = MappingProxyTyp
     }
 )
 
-#: Default of every model, with torch's learning rate 0.001, which therefore does not count as set by the user. In flat
-#: form, because jsonargparse would import a short name given as class path.
-DEFAULT_OPTIMIZER: dict[str, Any] = {"name": "adam"}
+#: Default of every model; in flat form, because jsonargparse would import a short name given as class path.
+DEFAULT_OPTIMIZER: dict[str, Any] = {"name": "adam", "lr": 0.001}
 
 #: Optimizers with a fused implementation, which reads each weight only once; torch's default on CPUs is another.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)

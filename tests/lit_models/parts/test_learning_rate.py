@@ -9,7 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import lr_scheduler
 
 from lit_models import LitMLP, rebuild_schedule
-from lit_models.parts.learning_rate import check_rate, momentum_remark
+from lit_models.parts.learning_rate import check_rate, momentum_remark, rate_remark
 
 EPOCHS, PER_EPOCH = 10, 7
 TOTAL = EPOCHS * PER_EPOCH
@@ -118,7 +118,7 @@ def test_a_schedule_that_is_built_again_starts_from_the_optimizers_own_rate(
             {"name": "onecycle", "max_lr": 0.01},
             "Remove max_lr and set --model.optimizer.lr",
         ),
-        ({"name": "adam", "lr": 0.001}, {"name": "cyclic", "max_lr": 0.01}, "would ignore optimizer.lr 0.001"),
+        ({"name": "adam", "lr": 0.002}, {"name": "cyclic", "max_lr": 0.01}, "would ignore optimizer.lr 0.002"),
         (
             {"name": "sgd", "lr": 1.0},
             {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.1, "total_steps": 9}},
@@ -144,6 +144,13 @@ def test_a_learning_rate_that_the_schedule_ignores_is_rejected(optimizer: Any, s
 )
 def test_one_learning_rate_is_accepted(optimizer: Any, scheduler: Any) -> None:
     check_rate(optimizer, scheduler)
+
+
+def test_the_rate_of_the_default_optimizer_is_reported_instead() -> None:
+    default, scheduler = {"name": "adam", "lr": 0.001}, {"name": "onecycle", "max_lr": 0.01}
+    check_rate(default, scheduler)
+    assert rate_remark(default, scheduler) == "scheduler: max_lr 0.01 replaces the optimizer's default lr 0.001."
+    assert rate_remark(default, "onecycle") == rate_remark("sgd", scheduler) == rate_remark(default, None) == ""
 
 
 def test_a_momentum_that_the_schedule_replaces_is_reported() -> None:

@@ -34,7 +34,7 @@ def test_reading_a_spec_does_not_change_it() -> None:
     as_spec(value)
     LitMLP((4,), 3, optimizer=value)
     assert value == {"class_path": "sgd", "init_args": {"lr": 0.5}, "momentum": 0.9}
-    assert DEFAULT_OPTIMIZER == {"name": "adam"}
+    assert DEFAULT_OPTIMIZER == {"name": "adam", "lr": 0.001}
 
 
 def test_a_name_without_arguments_stays_a_name() -> None:
