@@ -18,7 +18,8 @@ _WITH_MAX_LR = ("onecycle", "cyclic", "onecyclelr", "cycliclr")
 def check_rate(optimizer: Spec, scheduler: Spec | None, searched: bool = False) -> None:
     """Raise an error if `max_lr` of the schedule overrides a learning rate that the user set or searches.
 
-    The default optimizer counts as not set by the user; `rate_remark` reports it. `searched` is True if `LearningRateFinder` sets the learning rate.
+    The default optimizer counts as not set by the user; `rate_remark` reports it. `searched` is True if
+    `LearningRateFinder` sets the learning rate.
     """
     if scheduler is None:
         return
