@@ -130,4 +130,4 @@ class LitCNN(LitClassifier):
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
         shape = image_shape(type(self).__name__, input_shape)
         network = CNN(shape, self.num_classes, variant, widths, hidden, dropout, activation)
-        self.net = self.initialized(network)
+        self.net = self.initialized(network, fresh=True)

@@ -39,4 +39,6 @@ class LitLinearRegression(LitRegressor):
         self, input_shape: tuple[int, ...] | None = None, num_targets: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(input_shape=input_shape, num_targets=num_targets, **kwargs)
-        self.net = self.initialized(LinearRegression(sample_shape(type(self).__name__, input_shape), self.num_targets))
+        self.net = self.initialized(
+            LinearRegression(sample_shape(type(self).__name__, input_shape), self.num_targets), fresh=True
+        )

@@ -35,4 +35,4 @@ class LitLogisticRegression(LitClassifier):
         chosen = loss if loss is not None else "bce_with_logits" if one_logit else "cross_entropy"
         super().__init__(input_shape=input_shape, num_classes=num_classes, loss=chosen, **kwargs)
         shape = sample_shape(type(self).__name__, input_shape)
-        self.net = self.initialized(LogisticRegression(shape, 1 if one_logit else self.num_classes))
+        self.net = self.initialized(LogisticRegression(shape, 1 if one_logit else self.num_classes), fresh=True)

@@ -78,4 +78,4 @@ class LitLSTM(LitClassifier):
                 f"model: {name} needs images (channels, height, width) or sequences (steps, features), got samples of "
                 f"shape {shape}. Use such data, or a model such as LitMLP, which takes any shape."
             )
-        self.net = self.initialized(RowLSTM(shape, self.num_classes, hidden, layers, dropout))
+        self.net = self.initialized(RowLSTM(shape, self.num_classes, hidden, layers, dropout), fresh=True)

@@ -89,7 +89,7 @@ class LitMLP(LitClassifier):
     ) -> None:
         super().__init__(input_shape=input_shape, num_classes=num_classes, **kwargs)
         shape = sample_shape(type(self).__name__, input_shape)
-        self.net = self.initialized(MLP(shape, self.num_classes, hidden, activation, batch_norm, dropout))
+        self.net = self.initialized(MLP(shape, self.num_classes, hidden, activation, batch_norm, dropout), fresh=True)
 
 
 class LitMLPRegressor(LitRegressor):
@@ -119,4 +119,4 @@ class LitMLPRegressor(LitRegressor):
     ) -> None:
         super().__init__(input_shape=input_shape, num_targets=num_targets, **kwargs)
         shape = sample_shape(type(self).__name__, input_shape)
-        self.net = self.initialized(MLP(shape, self.num_targets, hidden, activation, batch_norm, dropout))
+        self.net = self.initialized(MLP(shape, self.num_targets, hidden, activation, batch_norm, dropout), fresh=True)

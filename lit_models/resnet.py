@@ -135,4 +135,4 @@ class LitResNet(LitClassifier):
         blocks = PRESETS[preset][1] if blocks is None else blocks
         if stem is None:
             stem = "large" if max(height, width) > 64 else "small"
-        self.net = self.initialized(ResNet(channels, self.num_classes, widths, blocks, stem, activation))
+        self.net = self.initialized(ResNet(channels, self.num_classes, widths, blocks, stem, activation), fresh=True)

@@ -225,7 +225,7 @@ class LitSpeedNet(LitClassifier):
         self.net = SpeedNet(
             channels, self.num_classes, widths, depth, residual, whitening_kernel, whitening_bias, scale, activation
         )
-        self.initialized(self.net)
+        self.initialized(self.net, fresh=True)
 
     def setup(self, stage: str) -> None:
         """Compute the first layer before a fit; the weights of a checkpoint replace it later."""

@@ -72,7 +72,7 @@ class LitTokenLSTM(LitClassifier):
         super().__init__(input_shape=input_shape, num_classes=vocab_size, **kwargs)
         self.vocab_size, self.every_step = self.num_classes, every_step
         self.example_input_array = torch.zeros(1, *(self.input_shape or (8,)), dtype=torch.int64)
-        self.net = self.initialized(TokenLSTM(self.vocab_size, embedding, hidden, layers, dropout))
+        self.net = self.initialized(TokenLSTM(self.vocab_size, embedding, hidden, layers, dropout), fresh=True)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits `(B, T, vocab_size)` for an initial state of zeros; `net` takes and returns a state."""

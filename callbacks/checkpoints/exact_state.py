@@ -31,7 +31,7 @@ class ExactState(NoStepHooks, Callback):
     """
 
     def __init__(self, config: str = "") -> None:
-        self._config = config
+        self.config = config
         self._saved: dict[str, Any] | None = None
         self._steps_before: dict[int, int] = {}
 
@@ -44,7 +44,7 @@ class ExactState(NoStepHooks, Callback):
             logged, due = trainer.callback_metrics, _due_schedulers(trainer)
             states["plateau"] = {index: float(logged[name]) for index, name in due.items() if name in logged}
         checkpoint[KEY] = gather_objects(trainer, states)
-        checkpoint[CONFIG] = self._config
+        checkpoint[CONFIG] = self.config
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         states = checkpoint.get(KEY)

@@ -68,8 +68,8 @@ def _scalar(value: Any) -> str | int | float | None:
 
 
 def _learning_rate(trainer: Trainer, arguments: Mapping[str, Any]) -> float | None:
-    """Return the initial learning rate, from before the learning rate schedule changed it."""
-    value = arguments.get("optimizer.lr", arguments.get("lr"))
+    """Return the learning rate of the optimizer, or the `max_lr` of a schedule, which replaces it."""
+    value = arguments.get("optimizer.lr", arguments.get("scheduler.max_lr", arguments.get("lr")))
     if not isinstance(value, (int, float)):
         value = trainer.optimizers[0].defaults.get("lr") if trainer.optimizers else None
     return None if value is None else float(value)

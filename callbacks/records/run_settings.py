@@ -15,9 +15,9 @@ class RunSettings(Observer):
     """
 
     def __init__(self, config: str) -> None:
-        self._config = config
+        self.config = config
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = tensorboard_writer(trainer)
-        if writer is not None and self._config.strip():
-            writer.add_text("run/settings", code_block(self._config), 0)
+        if writer is not None and self.config.strip():
+            writer.add_text("run/settings", code_block(self.config), 0)

@@ -24,13 +24,14 @@ from experiments.messages.formatting import count, say, shown, sizes_text
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder
 from experiments.runs.tensorboard import RunTensorBoard
+from lit_models.parts.several_steps import SEARCHES
 
 
 def evaluation_arguments(
     options: dict[str, Any], folder: RunFolder | None, choice: PerformanceChoice
 ) -> dict[str, Any]:
     """Return Trainer arguments without checkpoints, and with a logger only if the user's callbacks plot figures."""
-    users = [callback for callback in users_callbacks(options) if not isinstance(callback, Checkpoint)]
+    users = [c for c in users_callbacks(options) if not isinstance(c, (Checkpoint, *SEARCHES))]
     arguments: dict[str, Any] = {
         "callbacks": [*users, *display_callbacks({**options, "enable_model_summary": False})],
         "logger": False,  # results.json stores the metrics

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from callbacks.records.scored_samples import ScoredSamples
 from datamodules import LitDataModule
 from experiments.commands.default_callbacks import ResetBest, fit_callbacks, fit_plugins, loggers
+from experiments.commands.found_settings import check_rates, with_found_settings
 from experiments.commands.rerun_reference import ReferenceRun
 from experiments.commands.resume_changes import ApplyChanges, ResumedRun
 from experiments.commands.trainer_command import Built
@@ -118,6 +119,11 @@ def prepare(
     other.check_trainable(model)
     rate = other.check_start(model)
     other.check_length({**asked, **chosen}.get("max_epochs"))
+    callbacks = with_found_settings(
+        callbacks, config_text, resumed is not None and resumed.weights.path is not None, other.path is not None
+    )
+    if resumed is None and origin.reference is None:
+        check_rates(model, callbacks)
     if other.path is not None:
         callbacks.append(ResetBest())
     if rate is not None:

@@ -78,7 +78,10 @@ def _merge_class(old: Any, new: Any, section: str) -> dict[str, Any]:
     arguments = dict(merged.get("init_args") or {})
     if merged.get("class_path") not in (None, path):
         before, now = find_class(merged["class_path"], section), find_class(path, section)
-        arguments = {name: arguments[name] for name in arguments if types_of(before, name) & types_of(now, name)}
+        kept = {name: arguments[name] for name in arguments if types_of(before, name) & types_of(now, name)}
+        if before is not now:
+            _report_kept(section, path, merged["class_path"], kept, added.get("init_args") or {})
+        arguments = kept
     _put_all(arguments, added.get("init_args") or {})
     result = {**merged, **added, "class_path": path}
     return {**result, "init_args": arguments} if arguments or "init_args" in result else result
@@ -226,6 +229,16 @@ def _report_dropped(old: Any, new: Any, source: str, append: str) -> None:
     dropped = [name for name in _class_names(old) if name not in _class_names(new)]
     if dropped:
         say(f"callbacks: {source} replaces the list and drops {', '.join(dropped)}. Use `{append}` to add to the list.")
+
+
+def _report_kept(section: str, new: str, old: str, kept: Mapping[str, Any], replaced: Mapping[str, Any]) -> None:
+    """Report the arguments of another class that a new class inherits."""
+    values = [f"{name} {value}" for name, value in kept.items() if name not in replaced]
+    if values:
+        names = [str(path).rpartition(".")[2] for path in (new, old)]
+        say(
+            f"{section}: {names[0]} keeps arguments of {names[1]}: {', '.join(values)}. Set --{section}.NAME to change."
+        )
 
 
 def _class_names(entries: Any) -> list[str]:

@@ -13,6 +13,7 @@ from lit_models.base.epoch_metrics import EpochMetrics
 from lit_models.base.one_sample import one_sample_error
 from lit_models.base.plain_hparams import plain_arguments
 from lit_models.parts.initialize import check_initialization, initialize
+from lit_models.parts.learning_rate import SearchedRate
 from lit_models.parts.losses import build_loss
 from lit_models.parts.optimizers import DEFAULT_OPTIMIZER, build_optimizer, check_optimizer
 from lit_models.parts.penalties import penalty_terms
@@ -32,7 +33,7 @@ _TARGETS = {
 }
 
 
-class LitTask(StepsPerCall, EpochMetrics, ABC):
+class LitTask(StepsPerCall, EpochMetrics, SearchedRate, ABC):
     """Base class of `LitClassifier` and `LitRegressor`; a subclass sets ``self.net = self.initialized(network)``.
 
     Logs the values of `EpochMetrics` per epoch, and ``train/loss_step`` every `log_every_n_steps` optimizer steps.
@@ -42,7 +43,7 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         optimizer: short name, class of `torch.optim` or class path, with arguments.
         scheduler: short name (counts epochs, stepped per batch) or class path (stepped per epoch).
         loss: short name or class path.
-        init: name of the weight initialization, see `initialize.py`.
+        init: name of the weight initialization, see `initialize.py`; "default" keeps the weights of a user's network.
         l1: adds l1 * sum(abs(w)) over the weights, without biases and normalization.
         l2: adds l2 / 2 * sum(w ** 2) over the same weights, comparable to an optimizer's weight_decay.
         metrics: names of the metrics that every stage logs.
@@ -101,10 +102,15 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
         self._is_initialized = False
         self._step_state = StepState()
 
-    def initialized(self, network: nn.Module) -> nn.Module:
-        """Initialize the network's weights in place by the argument `init`, and return the network."""
+    def initialized(self, network: nn.Module, fresh: bool = False) -> nn.Module:
+        """Initialize the network's weights in place by the argument `init`, and return the network.
+
+        "default" keeps all weights, which may be loaded or set, unless the caller states that they are `fresh` from the
+        constructors of torch's layers. Every other name replaces them.
+        """
         self._is_initialized = True
-        return initialize(network, self.init_spec)
+        keep = not fresh and str(short_form(self.init_spec, "init")).lower() == "default"
+        return network if keep else initialize(network, self.init_spec)
 
     def initialised(self, network: nn.Module) -> nn.Module:
         """Return `initialized(network)`; deprecated."""
@@ -186,14 +192,18 @@ class LitTask(StepsPerCall, EpochMetrics, ABC):
                     f"Remove --model.{key}; litlab reads it from the data."
                 )
 
-    def configure_optimizers(self) -> Any:
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer before a learning rate schedule changes it."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if not parameters:
             raise MisconfigurationException(
                 f"optimizer: {type(self).__name__} has no trainable parameters. Set requires_grad of at least one."
             )
         fused = not self.trainer.gradient_clip_val  # Lightning cannot clip gradients of a fused mixed-precision step
-        optimizer = build_optimizer(self.optimizer_spec, parameters, fused)
+        return build_optimizer(self.optimizer_spec, parameters, fused)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.new_optimizer()
         if self.scheduler_spec is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self)}

@@ -1,7 +1,8 @@
 """Weight initialization by name.
 
-An initialization applies to the weights of linear, convolution, recurrent and embedding layers. Biases start at 0,
-normalization layers at weight 1 and bias 0. Only "default" and "torch" may choose other biases.
+An initialization applies to all matrices and filters: weights of linear, convolution, recurrent and embedding layers.
+Biases start at 0, normalization layers at weight 1 and bias 0. Other vectors, such as the slope of PReLU or the scale
+of RMSNorm, keep their values. Only "default" and "torch" may choose other biases.
 """
 
 from collections.abc import Callable, Mapping
@@ -78,6 +79,8 @@ def initialize(network: nn.Module, spec: Spec = "default") -> nn.Module:
         for name, parameter in layer.named_parameters(recurse=False):
             if isinstance(layer, _NORMS):
                 nn.init.constant_(parameter, 1.0 if name == "weight" else 0.0)
+            elif parameter.dim() < 2 and "bias" not in name:
+                continue
             elif parameter.dim() < 2:
                 # With few inputs and zero biases, the kinks of all ReLU units would be at the origin.
                 bound = layer.in_features**-0.5 if target is _default and isinstance(layer, nn.Linear) else 0.0

@@ -53,9 +53,10 @@ def run_length(trainer: pl.Trainer) -> RunLength:
     return RunLength(int(total), per_epoch)
 
 
-def _momentum(optimizer: Optimizer) -> bool:
-    """Return True if the optimizer uses momentum; a learning rate schedule must not add it to plain SGD."""
-    return bool(optimizer.defaults.get("momentum")) or "betas" in optimizer.defaults
+def _cycles(optimizer: Optimizer, cycle_momentum: bool | None) -> bool:
+    """Return whether to cycle the momentum: by default if the optimizer uses one, so that plain SGD gains none."""
+    has_momentum = bool(optimizer.defaults.get("momentum")) or "betas" in optimizer.defaults
+    return has_momentum if cycle_momentum is None else cycle_momentum
 
 
 def _lr(optimizer: Optimizer) -> float:
@@ -112,10 +113,13 @@ def cyclic(
     mode: str = "triangular",
     gamma: float = 1.0,
     cycle_momentum: bool | None = None,
+    base_momentum: float = 0.8,
+    max_momentum: float = 0.9,
 ) -> LRScheduler:
     """Cycle between base_lr (default: max_lr / 10) and max_lr (default: the optimizer's lr) (arXiv:1506.01186).
 
     `step_size_up` and `step_size_down` count epochs; by default the run has four cycles. `gamma` applies per step.
+    As in torch, the momentum cycles from `max_momentum` to `base_momentum`.
     """
     top = _lr(optimizer) if max_lr is None else max_lr
     up = run.steps(step_size_up, 1 / 8)
@@ -127,7 +131,9 @@ def cyclic(
         step_size_down=up if step_size_down is None else run.steps(step_size_down),
         mode=mode,  # type: ignore[arg-type]
         gamma=gamma,
-        cycle_momentum=_momentum(optimizer) if cycle_momentum is None else cycle_momentum,
+        cycle_momentum=_cycles(optimizer, cycle_momentum),
+        base_momentum=base_momentum,
+        max_momentum=max_momentum,
     )
 
 
@@ -141,8 +147,13 @@ def onecycle(
     final_div_factor: float = 1e4,
     three_phase: bool = False,
     cycle_momentum: bool | None = None,
+    base_momentum: float = 0.85,
+    max_momentum: float = 0.95,
 ) -> LRScheduler:
-    """Increase once to max_lr (default: the optimizer's lr), then decrease to the end of the run (arXiv:1708.07120)."""
+    """Increase once to max_lr (default: the optimizer's lr), then decrease to the end of the run (arXiv:1708.07120).
+
+    As in torch, the momentum decreases to `base_momentum` meanwhile, and increases to `max_momentum` again.
+    """
     return lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=_per_group(optimizer, _lr(optimizer) if max_lr is None else max_lr),
@@ -152,7 +163,9 @@ def onecycle(
         div_factor=div_factor,
         final_div_factor=final_div_factor,
         three_phase=three_phase,
-        cycle_momentum=_momentum(optimizer) if cycle_momentum is None else cycle_momentum,
+        cycle_momentum=_cycles(optimizer, cycle_momentum),
+        base_momentum=base_momentum,
+        max_momentum=max_momentum,
     )
 
 
@@ -220,6 +233,13 @@ def check_schedule(spec: Spec, optimizer: Optimizer) -> None:
     _build(spec, optimizer, lambda: RunLength(10**9, 1000), lambda _: plain.get("mode", "min"))
 
 
+def momentum_range(spec: Spec, optimizer: Optimizer) -> tuple[float, float] | None:
+    """Return the lowest and the highest momentum if the schedule cycles it, else None; it changes the optimizer."""
+    _build(spec, optimizer, lambda: RunLength(10**9, 1000), lambda _: "min")
+    group = optimizer.param_groups[0]
+    return (group["base_momentum"], group["max_momentum"]) if "base_momentum" in group else None
+
+
 def depends_on_run_length(spec: Spec | None) -> bool:
     """Return True if the learning rate schedule depends on the length of the run."""
     if spec is None:
@@ -246,10 +266,13 @@ def _plateau_mode(monitor: str, asked: str | None, known: str | None) -> str:
 
 
 def rebuild_schedule(module: pl.LightningModule, trainer: pl.Trainer) -> None:
-    """Replace the checkpoint's learning rate schedule by one for the Trainer's new length, at the current step."""
+    """Replace the learning rate schedule by one for the Trainer's new length, at the current step."""
     (optimizer,) = trainer.optimizers
-    configured: Any = module.configure_optimizers()
-    for group, new in zip(optimizer.param_groups, configured["optimizer"].param_groups, strict=True):
+    fresh: Optimizer = module.new_optimizer()  # type: ignore[operator]
+    for group, new in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+        for name in [*group]:  # also remove what the old schedule added
+            if name != "params":
+                del group[name]
         group.update({name: value for name, value in new.items() if name != "params"})
     (config,) = trainer.lr_scheduler_configs
     schedule: LRScheduler = build_schedule(module.scheduler_spec, optimizer, module)["scheduler"]  # type: ignore[arg-type]

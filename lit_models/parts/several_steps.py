@@ -12,7 +12,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateMonitor, WeightAveraging
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    LearningRateMonitor,
+    WeightAveraging,
+)
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import LBFGS
@@ -54,6 +60,10 @@ def set_steps_per_call(
     data.batches_per_call = steps  # type: ignore[attr-defined]
 
 
+#: Callbacks of Lightning that train on trial before a fit, and set the learning rate or the batch size.
+SEARCHES = (LearningRateFinder, BatchSizeFinder)
+
+
 class StepsPerCall(pl.LightningModule, ABC):
     """Base class of tasks with the hooks of the mode, which do nothing for 1 step per call."""
 
@@ -89,7 +99,7 @@ class StepsPerCall(pl.LightningModule, ABC):
         options = {name: getattr(trainer, name) for name in (*_CONFLICTS, "fast_dev_run") if name != "devices"}
         _check_options(steps, {**options, "devices": trainer.world_size})
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, (GradientAccumulationScheduler, WeightAveraging)):
+            if isinstance(callback, (GradientAccumulationScheduler, WeightAveraging, *SEARCHES)):
                 raise _conflict(steps, f"the callback {type(callback).__name__}")
         if not isinstance(trainer.strategy, SingleDeviceStrategy):
             raise _conflict(steps, "a strategy for several devices (trainer.strategy)")

@@ -26,7 +26,7 @@ def address(litlab: Command, workshop: Path) -> Iterator[str]:
     """A board on three small runs."""
     small = ("--trainer.max_epochs=2", "--data.val_split=40", "--data.batch_size=32")
     for rate in ("0.001", "0.002", "0.003"):
-        assert litlab("fit", "cnn_fashion_mnist", *small, f"--model.scheduler.max_lr={rate}").code == 0
+        assert litlab("fit", "cnn_fashion_mnist", *small, f"--model.optimizer.lr={rate}").code == 0
     words = [sys.executable, "-m", "experiments", "board"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as child:

@@ -155,6 +155,19 @@ def test_dropped_callbacks_are_reported(files: Path, capsys: pytest.CaptureFixtu
     assert "drops" not in capsys.readouterr().err
 
 
+def test_arguments_that_a_new_model_inherits_are_reported(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "base.yaml").write_text(BASE.replace("{hidden: [4],", "{hidden: [4], l2: 0.1,"))
+    merged("--model LitLogisticRegression")
+    said = capsys.readouterr().err
+    assert said.startswith("model: LitLogisticRegression keeps arguments of LitMLP: l2 0.1, optimizer {'name': 'sgd'")
+    assert "hidden" not in said
+    assert len(said.splitlines()) == 1
+    merged("--model LitMLP")
+    merged("--model lit_models.LitMLP")
+    merged("", "model: {class_path: LitLogisticRegression, init_args: {l2: 0, optimizer: adam}}\n")
+    assert "keeps arguments" not in capsys.readouterr().err
+
+
 def test_the_file_itself_is_not_changed_and_merging_is_repeatable(files: Path) -> None:
     request = read_request(
         COMMANDS["fit"], ["base.yaml", "--trainer.callbacks.every_n_steps=5", "--model.optimizer.lr=1"]
