@@ -75,13 +75,16 @@ def check_callbacks(
     monitor without an explicit mode. Problems raise an error, but are only printed for a resumed run, since callbacks
     cannot change during a run.
     """
+    callbacks = list(callbacks)
+    # Other callbacks may log metrics, as AveragedViews does; their names are checked after the sanity check.
+    logged = [] if any(not hasattr(callback, "monitor") for callback in callbacks) else _logged(model)
     for callback in callbacks:
         attributes: Any = callback
         monitor, mode = getattr(attributes, "monitor", None), getattr(attributes, "mode", None)
         if not isinstance(monitor, str) or mode not in _COMPARED:
             continue
         name = type(callback).__name__
-        problem, remedy = _callback_problem(monitor, mode, options, model, monitor in without_mode)
+        problem, remedy = _callback_problem(monitor, mode, options, model, logged, monitor in without_mode)
         if problem and not resumed:
             raise UserError(f"{name}: {problem} {remedy}")
         if problem:
@@ -91,10 +94,9 @@ def check_callbacks(
 
 
 def _callback_problem(
-    monitor: str, mode: Mode, options: RunOptions, model: LightningModule, default: bool
+    monitor: str, mode: Mode, options: RunOptions, model: LightningModule, logged: list[str], default: bool
 ) -> tuple[str, str]:
     """Return what is wrong, and what to do; two empty texts if nothing is."""
-    logged = _logged(model)
     if logged and monitor not in logged:
         problem = f"{type(model).__name__} does not log '{monitor}'.{did_you_mean(monitor, logged)}"
         return problem, f"Set monitor to one of {', '.join(logged)}."
