@@ -1,4 +1,4 @@
-"""Rows C7 to C10, dashboards, deterministic and memory: complete commands."""
+"""Rows C7 to C10, C12, dashboards, deterministic and memory: complete commands."""
 
 from __future__ import annotations
 
@@ -124,6 +124,18 @@ def _child(arguments: list[str], **environment: str) -> str:
     return done.stdout
 
 
+def _seconds(commands: dict[str, list[str]], pairs: int) -> dict[str, list[float]]:
+    """Return the times of processes that run in turn, after one run each that reads the files from disk."""
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for pair in range(pairs + 1):
+        for name, arguments in commands.items():
+            start = time.perf_counter()
+            _child(arguments)
+            if pair:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
 def c9(options: Options) -> Iterator[Record]:
     """Measure the start-up of the command line."""
     commands = {
@@ -132,13 +144,7 @@ def c9(options: Options) -> Iterator[Record]:
         "litlab fit --help": ["-m", "experiments", "fit", "--help"],
         "import lightning.pytorch": ["-c", "import lightning.pytorch"],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for pair in range(options.pairs + 1):
-        for name, arguments in commands.items():
-            start = time.perf_counter()
-            _child(arguments)
-            if pair:  # the first pair reads the files from disk
-                seconds[name].append(time.perf_counter() - start)
+    seconds = _seconds(commands, options.pairs)
     for name in ("litlab", "litlab list"):
         found = Spread.of(seconds[name])
         yield Record("C9", f"`{name}`", found, at_most(0.5), "s", {"litlab": found}, pairs=options.pairs)
@@ -151,6 +157,17 @@ def c9(options: Options) -> Iterator[Record]:
         arms={other: Spread.of(seconds[other]), "litlab": Spread.of(seconds[name])},
         pairs=options.pairs,
     )
+
+
+def c12(options: Options) -> Iterator[Record]:
+    """Measure one epoch of the demo beyond the import of Lightning."""
+    imports, fit = "import lightning.pytorch", "litlab fit"
+    commands = {imports: ["-c", imports], fit: ["-m", "experiments", "fit", "--trainer.max_epochs=1"]}
+    seconds = _seconds(commands, options.pairs)
+    beyond = [ours - other for ours, other in zip(seconds[fit], seconds[imports], strict=True)]
+    arms = {name: Spread.of(values) for name, values in seconds.items()}
+    what = "`litlab fit`, demo, one epoch - `import lightning.pytorch`"
+    yield Record("C12", what, Spread.of(beyond), at_most(1.0), "s", arms, pairs=options.pairs)
 
 
 def c10(options: Options) -> Iterator[Record]:

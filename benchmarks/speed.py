@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     from benchmarks.arms.raw import CLOCK
     from benchmarks.measure import ROOT, Options, Store
 
-    others = ("C7", "C8", "C9", "C10", "dashboards", "deterministic", "memory")
+    others = ("C7", "C8", "C9", "C10", "C12", "dashboards", "deterministic", "memory")
     families: dict[str, Callable[[Options], Iterator[Line]]] = {
         **{name: getattr(rows_loop, name.lower()) for name in ("C1", "C2", "C3", "C4", "C5", "C6")},
         **{name: getattr(rows_whole, name.lower()) for name in others},

@@ -8,7 +8,7 @@ from typing import Any
 
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 HEAD = "| row | what | target | measured | arms | learned | |\n|---|---|---|---|---|---|---|"
-ORDER = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "dashboards", "deterministic", "memory",
+ORDER = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C12", "dashboards", "deterministic", "memory",
          "G1", "G3", "G4", "G6", "G7")  # fmt: skip
 Stored = Mapping[str, Any]
 

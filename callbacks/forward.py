@@ -40,7 +40,7 @@ def warn_on_error(owner: str, figures: str) -> Iterator[None]:
 
 
 def describe_error(error: Exception) -> str:
-    """Return type and message of an error in one line; the message has at most 200 characters."""
+    """Return the type and message of an error in one line, with at most 200 characters of the message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 

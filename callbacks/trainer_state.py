@@ -1,6 +1,7 @@
 """Queries of a trainer, and small functions that several callbacks share."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,6 +55,12 @@ def code_block(text: str) -> str:
 def format_number(value: float) -> str:
     """Format a number with four decimals in the usual range, else with three significant digits: 0.4123, 1.2e-05."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+
+
+def was_saved(trainer: Trainer, name: str) -> bool:
+    """Return True unless the last attempt to save the checkpoint of this file name failed."""
+    failed: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "failed", {})
+    return not any(path.name == name for path in failed)
 
 
 def epoch_metrics(metrics: Mapping[str, torch.Tensor], prefix: str) -> dict[str, float]:

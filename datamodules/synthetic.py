@@ -94,7 +94,7 @@ class CurveDataModule(IntervalDataModule):
 
 
 class LineDataModule(CurveDataModule):
-    """y = slope * x + intercept + noise, for a linear model that should learn the slope and the intercept."""
+    """Points with y = slope * x + intercept + noise, for a linear model that should learn slope and intercept."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 
 from callbacks.arguments import require
 from callbacks.checkpoints.atomic_files import atomic_copy
-from callbacks.checkpoints.files import BEST
+from callbacks.checkpoints.file_names import BEST
 from callbacks.checkpoints.last_checkpoint import LastCheckpoint
 from callbacks.checkpoints.run_checkpoint import RunCheckpoint
 from callbacks.records.best_epoch import BestEpoch, needs_validation

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.arguments import require
-from callbacks.checkpoints.files import LAST
+from callbacks.checkpoints.file_names import LAST
 from callbacks.checkpoints.run_checkpoint import RunCheckpoint
 from callbacks.guards.stop_signals import Stopped, StopSignals, agree_on_signal
 from callbacks.trainer_state import is_dry_run

@@ -7,8 +7,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from callbacks.checkpoints.files import CHECKPOINTS, was_saved
+from callbacks.checkpoints.file_names import CHECKPOINTS
 from callbacks.step_hooks import NoStepHooks
+from callbacks.trainer_state import was_saved
 
 
 class RunCheckpoint(NoStepHooks, Checkpoint):

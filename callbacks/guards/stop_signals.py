@@ -9,15 +9,15 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.checkpoints.files import LAST, was_saved
+from callbacks.checkpoints.file_names import LAST
 from callbacks.step_hooks import NoStepHooks
-from callbacks.trainer_state import is_dry_run
+from callbacks.trainer_state import is_dry_run, was_saved
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 
 
 class Stopped(Exception):  # noqa: N818 - a requested stop is not an error
-    """Exception for a run that a signal stopped; `saved` is True if last.ckpt contains the state of that step."""
+    """Exception for a run that a signal stopped; `saved` is True if last.ckpt was saved at that step."""
 
     def __init__(self, number: int, step: int, epoch: int, saved: bool) -> None:
         self.number, self.step, self.epoch, self.saved = number, step, epoch, saved

@@ -86,7 +86,8 @@ class FeatureMaps(EpochObserver):
         indices = [index for index in self.images if index < len(inputs)]
         if len(indices) < len(self.images):
             rank_zero_warn(
-                f"FeatureMaps: `images` must be below {len(inputs)}, the size of the first batch; skipping others."
+                f"FeatureMaps: `images` must be below {len(inputs)}, the size of the first batch, got {self.images}; "
+                "skipping the others."
             )
         rows = torch.tensor(indices, dtype=torch.int64, device=inputs.device)
         # Copies, since a dataloader may reuse the memory of the batch.

@@ -23,7 +23,7 @@ GRID = 240  # points along each axis
 
 
 class DecisionRegions(EndFigures):
-    """Decisions of a classifier of one or two numbers, at the end of fit, validate and test.
+    """Decisions of a classifier with one or two inputs, at the end of fit, validate and test.
 
     | key           | what                                                                            | when |
     |---------------|---------------------------------------------------------------------------------|------|

@@ -70,8 +70,8 @@ class Evidence:
 
         Samples are ranked by their log odds `(B, K)` if given, because many probabilities round to 0 or 1.
         """
-        scores = probabilities.detach() if log_odds is None else log_odds.detach()
         inputs, probabilities, targets = inputs.detach().float(), probabilities.detach().float(), targets.long()
+        scores = probabilities if log_odds is None else log_odds.detach().double()
         finite = torch.isfinite(probabilities).all(dim=1)
         if not bool(finite.all()):
             self.not_finite += int((~finite).sum())

@@ -150,7 +150,7 @@ def plot_reliability(fig: Figure, evidence: Evidence, _: Sequence[str]) -> None:
 
 
 def confused_pairs(evidence: Evidence, names: Sequence[str], limit: int = 12) -> list[tuple[str, str, int, float]]:
-    """Return true and predicted class, count and share of the true class, the most frequent confusion first."""
+    """Return each confusion: true class, predicted class, count and share of the true class, most frequent first."""
     matrix = counts(evidence, names)
     totals = matrix.sum(1)
     np.fill_diagonal(matrix, 0)

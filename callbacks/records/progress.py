@@ -158,7 +158,7 @@ class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
             self.progress.update(self.train_progress_bar_id, description=label)
 
     def disable(self) -> None:
-        """Disable lines and bar."""
+        """Disable the lines and the bar."""
         _PrintedLines.disable(self)
         RichProgressBar.disable(self)
 

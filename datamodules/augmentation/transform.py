@@ -13,8 +13,8 @@ Shape = tuple[int, int, int]  # channels, height, width
 class TransformContext:
     """The inputs from which a transform computes its parameters for one batch."""
 
-    uniforms: Tensor  # float32 (B, num_uniforms) in [0, 1), one row per sample
-    samples: Tensor  # int64 (B,), sample numbers
+    uniforms: Tensor  # float32 `(B, num_uniforms)` in [0, 1), one row per sample
+    samples: Tensor  # int64 `(B,)`, sample numbers
     height: int
     width: int
     epoch: int = 0

@@ -17,11 +17,11 @@ Batch = tuple[Tensor, Tensor]
 class Selection(NamedTuple):
     """The samples of one batch and their random numbers, on the device where the batch is prepared."""
 
-    rows: Tensor  # int64 (B,), rows of the tensors passed to the preparation
-    uniforms: Tensor | None = None  # float32 (B, num_uniforms) in [0, 1); None in evaluation
+    rows: Tensor  # int64 `(B,)`, rows of the tensors passed to the preparation
+    uniforms: Tensor | None = None  # float32 `(B, num_uniforms)` in [0, 1); None in evaluation
     seed: int = 0  # of this batch, below 2^63
     epoch: int = 0
-    samples: Tensor | None = None  # int64 (B,), sample numbers; None if they equal `rows`
+    samples: Tensor | None = None  # int64 `(B,)`, sample numbers; None if they equal `rows`
 
 
 class Preparation:

@@ -1,4 +1,4 @@
-"""Help pages of one screen; the parser itself prints `--help-all`. Imports no torch."""
+"""Help pages of one screen; the parser itself prints `--help-all`. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of command-line arguments to a request. Imports no torch."""
+"""Conversion of command-line arguments to a request. Does not import torch."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def run(options: Namespace) -> int:
     """Start TensorBoard, print its address, and wait."""
     if len(options.folders) > 1:
         given = " ".join(options.folders)
-        raise UserError(f"board takes one folder, got {len(options.folders)}: {given}. `litlab board` shows all runs.")
+        raise UserError(f"board takes one folder, got {len(options.folders)}: {given}. Pass one, or none for all runs.")
     folder = _folder(*options.folders)
     try:
         _serve(folder, free_port() if options.port is None else _port(options.port))

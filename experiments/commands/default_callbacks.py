@@ -53,7 +53,7 @@ def loggers(folder: RunFolder, asked: Any, steps: int | None = None) -> list[Log
 
 
 def fit_plugins(asked: Any) -> list[Any]:
-    """Return the user's plugins, and litlab's for atomic checkpoints and SLURM signals unless the user has such."""
+    """Return the user's plugins, and litlab's plugins of a kind that the user did not pass."""
     plugins = _as_list(asked)
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())

@@ -1,4 +1,4 @@
-"""The report of a fit: messages at its start and end, `chosen` in environment.json and its entry of results.json."""
+"""Messages at the start and end of a training run, and its entries in environment.json and results.json."""
 
 from __future__ import annotations
 

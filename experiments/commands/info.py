@@ -1,4 +1,4 @@
-"""Show versions, devices and the data that was found, as a bug report needs them."""
+"""Show versions, devices and the datasets that were found, for a bug report."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class ReferenceRun:
             raise UserError("rerun --check: nothing was trained, so there is nothing to compare. Remove --check.")
         comparison = compare(self.folder, new)
         _record(new, {"differs": comparison.differs, "check": comparison.content()})
-        print("\n" + "\n".join(comparison.words()), flush=True)
+        print("\n" + "\n".join(comparison.lines()), flush=True)
         return comparison
 
 

@@ -1,4 +1,4 @@
-"""What environment.json records about a run, for the commands that continue, repeat or score it."""
+"""Content of environment.json, for the commands that continue, repeat or evaluate a run."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def check_launched(launch: Launch, command: str) -> None:
 
 
 def check_not_launched(single: bool) -> None:
-    """Raise an error if an unsupported launcher has started several processes, or if `single` and there is a rank."""
+    """Raise an error if an unsupported launcher has started several processes, or if `single` and a rank is set."""
     variables = os.environ
     tasks = "1" if _interactive() else variables.get("SLURM_NTASKS", "1")
     if not tasks.isdecimal():

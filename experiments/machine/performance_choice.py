@@ -126,8 +126,8 @@ def thread_settings(choice: PerformanceChoice, processes: int = 1) -> Iterator[N
     if processes > 1:
         variables["OMP_NUM_THREADS"] = str(choice.threads)
     if torch.version.cuda and not torch.cuda.is_available():
-        # At every step Adam checks if there is a GPU, and under Lightning torch then searches for the driver library.
-        # This takes 0.1 to 0.4 ms, as long as the step of a small network. An empty value avoids the search.
+        # Adam checks for a GPU at every optimizer step, and under Lightning torch then searches for the driver library.
+        # This takes 0.1 to 0.4 ms, as long as an optimizer step of a small network. An empty value avoids the search.
         variables["CUDA_VISIBLE_DEVICES"] = ""
     variables = {name: value for name, value in variables.items() if name not in os.environ}
     try:

@@ -1,4 +1,4 @@
-"""Options that affect the speed and the rounding of a run, but not its method. Imports no torch."""
+"""Options that affect the speed and the rounding of a run, but not its method. Does not import torch."""
 
 from __future__ import annotations
 

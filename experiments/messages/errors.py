@@ -1,4 +1,4 @@
-"""Errors of commands with their exit codes and their effect on the run folder. Imports no torch.
+"""Errors of commands with their exit codes and their effect on the run folder. Does not import torch.
 
 Exception
 ├── LitlabError                exit code 1, prints its message

@@ -1,4 +1,4 @@
-"""Formatting and printing of messages. Imports no torch."""
+"""Formatting and printing of messages. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catalog of the shipped configs and classes, read from the source files. Imports no torch."""
+"""Catalog of the shipped configs and classes, read from the source files. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Table of commands for the front end, the help, completion and the parser. Imports no torch."""
+"""Table of commands for the front end, the help, completion and the parser. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of config files. Imports no torch."""
+"""Reader of config files. Does not import torch."""
 
 from __future__ import annotations
 

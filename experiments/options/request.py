@@ -1,4 +1,4 @@
-"""Requests: what the user asks for, from the command line or from Python. Imports no torch."""
+"""Requests: what the user asks for, from the command line or from Python. Does not import torch."""
 
 from __future__ import annotations
 

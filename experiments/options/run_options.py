@@ -1,4 +1,4 @@
-"""Options of a run in addition to `model`, `data` and `trainer`. Imports no torch."""
+"""Options of a run in addition to `model`, `data` and `trainer`. Does not import torch."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_deprecation
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpoints.files import BEST, CHECKPOINTS, LAST
+from callbacks.checkpoints.file_names import BEST, CHECKPOINTS, LAST
 from experiments.messages.formatting import count, one_line, shown
 from experiments.runs.checkpoint import read
 from experiments.runs.environment_diff import KINDS, Differs, compare_environments, difference_lines, value_text

@@ -1,4 +1,4 @@
-"""Search for run folders by path or by experiment name. Imports no torch."""
+"""Search for run folders by path or by experiment name. Does not import torch."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import atomic_write
-from callbacks.checkpoints.files import BEST, CHECKPOINTS, LAST
+from callbacks.checkpoints.file_names import BEST, CHECKPOINTS, LAST
 from experiments.messages.errors import RunBusy
 
 _LONGEST_NAME = 255  # bytes, the limit of common file systems
@@ -205,14 +205,15 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def _check_name(experiment: str) -> str:
-    too_long = len(experiment.encode(errors="replace")) > _LONGEST_NAME
-    unfit = not experiment.strip() or experiment.startswith(".") or not experiment.isprintable()
-    if too_long or unfit or any(character in experiment for character in "/\\"):
-        raise MisconfigurationException(
-            f"experiment must be a folder name of at most {_LONGEST_NAME} bytes, got {experiment[:40]!r}. "
-            "Use letters, digits, - and _ in --experiment NAME."
-        )
-    return experiment
+    given = repr(experiment)
+    if len(experiment.encode(errors="replace")) > _LONGEST_NAME:
+        given = f"{len(experiment)} characters"
+    elif experiment.strip() and experiment[0] != "." and experiment.isprintable() and not set("/\\") & set(experiment):
+        return experiment
+    raise MisconfigurationException(
+        f"experiment must be a folder name of at most {_LONGEST_NAME} bytes without a dot at its start, got {given}. "
+        "Use letters, digits, - and _ in --experiment NAME."
+    )
 
 
 def _rename_to_next_number(temporary: Path, parent: Path) -> Path:

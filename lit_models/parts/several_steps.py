@@ -36,7 +36,7 @@ _LBFGS = "LBFGS, which evaluates each batch many times"
 def set_steps_per_call(
     steps: int, model: pl.LightningModule, data: pl.LightningDataModule, options: Mapping[str, Any]
 ) -> None:
-    """Set the mode on a model and its data before a fit; raise an error if a feature needs single steps.
+    """Set the mode on a model and its data before `fit`; raise an error if a feature needs one call per step.
 
     `options` are arguments of the Trainer, with `devices` as the number of processes.
     """
@@ -70,7 +70,7 @@ class StepsPerCall(pl.LightningModule, ABC):
     def run_several_steps(self, n: int) -> None:
         """Take up to `n` batches and as many optimizer steps per call of `training_step`; 1 turns the mode off.
 
-        Call this method before a fit, and set `batches_per_call = n` on the datamodule. The fit raises an error for
+        Call this method before `fit`, and set `batches_per_call = n` on the datamodule. `fit` raises an error for
         features that need single steps, such as gradient clipping, gradient accumulation and several devices.
         """
         if n < 1:

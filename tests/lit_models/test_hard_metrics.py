@@ -225,3 +225,8 @@ def test_a_model_in_bfloat16_counts_in_full(trainer: Any, loader: Any) -> None:
     assert found[0]["val/acc"] == pytest.approx(float((rounded.argmax(1) == target).double().mean()), rel=1e-12)
     expected = nn.functional.cross_entropy(rounded.double(), target)
     assert found[0]["val/loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_page_of_numbers_defines_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text(encoding="utf-8")
+    assert {name for name in (*CLASS_METRICS, *NUMBER_METRICS) if f"| `{name}` |" not in page} == set()

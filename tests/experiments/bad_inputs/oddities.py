@@ -70,12 +70,18 @@ ODDITIES: dict[str, Bad] = {
     "min_delta NaN": Bad("fit --min_delta .nan", ("min_delta must be", "got nan"), "0 or more", "fit"),
     "min_delta without end": Bad("fit --min_delta 1e400", ("min_delta must be", "got inf"), "0 or more", "fit"),
     "learning rate without end": Bad("fit --model.optimizer.lr 1e400", "finite number, got inf", "0.001", "fit"),
-    "experiment that is blank": Bad("fit --experiment ' '", "experiment: ' '", "--experiment NAME", "fit"),
-    "experiment of two lines": Bad("fit --experiment 'a\nb'", r"experiment: 'a\nb'", "--experiment NAME", "fit"),
-    "experiment too long": Bad(f"fit --experiment {'x' * 300}", ("experiment", "300 characters"), "shorter", "fit"),
+    "experiment that is blank": Bad(
+        "fit --experiment ' '", ("experiment must be", "got ' '"), "--experiment NAME", "fit"
+    ),
+    "experiment of two lines": Bad(
+        "fit --experiment 'a\nb'", ("experiment must be", r"got 'a\nb'"), "--experiment NAME", "fit"
+    ),
+    "experiment too long": Bad(
+        f"fit --experiment {'x' * 300}", ("experiment", "300 characters"), "at most 255 bytes", "fit"
+    ),
     "config that is hidden": Bad(
         "fit .hidden.yaml",
-        "experiment: '.hidden'",
+        ("experiment must be", "without a dot", "got '.hidden'"),
         "--experiment NAME",
         "fit .hidden.yaml --experiment seen",
         given="hidden",

@@ -57,7 +57,7 @@ def test_a_taken_port_and_other_mistakes(litlab: Command, workshop: Path) -> Non
         assert result.code == 2
         assert "in use" in result.sentence
         assert board.free_port() != port
-    for words, expected in ((["--port=x"], "number"), (["a", "b"], "one folder"), (["--bind_all"], "not an option"),
+    for words, expected in ((["--port=x"], "number"), (["a", "b"], "one folder"), (["--bind_all"], "unrecognized"),
                             (["nothing"], "neither a run")):  # fmt: skip
         result = litlab("board", *words)
         assert result.code == 2
