@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryJaccardIndex
 
-from callbacks import BestCheckpoint, HyperParameters
+from callbacks import AveragedViews, BestCheckpoint, HyperParameters
 from experiments import fit, load_run
 from experiments.commands.monitor import check_callbacks, direction, with_monitor
 from experiments.messages.errors import UserError
@@ -249,3 +249,12 @@ def test_a_resumed_run_keeps_a_callback_of_the_wrong_direction_and_says_so(litla
 
 def _without_mode(text: str) -> str:
     return yaml.safe_dump({**yaml.safe_load(text), "mode": None}, sort_keys=False)
+
+
+def test_a_metric_of_another_callback_can_be_monitored(capsys: pytest.CaptureFixture[str]) -> None:
+    model = LitMLP((1, 8, 8), 10, hidden=[8])
+    options = with_monitor(RunOptions(), model, has_validation=True)
+    check_callbacks([AveragedViews(), EarlyStopping("val/acc_mirror", mode="max")], options, model)
+    assert "EarlyStopping: a higher val/acc_mirror is better (mode: max)." in capsys.readouterr().err
+    with pytest.raises(UserError, match="does not tell whether a lower or a higher val/acc_mirror is better"):
+        check_callbacks([AveragedViews(), EarlyStopping("val/acc_mirror")], options, model, ["val/acc_mirror"])
