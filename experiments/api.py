@@ -13,9 +13,10 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 
 from experiments.command_line.lightning_cli import build
 from experiments.command_line.trainer import LitlabTrainer
+from experiments.commands.default_callbacks import users_callbacks
 from experiments.commands.fit_plan import Origin, prepare, prepare_data
 from experiments.commands.fit_training import train
-from experiments.commands.monitor import with_monitor
+from experiments.commands.monitored_metric import check_callbacks, with_monitor
 from experiments.commands.trainer_command import Built
 from experiments.loaded_run import LoadedRun, trained_run
 from experiments.machine.launchers import launch_options
@@ -100,6 +101,7 @@ def _fit_objects(
 ) -> LoadedRun:
     """Train a model object; config.yaml is written from the saved hyperparameters of model and data."""
     options = with_monitor(options, model, prepare_data(data))
+    check_callbacks(users_callbacks(trainer), options, model)
     seed_everything(seed, workers=True, verbose=False)
     plain = {name: value for name, value in trainer.items() if _is_plain(value)}
     check_launch("fit")

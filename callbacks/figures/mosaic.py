@@ -70,6 +70,11 @@ def resized(values: Tensor, side: int) -> Tensor:
     return values
 
 
+def line_of_text(text: str) -> Pixels:
+    """Return an image of one line of text."""
+    return with_caption(np.full((LINE, 1, 3), 255, dtype=np.uint8), text)
+
+
 def with_caption(sheet: Pixels, caption: str) -> Pixels:
     """Return the sheet with text in its upper left corner; a longer text widens the sheet."""
     from PIL import Image, ImageDraw, ImageFont

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ PALETTE = (
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 SEQUENTIAL, DIVERGING, IMAGE = "cividis", "RdBu_r", "gray"
 _DPI = 110
+_LETTERS_PER_INCH = 15  # of 7 points
 _STYLE: dict[Any, Any] = {
     "figure.dpi": _DPI,
     "font.size": 10.0,
@@ -74,11 +76,26 @@ def pixels(fig: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def show(trainer: Trainer, tag: str, fig: Figure, step: int, epoch: int | None = None) -> None:
+def source_line(trainer: Trainer, split: str, weights: str) -> str:
+    """Return run, data, split and epoch of the weights as one line, to be shown in a figure."""
+    run = "/".join(Path(trainer.default_root_dir).parts[-2:])
+    data = getattr(trainer, "datamodule", None)
+    split = f"{split} split" if data is None else f"{type(data).__name__}, {split} split"
+    return "  |  ".join([run, split, weights or "weights without a checkpoint"])
+
+
+def show(trainer: Trainer, tag: str, fig: Figure, step: int, epoch: int | None = None, source: str = "") -> None:
     """Write a figure to TensorBoard under `tag`, and to figures/<tag>.png or figures/<tag>/epoch_0003.png.
 
-    Call it within the `figure` block.
+    `source` is a `source_line`, written below the figure. Call it within the `figure` block.
     """
+    if source:
+        fonts, missing = fonts_for([source])
+        text = fill(
+            "".join("?" if letter in missing else letter for letter in source),
+            int(_LETTERS_PER_INCH * fig.get_figwidth()),
+        )
+        fig.supxlabel(text, x=0.01, ha="left", fontsize=7, color="#777777", family=fonts, parse_math=False)
     show_image(trainer, tag, pixels(fig), step, epoch)
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from callbacks.arguments import require
+from callbacks.checkpoints.best_weights import best_weights
 from callbacks.forward import isolated_forward, split_batch, to_device, warn_on_error
 from callbacks.network.layers import select_layers
 from callbacks.step_hooks import Observer
@@ -23,6 +24,8 @@ THUMBNAIL = 64  # pixels per side; the sheet of all thumbnails is at most 8,192 
 
 class Embeddings(Observer):
     """Inputs of the last linear layer for some validation samples, with their classes and thumbnails.
+
+    The weights are those of best.ckpt, or without it the last ones.
 
     | key        | what                                               | when       |
     |------------|----------------------------------------------------|------------|
@@ -39,14 +42,14 @@ class Embeddings(Observer):
         self.samples = samples
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = tensorboard_writer(trainer)
         if is_dry_run(trainer):
             return
-        if writer is None or not sum(trainer.num_val_batches):
-            missing = "TensorBoard logger" if writer is None else "validation split"
-            trainer.print(f"Embeddings: skipped, since the run has no {missing}.")
-            return
-        with warn_on_error("Embeddings", "the points for the projector"):
+        with warn_on_error("Embeddings", "the points for the projector"), best_weights(trainer, pl_module):
+            writer = tensorboard_writer(trainer)
+            if writer is None or not sum(trainer.num_val_batches):
+                missing = "TensorBoard logger" if writer is None else "validation split"
+                trainer.print(f"Embeddings: skipped, since the run has no {missing}.")
+                return
             layers = select_layers("Embeddings", pl_module, self.layer, ((nn.Linear,),))
             if layers:
                 self._write(trainer, pl_module, list(layers.values())[-1], writer)

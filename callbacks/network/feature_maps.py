@@ -12,8 +12,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from callbacks.arguments import require
-from callbacks.figures.mosaic import image_with_tiles, stack_vertically
-from callbacks.figures.plotting import show_image
+from callbacks.figures.mosaic import image_with_tiles, line_of_text, stack_vertically
+from callbacks.figures.plotting import show_image, source_line
 from callbacks.figures.sample_images import as_pixels, channels_of
 from callbacks.forward import NOT_A_TENSOR, isolated_forward, split_batch, warn_on_error
 from callbacks.network.layers import CONVOLUTIONS, RECURRENT, capture_outputs, first_tensor, select_layers
@@ -31,8 +31,9 @@ class FeatureMaps(EpochObserver):
     | feature_maps/<layer>          | the first channels of the layer's output              | every `every_n_epochs` |
     | feature_maps/<layer>/gradient | gradient of the true class's score with respect to it | with `gradients`       |
 
-    The images are also saved in figures/. All channels of a grid share one scale, shown above it. Outputs of recurrent
-    layers are images of hidden units over time, outputs of fully connected layers are one row of units.
+    The images are also saved in figures/. A line below them names run, data, split and epoch. All channels of a grid
+    share one scale, shown above it. Outputs of recurrent layers are images of hidden units over time, outputs of fully
+    connected layers are one row of units.
 
     Args:
         layers: names as in the model table. If None, all convolutions, or else all recurrent or all linear layers.
@@ -61,12 +62,16 @@ class FeatureMaps(EpochObserver):
         self.gradients = gradients
         self._chosen: dict[str, nn.Module] = {}
         self._batch: tuple[Tensor, Tensor | None] | None = None
+        self._loaded = ""  # epoch of the weights that `litlab validate` loads
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        self._batch, self._chosen = None, {}
+        self._batch, self._chosen, self._loaded = None, {}, ""
         if stage in ("fit", "validate") and trainer.is_global_zero:
             self._chosen = select_layers("FeatureMaps", pl_module, self.layers, _KINDS)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded = f"epoch {checkpoint['epoch'] + 1}"
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -143,9 +148,9 @@ class FeatureMaps(EpochObserver):
                 high = max(abs(low), abs(high))
                 low = -high
             caption = f"{tag.split('/', 1)[1]}  {'x'.join(map(str, shape))}, {low:.3g} to {high:.3g}"
-            caption += "" if epoch is None else f", epoch {epoch}"
             blocks.append(image_with_tiles(as_pixels(sample), tiles, caption, low, high, signed))
-        show_image(trainer, tag, stack_vertically(blocks), epoch or 0, epoch)
+        source = source_line(trainer, "validation", self._loaded if epoch is None else f"epoch {epoch}")
+        show_image(trainer, tag, stack_vertically([*blocks, line_of_text(source)]), epoch or 0, epoch)
 
 
 def _gradients(output: Any, targets: Tensor | None, maps: dict[str, Tensor]) -> dict[str, Tensor]:

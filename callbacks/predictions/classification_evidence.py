@@ -31,7 +31,7 @@ FIGURES: dict[str, tuple[float, float, Callable[..., None]]] = {
 
 
 class ClassificationEvidence(EndFigures):
-    """Figures of a classifier's predictions at the end of fit (validation split, final weights), validate and test.
+    """Figures of a classifier's predictions at the end of fit (validation split, best weights), validate and test.
 
     | key                                    | what                                                            | when |
     |----------------------------------------|-----------------------------------------------------------------|------|
@@ -87,7 +87,7 @@ class ClassificationEvidence(EndFigures):
             rows = 1.2 + 0.3 * min(len(names), figures.MANY) if name == "class_report" else 2.1 * -(-self.images // 4)
             with warn_on_error("ClassificationEvidence", name), figure(width, height or rows, names) as fig:
                 plot(fig, evidence, names)
-                show(trainer, f"{stage}/{name}", fig, step)
+                show(trainer, f"{stage}/{name}", fig, step, source=self.source)
         writer = tensorboard_writer(trainer)
         if writer is not None and "class_report" in self.figures:
             writer.add_text(f"{stage}/class_report", _table(figures.report(evidence, names)), step)

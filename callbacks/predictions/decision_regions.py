@@ -31,7 +31,7 @@ class DecisionRegions(EndFigures):
     | val/boundary  | where the decision changes (one input, or two and a straight boundary), in TEXT | end  |
 
     After validate and test, the keys start with `validate/` and `test/`. The figure is also saved in figures/. In fit
-    it shows the final weights and the validation split, or the train split if there is no validation split.
+    it shows the best weights and the validation split, or the train split if there is no validation split.
     """
 
     def fit_data(self, trainer: Trainer) -> tuple[Any, Any]:
@@ -62,7 +62,7 @@ class DecisionRegions(EndFigures):
         with figure(6.8, 4.8, names) as fig:
             plot = plot_one_input if points.shape[1] == 1 else plot_two_inputs
             boundary = plot(fig.subplots(), points, targets, probabilities, names)
-            show(trainer, f"{stage}/decisions", fig, last_step(trainer))
+            show(trainer, f"{stage}/decisions", fig, last_step(trainer), source=self.source)
         writer = tensorboard_writer(trainer)
         if writer is not None and boundary:
             writer.add_text(f"{stage}/boundary", boundary, last_step(trainer))

@@ -11,17 +11,24 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from callbacks.checkpoints.best_weights import best_weights
+from callbacks.figures.plotting import source_line
 from callbacks.forward import predictions, warn_on_error
 from callbacks.step_hooks import Observer
 from callbacks.trainer_state import gather_objects, is_dry_run, is_fitting
 
 
 class EndFigures(Observer, ABC):
-    """Figures at the end of fit (`val`: validation split, final weights), validate and test.
+    """Figures at the end of fit (`val`: validation split, weights of best.ckpt), validate and test.
+
+    A run without best.ckpt plots the last weights. Each figure names run, data, split and epoch of the weights.
 
     Nothing is plotted under `fast_dev_run`. An error in a subclass becomes a warning, so that a failed figure does not
     end the command.
     """
+
+    source = ""  # run, data, split and epoch of the figures
+    _loaded: str = ""
 
     unsupported = ""  # the warning, without the name of the callback, if `add` supports no batch
 
@@ -37,14 +44,30 @@ class EndFigures(Observer, ABC):
         """Return the loaders to plot at the end of fit, and the maximum number of batches of each."""
         return trainer.val_dataloaders, trainer.num_val_batches
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._loaded = ""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded = f"epoch {checkpoint['epoch'] + 1}"
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._run(trainer, pl_module, "val", *self.fit_data(trainer))
+        loaders, limits = self.fit_data(trainer)
+        split = "train" if loaders is trainer.train_dataloader else "validation"
+        name = type(self).__name__
+        if is_dry_run(trainer):
+            return
+        with warn_on_error(name, "the figures of val"), best_weights(trainer, pl_module) as weights:
+            self.source = source_line(trainer, split, weights)
+            self._run(trainer, pl_module, "val", loaders, limits)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not is_fitting(trainer):
+            self.source = source_line(trainer, "validation", self._loaded)
             self._run(trainer, pl_module, "validate", trainer.val_dataloaders, trainer.num_val_batches)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.source = source_line(trainer, "test", self._loaded)
         self._run(trainer, pl_module, "test", trainer.test_dataloaders, trainer.num_test_batches)
 
     def _run(self, trainer: Trainer, module: LightningModule, stage: str, loaders: Any, limits: Any) -> None:

@@ -24,7 +24,7 @@ POINTS = 5000  # maximum number of points in a scatter plot
 
 
 class RegressionFigures(EndFigures):
-    """Figures of regression predictions at the end of fit (validation split, final weights), validate and test.
+    """Figures of regression predictions at the end of fit (validation split, best weights), validate and test.
 
     | key              | what                                                         | when |
     |------------------|--------------------------------------------------------------|------|
@@ -74,11 +74,11 @@ class RegressionFigures(EndFigures):
                     plot(axes, prediction[:, index].numpy(), target[:, index].numpy())
                     if number > 1:
                         axes.set_title(f"target {index}: {axes.get_title()}")
-                show(trainer, f"{stage}/{name}", fig, step)
+                show(trainer, f"{stage}/{name}", fig, step, source=self.source)
         if inputs.shape[1] == 1:
             with figure() as fig:
                 _plot_curve(fig.subplots(), trainer, module, inputs[:, 0], target[:, :number])
-                show(trainer, f"{stage}/fitted_curve", fig, step)
+                show(trainer, f"{stage}/fitted_curve", fig, step, source=self.source)
 
 
 def r2(prediction: Any, target: Any) -> float:

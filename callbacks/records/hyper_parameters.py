@@ -29,7 +29,7 @@ class HyperParameters(NoStepHooks, Callback):
     def __init__(
         self, monitor: str | None = None, mode: str = "min", settings: Mapping[str, Any] | None = None
     ) -> None:
-        self._monitor, self._mode, self._settings = monitor, mode, dict(settings or {})
+        self.monitor, self.mode, self._settings = monitor, mode, dict(settings or {})
         self.best = BestEpoch(monitor, mode)
         self._decides = True
         self._written = False
@@ -40,11 +40,11 @@ class HyperParameters(NoStepHooks, Callback):
             return
         self._written, self._ended = False, None
         best = next((c.best for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
-        self._decides = best is None or self._monitor not in (None, best.monitor)
+        self._decides = best is None or self.monitor not in (None, best.monitor)
         if best is not None and not self._decides:
             self.best = best
             return
-        monitor, mode = self._monitor, self._mode
+        monitor, mode = self.monitor, self.mode
         checkpoint = trainer.checkpoint_callback
         if monitor is None and checkpoint is not None:
             monitor, mode = getattr(checkpoint, "monitor", None), getattr(checkpoint, "mode", mode)

@@ -119,6 +119,7 @@ def _throttled(hook: str, total: str) -> Callable[..., None]:
     ) -> None:  # fmt: skip
         if self.due(batch_idx, getattr(self, total)):
             getattr(RichProgressBar, hook)(self, trainer, module, outputs, batch, batch_idx, *loader)
+            self.show_epoch(trainer)
 
     return update
 
@@ -126,7 +127,7 @@ def _throttled(hook: str, total: str) -> Callable[..., None]:
 class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
     """Lightning's rich progress bar, which a line as in `PlainProgress` replaces when an epoch is finished.
 
-    The bar is updated five times per second and at the last batch, not at every batch.
+    The bar is updated five times per second and at the last batch, not at every batch. It counts epochs from 1.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -148,6 +149,16 @@ class TerminalProgress(NoStepHooks, _PrintedLines, RichProgressBar):
             return False
         self._next = now + 1 / _REFRESHES_PER_SECOND
         return True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_start(trainer, pl_module)
+        self.show_epoch(trainer)
+
+    def show_epoch(self, trainer: Trainer) -> None:
+        """Name the epoch in front of the bar as in the printed lines; Lightning counts from 0."""
+        if self.progress is not None and self.train_progress_bar_id is not None and is_fitting(trainer):
+            label = f"{_epoch_label(trainer):{len(self.validation_description)}}"
+            self.progress.update(self.train_progress_bar_id, description=label)
 
     def disable(self) -> None:
         """Disable the lines and the bar."""

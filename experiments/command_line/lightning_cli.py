@@ -23,7 +23,7 @@ from experiments.options.class_check import find_class
 from experiments.options.config_diff import with_public_paths
 from experiments.options.data_properties import DATA_PROPERTIES, DataPropertyLinks
 from experiments.options.import_paths import working_folder_importable
-from experiments.options.merge import merge
+from experiments.options.merge import callbacks_without_mode, merge
 from experiments.options.request import Request
 from experiments.options.run_options import DEFAULT_SEED, RunOptions, check_seed
 from experiments.options.trainer_checks import check_trainer
@@ -36,6 +36,8 @@ class LitlabCLI(LightningCLI):
         self.command = command
         self.request = command.request
         self.links = DataPropertyLinks()
+        merged = merge(self.request, LitlabTrainer)
+        command.without_mode = callbacks_without_mode(merged)
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -48,7 +50,7 @@ class LitlabCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             run=False,
-            args=merge(self.request, LitlabTrainer),
+            args=merged,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -64,7 +64,7 @@ def fit_plugins(asked: Any) -> list[Any]:
 
 def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str) -> list[Callback]:
     """Return the user's callbacks and the defaults; `trainer` are the Trainer's arguments as the user gave them."""
-    mode = options.mode or "min"
+    mode = options.mode or "min"  # it is not used without a metric
     found: list[Callback] = [
         ExactState(config_text),
         StopSignals(),

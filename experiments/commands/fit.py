@@ -49,12 +49,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import yaml
 from lightning.pytorch import Trainer
 
+from experiments.commands.default_callbacks import users_callbacks
 from experiments.commands.find_checkpoint import checkpoint_path
 from experiments.commands.fit_plan import Origin, Plan, prepare, prepare_data
 from experiments.commands.fit_training import train
-from experiments.commands.monitor import with_monitor
+from experiments.commands.monitored_metric import check_callbacks, with_monitor
 from experiments.commands.rerun_reference import ReferenceRun
 from experiments.commands.resume_changes import ResumedRun
 from experiments.commands.trainer_command import Built, TrainerCommand
@@ -87,6 +89,10 @@ class Fit(TrainerCommand):
         check_plain(built.model)
         check_plain(built.data)
         run_options = with_monitor(built.options, built.model, prepare_data(built.data))
+        resumed = self.resumed is not None
+        check_callbacks(users_callbacks(options), run_options, built.model, self.without_mode, resumed)
+        if built.options.monitor is not None and built.options.mode is None and not (resumed or self.reference):
+            built = replace(built, config_text=_with_mode(built.config_text, run_options.mode))
         origin = Origin(self.weights, tuple(f"trainer.{name}" for name in self.request.objects), self.reference)
         self.plan = prepare(replace(built, options=run_options), options, self.resumed, origin)
         self.run_folder = self.plan.folder
@@ -98,6 +104,12 @@ class Fit(TrainerCommand):
         assert trainer is not None
         train(trainer, self.plan)
         return DONE
+
+
+def _with_mode(config_text: str, mode: str | None) -> str:
+    document = {**yaml.safe_load(config_text), "mode": mode}
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text
 
 
 COMMAND = Fit

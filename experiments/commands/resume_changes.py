@@ -88,6 +88,7 @@ class ResumedRun:
             free = name.startswith((*_FREE, *_ROUNDING, *_LENGTH)) or name == _RATE
             free |= name == "trainer.callbacks" and changing_callbacks(was) == changing_callbacks(now)
             free |= name.startswith(_SCHEDULE) and hold and now is None
+            free |= name == "mode"  # it was checked, and only decides which epoch is the best
             if not free:
                 raise UserError(
                     f"resume: {_change_text(name, was, now)}. This option cannot change during a run. Remove it, or "

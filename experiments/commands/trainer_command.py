@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class TrainerCommand:
     """
 
     needs_trainer = True
+    without_mode: Sequence[str] = ()  # metrics that callbacks of the config monitor without an explicit `mode`
 
     def __init__(self, request: Request) -> None:
         self.request = request

@@ -34,10 +34,12 @@ def merge(request: Request, trainer_class: type) -> dict[str, Any]:
     for path in request.configs:
         document = read_config(path)
         _check_keys(document, known_keys(), f"{path}: ")
+        _drop_mode(merged, document)
         for name, value in document.items():
             _set(merged, Given(name, value), path.name)
     options = [*known_keys(), *(option.name for option in request.command.options)]
     options += [f"trainer.{name}" for name in trainer_arguments]
+    _drop_mode(merged, [given.name for given in request.given])
     for given in sorted(request.given, key=lambda given: _rank(given.name)):
         first, *rest = given.name.split(".")
         checked = ".".join([first, *rest[:1]]) if first == "trainer" else first if first in SECTIONS else given.name
@@ -58,6 +60,20 @@ def merge(request: Request, trainer_class: type) -> dict[str, Any]:
     for entry in _as_list(trainer.get("callbacks")):
         check_arguments(entry, "trainer.callbacks")
     return merged
+
+
+def callbacks_without_mode(merged: Mapping[str, Any]) -> list[str]:
+    """Return the metrics that callbacks of a merged config monitor without an explicit `mode`."""
+    entries = [_class_form(entry) for entry in _as_list((merged.get("trainer") or {}).get("callbacks"))]
+    arguments = [entry.get("init_args") or {} for entry in entries]
+    given = [each for each in arguments if isinstance(each, Mapping)]
+    return [str(each["monitor"]) for each in given if "monitor" in each and "mode" not in each]
+
+
+def _drop_mode(merged: dict[str, Any], names: Iterable[str]) -> None:
+    """Remove `mode` if `monitor` is set again without it: it belongs to the previous metric."""
+    if "monitor" in names and "mode" not in names:
+        merged.pop("mode", None)
 
 
 def _check_keys(keys: Iterable[str], known: Iterable[str], where: str = "", prefix: str = "") -> None:

@@ -105,3 +105,14 @@ def test_the_terminal_bar_refreshes_by_time(make_trainer, small, blobs, monkeypa
 def test_the_terminal_bar_prints_epoch_lines(make_trainer, small, blobs, capsys) -> None:
     make_trainer([TerminalProgress()]).fit(small(), blobs())
     assert "epoch 1/2  train/loss" in capsys.readouterr().out
+
+
+def test_the_terminal_bar_counts_epochs_from_1(make_trainer, small, blobs) -> None:
+    bar, seen = TerminalProgress(), []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, *_) -> None:
+            seen.append(bar.progress.tasks[bar.train_progress_bar_id].description.strip())
+
+    make_trainer([Watch(), bar], max_epochs=3).fit(small(), blobs())
+    assert list(dict.fromkeys(seen)) == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -59,6 +59,96 @@ def test_before_start_step_the_plain_weights_are_saved(make_trainer, small, blob
     make_trainer([AveragedWeights(decay=0.9, start_step=1000), LastCheckpoint()], max_epochs=1).fit(small(), blobs())
     kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert all(torch.equal(kept["state_dict"][name], kept["current_model_state"][name]) for name in kept["state_dict"])
+
+
+class _Validations(Callback):
+    """The validation losses of the epochs."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.losses.append(float(trainer.callback_metrics["val/loss"]))
+
+
+def _plain_loop(net: nn.Module, data: Any, epochs: int, decay: float, every: int, start: int) -> Any:
+    """Train in plain torch; return plain and used weights, and the validation losses of the used weights."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    average: dict[str, Tensor] | None = None
+    losses, step = [], 0
+    for _ in range(epochs):
+        for x, y in DataLoader(data.train, batch_size=8):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+            weights = {name: weight.detach().clone() for name, weight in net.state_dict().items()}
+            if step == start:
+                average = weights
+            elif step > start and (step - start) % every == 0:
+                average = {name: decay * average[name] + (1 - decay) * weights[name] for name in weights}
+            step += 1
+        used = weights if average is None else average
+        x, y = data.rest[:]
+        with torch.no_grad():
+            losses.append(float(nn.functional.cross_entropy(torch.func.functional_call(net, used, (x,)), y)))
+    return weights, used, losses
+
+
+@pytest.mark.parametrize(("every", "start"), [(1, 0), (5, 0), (1, 8), (4, 9), (5, 13), (1, 1000), (50, 1000)])
+@pytest.mark.parametrize("resume_after", [None, 1, 2])
+def test_validation_and_checkpoints_equal_a_plain_loop(
+    make_trainer, small, blobs, tmp_path, every, start, resume_after
+) -> None:
+    # 6 steps per epoch; the average starts in epoch 1, 2, 3 or never, and a resume is before, at or after its start.
+    def fit(epochs: int, checkpoint: Any = None) -> list[float]:
+        model, data, seen = small(), blobs(), _Validations()
+        model.net[2] = nn.Identity()
+        data.train_dataloader = lambda: DataLoader(data.train, batch_size=8)
+        callbacks = [AveragedWeights(0.8, every, start), seen, BestCheckpoint("val/loss"), LastCheckpoint()]
+        make_trainer(callbacks, max_epochs=epochs).fit(model, data, ckpt_path=checkpoint)
+        trained.append(model)
+        return seen.losses
+
+    trained: list[Any] = []
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    losses = fit(4) if resume_after is None else fit(resume_after) + fit(4, last)
+    model = small()
+    model.net[2] = nn.Identity()
+    plain, used, expected = _plain_loop(model.net, blobs(), 4, 0.8, every, start)
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-6)
+    kept = torch.load(last, weights_only=True)
+    best = torch.load(last.with_name("best.ckpt"), weights_only=True)
+    assert best["epoch"] == expected.index(min(expected))
+    for name, weight in used.items():
+        torch.testing.assert_close(kept["state_dict"][f"net.{name}"], weight)
+        torch.testing.assert_close(kept["current_model_state"][f"net.{name}"], plain[name])
+        torch.testing.assert_close(trained[-1].net.state_dict()[name], weight)
+
+
+def test_a_run_that_ends_within_an_epoch_keeps_the_plain_weights(make_trainer, small, blobs, tmp_path) -> None:
+    model, last = small(lr=0.5), tmp_path / "run/checkpoints/last.ckpt"
+    seen: list[Tensor] = []
+
+    def stop(*_: Any) -> None:
+        seen.append(model.net[0].weight.detach().clone())
+        model.trainer.should_stop = len(seen) == 3
+
+    model.on_train_batch_end = stop
+    trainer = make_trainer([AveragedWeights(decay=0.9), LastCheckpoint()], max_steps=20, min_epochs=0)
+    trainer.fit(model, blobs())
+    kept = torch.load(last, weights_only=True)
+    assert torch.equal(kept["current_model_state"]["net.0.weight"], seen[-1])
+    assert not torch.equal(kept["state_dict"]["net.0.weight"], seen[-1])
+
+
+def test_steps_that_pass_an_update_do_not_skip_it() -> None:
+    callback, updates = AveragedWeights(every=4, start_step=3), []
+    for steps in range(2, 30, 2):  # two optimizer steps per batch: the newest step is always odd
+        if callback.should_update(step_idx=steps - 1):
+            callback.load_state_dict({"latest_update_step": steps})
+            updates.append(steps - 1)
+    assert updates == [3, 7, 11, 15, 19, 23, 27]
 
 
 def test_a_validation_after_fit_scores_the_given_checkpoint(make_trainer, small, blobs, tmp_path) -> None:

@@ -101,7 +101,7 @@ def test_plain_lightning_classes_run_without_knowing_litlab(litlab: Command, wor
 
 def test_a_wrong_monitor_of_a_plain_module_is_told_before_training(litlab: Command, workshop: Path) -> None:
     (workshop / "plain_parts.py").write_text(PLAIN)
-    result = litlab("fit", "--model=plain_parts.Net", "--data=plain_parts.Data", "--monitor=val/loss")
+    result = litlab("fit", "--model=plain_parts.Net", "--data=plain_parts.Data", "--monitor=val/loss", "--mode=min")
     assert result.code == 2
     assert "val_loss" in result.sentence
     assert not list(workshop.glob("runs/*/*"))
