@@ -1,16 +1,18 @@
 """Base class of models that predict a class."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_models.base.task import LitTask
 from lit_models.parts.class_metrics import log_odds
-from lit_models.parts.losses import CLASS_LOSSES, NUMBER_LOSSES, check_class_loss, check_weights, two_logits
+from lit_models.parts.loss_checks import check_class_loss, check_weights, output_problem
+from lit_models.parts.losses import BCE, CLASS_LOSSES, NUMBER_LOSSES, are_indices, two_logits
 from lit_models.parts.metrics import CLASS_METRICS
+from lit_models.parts.output_ending import Ending, logits_of, output_ending
 from lit_models.parts.specs import Spec
 from lit_models.parts.stage_metrics import StageMetrics
 
@@ -39,6 +41,8 @@ class LitClassifier(LitTask):
     target_property = "num_classes"
     counterpart = "LitMLPRegressor or LitLinearRegression"
 
+    _ending: Ending | Literal["unknown"] | None = "unknown"
+
     def __init__(
         self,
         input_shape: Sequence[int] | None = None,
@@ -53,7 +57,10 @@ class LitClassifier(LitTask):
         self._prepare_metrics(metrics, self.num_classes)
 
     def observe(self, metrics: StageMetrics, output: Tensor, target: Tensor) -> None:
-        target = class_indices(target)
+        ignored = getattr(self.loss_fn, "ignore_index", None)
+        if ignored is not None and are_indices(target):
+            output, target = output[target != ignored], target[target != ignored]
+        target, output = class_indices(target), self.logits(output)
         if metrics.labels is not None:
             one_logit = output.shape[1] == 1
             # `max` takes half the time of `argmax` on a CPU; for equal values both return the first index.
@@ -61,21 +68,49 @@ class LitClassifier(LitTask):
         if metrics.scored is not None:
             metrics.scored.update(two_logits(output), target)
 
+    @property
+    def ending(self) -> Ending | None:
+        """The network's last function if it returns probabilities: sigmoid or softmax; found by one evaluation."""
+        if self._ending == "unknown":
+            self._ending = output_ending(self) if self._is_foreign else None
+            if isinstance(self.loss_fn, nn.BCELoss) or getattr(self.loss_fn, "probabilities", False) is True:
+                self._ending = self._ending or "sigmoid"
+            elif isinstance(self.loss_fn, BCE) and self.loss_fn.probabilities is False:
+                self._ending = None
+        return self._ending
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether the network is not one of litlab's, which return logits."""
+        package = __name__.partition(".")[0]
+        return type(self.net).__module__.partition(".")[0] != package or type(self).forward is not LitTask.forward
+
+    def logits(self, output: Tensor) -> Tensor:
+        """Return logits for the network's output, which may be probabilities."""
+        return output if self.ending is None else logits_of(output, self.ending)
+
     def probabilities(self, output: Tensor) -> Tensor:
-        """Return probabilities `(B, num_classes)` in float32 for logits."""
-        return torch.softmax(two_logits(output).float(), dim=1)
+        """Return probabilities `(B, num_classes)` in float32 for the network's output."""
+        return torch.softmax(two_logits(self.logits(output)), dim=1, dtype=torch.float32)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         probabilities = self.probabilities(output)
         result = {
             "prediction": probabilities.argmax(dim=1),
             "probabilities": probabilities,
-            "log_odds": log_odds(two_logits(output)),
+            "log_odds": log_odds(two_logits(self.logits(output))),
         }
         return result if target is None else {"target": class_indices(target), **result}
 
+    def loss_problem(self, output: Tensor, target: Tensor) -> str | None:
+        problem = output_problem(self.loss_fn, output, target, self.ending, self._is_foreign)
+        return problem or super().loss_problem(output, target)
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        self._ending = "unknown"
+        if isinstance(self.loss_fn, BCE) and self.ending is not None:
+            self.loss_fn.probabilities = True
         if type(self).outputs is LitTask.outputs and self.device.type == "cpu":  # other `outputs` change the shapes
             data = getattr(self.trainer, "datamodule", None)
             check_class_loss(self.loss_fn, self.num_classes, getattr(data, "target_form", None))
