@@ -4,7 +4,6 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from lit_models.parts import losses
 from lit_models.parts.losses import BCE, BCEWithLogits, CrossEntropy, KLDivergence
+from lit_models.parts.output_ending import Ending
 
 #: Losses that compute softmax or sigmoid of the output. The first group accepts log-probabilities of log-softmax.
 _OF_SOFTMAX = (CrossEntropy, KLDivergence, nn.CrossEntropyLoss)
@@ -92,10 +92,7 @@ def mean_problem(
         order = target.argsort(stable=True)
         output, target = output[order], target[order]
     half = len(output) // 2
-    batches = [
-        (output, target),
-        (output.repeat(2, *[1] * (output.dim() - 1)), target.repeat(2, *[1] * (target.dim() - 1))),
-    ]
+    batches = [(output, target), (torch.cat((output, output)), torch.cat((target, target)))]
     batches += [(output[:half], target[:half]), (output[half:], target[half:])]
     try:
         whole, twice, *halves = _values(loss, batches)
@@ -143,7 +140,7 @@ def _values(loss: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> list[float
 
 
 def output_problem(
-    loss: nn.Module, output: Tensor, target: Tensor, ending: Literal["sigmoid", "softmax"] | None, may_guess: bool
+    loss: nn.Module, output: Tensor, target: Tensor, ending: Ending | None, may_guess: bool
 ) -> str | None:
     """Return why the loss cannot take this output; warn if it takes probabilities for logits, or the reverse.
 
@@ -151,9 +148,14 @@ def output_problem(
     """
     if output.dim() != 2 or not len(output):
         return None
+    if isinstance(loss, CrossEntropy) and losses.are_indices(target):
+        problem = _class_problem(loss, output, target)
+        if problem is not None:
+            return problem
     name, low, high = type(loss).__name__, float(output.min()), float(output.max())
-    in_range = 0.0 <= low <= high <= 1.0
-    if isinstance(loss, _OF_LOG_PROBABILITIES) and output.shape[1] > 1 and not _sums_to_one(output.exp()):
+    several, in_range = output.shape[1] > 1, 0.0 <= low <= high <= 1.0
+    log_probabilities = several and _sums_to_one(output.exp())
+    if isinstance(loss, _OF_LOG_PROBABILITIES) and several and not log_probabilities:
         return (
             f"loss: {name} needs log-probabilities, but the exponentials of the network's outputs do not sum to 1. "
             "Set --model.loss nll, which takes logits, or end the network with nn.LogSoftmax(dim=1)."
@@ -163,31 +165,34 @@ def output_problem(
             f"loss: {name} needs probabilities from 0 to 1, got outputs from {low:.4g} to {high:.4g}. "
             "End the network with nn.Sigmoid(), or set --model.loss bce_with_logits, which takes logits."
         )
-    if (
-        isinstance(loss, CrossEntropy)
-        and losses.are_indices(target)
-        and (problem := _class_problem(loss, output, target))
-    ):
-        return problem
-    if isinstance(loss, (*_OF_SIGMOID, BCE)) and output.shape[1] > 1 and _sums_to_one(output.exp()):
-        rank_zero_warn(
-            f"loss: {name} does not take log-probabilities, and the exponentials of the network's outputs sum to 1. "
-            "Set --model.loss nll, or remove the last LogSoftmax."
+    guessed = may_guess and in_range and low < high and (_sums_to_one(output) if several else True)
+    remark = _remark(loss, several, log_probabilities, ending, guessed)
+    if remark is not None:
+        rank_zero_warn(f"loss: {name} {remark}")
+    return None
+
+
+def _remark(
+    loss: nn.Module, several: bool, log_probabilities: bool, ending: Ending | None, guessed: bool
+) -> str | None:
+    """Return what is probably wrong with the output, and the remedy."""
+    if isinstance(loss, (*_OF_SIGMOID, BCE)) and log_probabilities:
+        return (
+            "does not take log-probabilities, but the exponentials of the network's outputs sum to 1. "
+            "Set --model.loss nll, or remove the network's last LogSoftmax."
         )
-        return None
-    looks = may_guess and in_range and low < high and (output.shape[1] == 1 or _sums_to_one(output))
-    if isinstance(loss, (*_OF_SOFTMAX, *_OF_SIGMOID)) and (ending or looks):
-        own = "sigmoid" if isinstance(loss, _OF_SIGMOID) or output.shape[1] == 1 else "softmax"
-        end = f"ends in {ending}" if ending else "seems to return probabilities"
-        remedy = "or set --model.loss bce" if own == "sigmoid" else "or end it with nn.LogSoftmax(dim=1) and use nll"
-        rank_zero_warn(
-            f"loss: {name} computes the {own} of the network's output, but the network {end}. "
-            f"The model learns slowly and its loss cannot reach 0. Remove the last function of the network, {remedy}."
+    if isinstance(loss, BCE) and loss.probabilities is None and guessed:
+        return (
+            "computes the sigmoid of the network's outputs, but they are from 0 to 1 and may be probabilities. "
+            "Set --model.loss.probabilities true if they are, or false for logits."
         )
-    elif isinstance(loss, BCE) and loss.probabilities is None and looks:
-        rank_zero_warn(
-            f"loss: bce computes the sigmoid of the network's outputs, which go from {low:.4g} to {high:.4g} and may be "
-            "probabilities. Set --model.loss.probabilities true if they are, or false for logits."
+    if isinstance(loss, (*_OF_SOFTMAX, *_OF_SIGMOID)) and (ending or guessed):
+        of_softmax = several and isinstance(loss, _OF_SOFTMAX)
+        found = f"the network ends in {ending}" if ending else "they seem to be probabilities"
+        other = "or replace it with nn.LogSoftmax(dim=1)" if of_softmax else "or set --model.loss bce"
+        return (
+            f"computes the {'softmax' if of_softmax else 'sigmoid'} of the network's outputs, but {found}. "
+            f"Training is then slow, and the loss cannot reach 0. Remove the last function of the network, {other}."
         )
     return None
 

@@ -21,7 +21,6 @@ from torch.nn import functional
 from lit_models.parts import specs
 from lit_models.parts.specs import Spec
 
-
 #: `ignore_index` that no target has; with torch's default, targets of -100 would not count, without a report.
 _NO_CLASS = -(2**62)
 
@@ -127,7 +126,7 @@ def batch_weight(loss: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
     return getattr(loss, "batch_weight", None)
 
 
-def _torch_weight(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
+def _torch_weight(loss: nn.Module, _: Tensor, target: Tensor) -> Tensor:
     """Return the divisor of torch's cross-entropy or NLL: for soft targets the number of samples."""
     if target.is_floating_point():
         return torch.tensor(target.numel() // target.shape[1], device=target.device)

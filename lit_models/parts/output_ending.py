@@ -13,8 +13,10 @@ Ending = Literal["sigmoid", "softmax"]
 _FUNCTIONS: dict[str, Ending] = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
 #: Functions that only change the shape or type of their input.
 _SAME_VALUES = frozenset(
-    ("Alias", "Clone", "Expand", "Permute", "ReshapeAlias", "Select", "Slice", "Squeeze", "T", "ToCopy")
-    + ("Transpose", "UnsafeView", "Unsqueeze", "View")
+    (
+        *("Alias", "Clone", "Expand", "Permute", "ReshapeAlias", "Select", "Slice", "Squeeze", "T", "ToCopy"),
+        *("Transpose", "UnsafeView", "Unsqueeze", "View"),
+    )
 )
 
 
