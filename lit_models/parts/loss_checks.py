@@ -88,9 +88,8 @@ def mean_problem(
     if type(loss).__module__ == losses.__name__ or len(output) < 2 or len(target) != len(output):
         return None
     name = type(loss).__name__
-    if target.dim() == 1:  # the halves then have unequal classes, and their samples unequal weights
-        order = target.argsort(stable=True)
-        output, target = output[order], target[order]
+    if losses.are_indices(target):  # a rare class may be absent, so use all classes, and other ones in each half
+        target = (torch.arange(len(target), device=target.device) % max(output.shape[1], 2)).sort().values
     half = len(output) // 2
     batches = [(output, target), (torch.cat((output, output)), torch.cat((target, target)))]
     batches += [(output[:half], target[:half]), (output[half:], target[half:])]
