@@ -1,6 +1,8 @@
 """Base class of models that predict a class."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,7 +14,7 @@ from lit_models.parts.class_metrics import log_odds
 from lit_models.parts.loss_checks import check_class_loss, check_weights, output_problem
 from lit_models.parts.losses import BCE, CLASS_LOSSES, NUMBER_LOSSES, are_indices, two_logits
 from lit_models.parts.metrics import CLASS_METRICS
-from lit_models.parts.output_ending import Ending, logits_of, output_ending
+from lit_models.parts.output_ending import Ending, ending_of, logits_of
 from lit_models.parts.specs import Spec
 from lit_models.parts.stage_metrics import StageMetrics
 
@@ -60,7 +62,7 @@ class LitClassifier(LitTask):
         ignored = getattr(self.loss_fn, "ignore_index", None)
         if ignored is not None and are_indices(target):
             output, target = output[target != ignored], target[target != ignored]
-        target, output = class_indices(target), self.logits(output)
+        target, output = class_indices(target), self.output_logits(output)
         if metrics.labels is not None:
             one_logit = output.shape[1] == 1
             # `max` takes half the time of `argmax` on a CPU; for equal values both return the first index.
@@ -68,48 +70,51 @@ class LitClassifier(LitTask):
         if metrics.scored is not None:
             metrics.scored.update(two_logits(output), target)
 
-    @property
-    def ending(self) -> Ending | None:
-        """The network's last function if it returns probabilities: sigmoid or softmax; found by one evaluation."""
+    def output_ending(self) -> Ending | None:
+        """Return the network's last function if that is sigmoid or softmax; the first call evaluates the network.
+
+        It is a method, because torch's tracer reads every property.
+        """
         if self._ending == "unknown":
-            self._ending = output_ending(self) if self._is_foreign else None
+            self._ending = ending_of(self) if self._is_foreign() else None
             if isinstance(self.loss_fn, nn.BCELoss) or getattr(self.loss_fn, "probabilities", False) is True:
                 self._ending = self._ending or "sigmoid"
             elif isinstance(self.loss_fn, BCE) and self.loss_fn.probabilities is False:
                 self._ending = None
         return self._ending
 
-    @property
     def _is_foreign(self) -> bool:
-        """Whether the network is not one of litlab's, which return logits."""
-        package = __name__.partition(".")[0]
-        return type(self.net).__module__.partition(".")[0] != package or type(self).forward is not LitTask.forward
+        """Return False for litlab's own networks, which return logits."""
+        file = getattr(sys.modules.get(type(self.net).__module__), "__file__", None)
+        own = file is not None and Path(__file__).parents[1] in Path(file).parents
+        return not own or type(self).forward is not LitTask.forward
 
-    def logits(self, output: Tensor) -> Tensor:
+    def output_logits(self, output: Tensor) -> Tensor:
         """Return logits for the network's output, which may be probabilities."""
-        return output if self.ending is None else logits_of(output, self.ending)
+        ending = self.output_ending()
+        return output if ending is None else logits_of(output, ending)
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Return probabilities `(B, num_classes)` in float32 for the network's output."""
-        return torch.softmax(two_logits(self.logits(output)), dim=1, dtype=torch.float32)
+        return torch.softmax(two_logits(self.output_logits(output)), dim=1, dtype=torch.float32)
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         probabilities = self.probabilities(output)
         result = {
             "prediction": probabilities.argmax(dim=1),
             "probabilities": probabilities,
-            "log_odds": log_odds(two_logits(self.logits(output))),
+            "log_odds": log_odds(two_logits(self.output_logits(output))),
         }
         return result if target is None else {"target": class_indices(target), **result}
 
     def loss_problem(self, output: Tensor, target: Tensor) -> str | None:
-        problem = output_problem(self.loss_fn, output, target, self.ending, self._is_foreign)
+        problem = output_problem(self.loss_fn, output, target, self.output_ending(), self._is_foreign())
         return problem or super().loss_problem(output, target)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self._ending = "unknown"
-        if isinstance(self.loss_fn, BCE) and self.ending is not None:
+        if isinstance(self.loss_fn, BCE) and self.output_ending() is not None:
             self.loss_fn.probabilities = True
         if type(self).outputs is LitTask.outputs and self.device.type == "cpu":  # other `outputs` change the shapes
             data = getattr(self.trainer, "datamodule", None)

@@ -246,7 +246,7 @@ class LitTask(WeightedSteps, StepsPerCall, EpochMetrics, ABC):
 
     def loss_problem(self, output: Tensor, target: Tensor) -> str | None:
         """Return why the loss does not suit the first batch of a fit, or None; warn about what may be wrong."""
-        return mean_problem(self.loss_fn, self._batch_weight, output, target, self._shares_step)
+        return mean_problem(self.loss_fn, self._batch_weight, output, target, self._shares_step())
 
     def losses(self, batch: Any, count: bool = True) -> tuple[Tensor, Tensor]:
         loss = objective = self._shared_step(self.train_metrics, batch, count)

@@ -21,13 +21,12 @@ class WeightedSteps(LightningModule, ABC):
 
     _step_state: StepState
 
-    @property
     def _shares_step(self) -> bool:
-        """Whether an optimizer step has several batches."""
+        """Return True if an optimizer step has several batches."""
         return self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
 
     def on_train_start(self) -> None:  # not `on_train_epoch_start`, because a resumed run may start within an epoch
-        shares = self._shares_step
+        shares = self._shares_step()
         if shares and any(isinstance(optimizer, LBFGS) for optimizer in self.trainer.optimizers):
             raise MisconfigurationException(
                 "optimizer: lbfgs needs the loss of all samples of a step at once, but a step has several batches. "
@@ -39,7 +38,7 @@ class WeightedSteps(LightningModule, ABC):
     def _shared_objective(self, objective: Tensor, batch_idx: int) -> Tensor:
         """Return the objective times the weight of the batch in its optimizer step."""
         state = self._step_state
-        if state.divisor is not None and self._shares_step:
+        if state.divisor is not None and self._shares_step():
             return state.summed(objective, state.divisor)
         return state.weighted(objective, batch_idx)
 

@@ -66,6 +66,7 @@ class CrossEntropy(nn.Module):
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
+        self._weights = None if weight is None else list(weight)
         self.register_buffer("weight", None if weight is None else torch.tensor(weight, dtype=torch.float32))
 
     @property
@@ -75,10 +76,17 @@ class CrossEntropy(nn.Module):
 
     def batch_weight(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the sum of the samples' weights, by which the loss divides."""
+        weight = self._weight_like(output)
         if are_indices(target):
-            return index_weight(target, self.weight, self.ignore_index)
+            return index_weight(target, weight, self.ignore_index)
         target = soft_targets(two_logits(output), target)
-        return target.sum() if self.weight is None else (target * self.weight).sum()
+        return target.sum() if weight is None else (target * weight).sum()
+
+    def _weight_like(self, output: Tensor) -> Tensor | None:
+        """Return the class weights in the precision of the output; a model in bfloat16 has rounded the buffer."""
+        if self.weight is None or self.weight.dtype == output.dtype:
+            return self.weight
+        return torch.tensor(self._weights, dtype=output.dtype, device=output.device)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits = two_logits(logits)
@@ -89,7 +97,12 @@ class CrossEntropy(nn.Module):
             )
         ignored = self.ignore_index if self.ignore_index is not None and are_indices(target) else _NO_CLASS
         total = functional.cross_entropy(
-            logits, target, self.weight, ignore_index=ignored, label_smoothing=self.label_smoothing, reduction="sum"
+            logits,
+            target,
+            self._weight_like(logits),
+            ignore_index=ignored,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
         )
         return total / _or_one(self.batch_weight(logits, target))
 

@@ -20,7 +20,7 @@ _SAME_VALUES = frozenset(
 )
 
 
-def output_ending(module: LightningModule) -> Ending | None:
+def ending_of(module: LightningModule) -> Ending | None:
     """Return the last function of the module's output; None if it is another one, or the module has no example input.
 
     The graph that torch records for the backward pass has it, for modules and functions alike. The evaluation changes

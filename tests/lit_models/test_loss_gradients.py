@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
@@ -58,6 +59,13 @@ class FocalMean(nn.Module):
         log_p = output.log_softmax(1).gather(1, target[:, None])[:, 0]
         weights = self._weights(target)
         return (-weights * (1 - log_p.exp()) ** 2 * log_p).sum() / weights.sum()
+
+
+class BalancedMean(nn.Module):
+    """A weighted mean that does not say so."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(output, target, torch.tensor(WEIGHT))
 
 
 TORCH = "torch.nn."
@@ -126,11 +134,15 @@ def _errors(name: str, batch_size: int, accumulate: int, folder: Any, **trainer:
     torch.manual_seed(0)
     model = LogSoftmaxNet(loss=spec) if name == "torch nll" else LitMLP((4,), 3, hidden=[5], loss=spec, **arguments)
     compare = Compare(reference)
+    _fit(model, batch_size, accumulate, folder, callbacks=[compare], **trainer)
+    return compare.errors
+
+
+def _fit(model: pl.LightningModule, batch_size: int, accumulate: int, folder: Any, **trainer: Any) -> None:
     pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, default_root_dir=folder,
-        enable_model_summary=False, max_epochs=1, accumulate_grad_batches=accumulate, callbacks=[compare], **trainer,
+        enable_model_summary=False, max_epochs=1, accumulate_grad_batches=accumulate, **trainer,
     ).fit(model, datamodule=Rare(batch_size + batch_size // 3, batch_size=batch_size))  # fmt: skip
-    return compare.errors
 
 
 def _check(name: str, batch_size: int, accumulate: int, folder: Any, **trainer: Any) -> None:
@@ -157,6 +169,8 @@ def _on_rank(rank: int, world_size: int, port: int, folder: str) -> None:
     cases = [(name, 24, accumulate) for name in LOSSES for accumulate in (1, 4)]
     for name, batch_size, accumulate in [*cases, ("weight", 1152, 1), ("weight", 1152, 64), ("torch", 192, 32)]:
         _check(name, batch_size, accumulate, folder, strategy="ddp", devices=world_size)
+    with pytest.raises(MisconfigurationException, match="loss: BalancedMean is not a mean over samples"):
+        _fit(LitMLP((4,), 3, loss=f"{__name__}.BalancedMean"), 24, 1, folder, strategy="ddp", devices=world_size)
     torch.distributed.destroy_process_group()
 
 
@@ -166,3 +180,11 @@ def test_gradients_of_several_processes(world_size: int, tmp_path: Path) -> None
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     start_processes(_on_rank, (world_size, port, str(tmp_path)), nprocs=world_size, start_method="fork")
+
+
+def test_weights_in_bfloat16_keep_their_digits(tmp_path: Path) -> None:
+    weight = [0.1, 49.3, 3.0]
+    model = LitMLP((4,), 3, loss={"name": "cross_entropy", "weight": weight}).to(torch.bfloat16)
+    z, y = torch.randn(50, 3), torch.arange(50) % 3
+    expected = functional.cross_entropy(z.double(), y, torch.tensor(weight, dtype=torch.float64))
+    torch.testing.assert_close(model.loss_fn(z, y).double(), expected, rtol=1e-6, atol=0)
