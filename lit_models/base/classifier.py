@@ -29,9 +29,12 @@ def class_indices(target: Tensor) -> Tensor:
 class LitClassifier(LitTask):
     """Model that predicts one of `num_classes` classes from logits `(B, num_classes)`, or `(B, 1)` for two classes.
 
+    A network that ends in sigmoid or softmax returns probabilities instead.
+
     Args:
         num_classes: from the data.
-        loss: cross_entropy, nll, kl_div, bce_with_logits, bce, or a class path that takes (logits, target).
+        loss: cross_entropy, nll, kl_div, bce_with_logits, bce, or a class path that takes (output, target). The logged
+            losses include its class weights and label smoothing; the metric nll does not.
         metrics: any of acc, top5, precision, recall, f1, auroc. The last four are those of class 1 for two classes, and
             the mean over the classes for more.
         **kwargs: see `LitTask`.
