@@ -127,3 +127,16 @@ def test_a_loss_without_any_weight_is_not_defined(trainer: Any, loader: Any) -> 
     with pytest.warns(UserWarning, match="val/loss is not defined, because no sample has a weight above 0"):
         found = trainer().validate(model, data, verbose=False)[0]
     assert torch.tensor(found["val/loss"]).isnan()
+
+
+def test_weighted_means_continue_within_an_epoch() -> None:
+    model = LitMLP((4,), 3, loss={"name": "cross_entropy", "weight": [1, 2, 3]})
+    other = LitMLP((4,), 3)
+    for value, weight in ((2.0, 3.0), (5.0, 1.5)):
+        model.train_metrics.add_mean("loss", torch.tensor(value), torch.tensor(weight))
+        list(model.train_metrics.flush())
+    model.train_metrics.add_mean("loss", torch.tensor(float("nan")), torch.tensor(0.0))
+    model.train_metrics.add_mean("loss", torch.tensor(1.0), torch.tensor(10.0))
+    other.load_epoch_state(model.epoch_state())
+    list(other.train_metrics.flush())
+    assert float(other.train_metrics.mean_loss()) == pytest.approx((2 * 3 + 5 * 1.5 + 10) / 14.5, rel=1e-12)
