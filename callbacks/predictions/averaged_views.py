@@ -47,6 +47,9 @@ class AveragedViews(NoStepHooks, Callback):
             )
         with trainer.precision_plugin.forward_context(), torch.no_grad():
             logits = averaged_logits(pl_module, images, self.views)
+        to_logits: Any = getattr(pl_module, "output_logits", None)
+        if to_logits is not None:  # the network may end in sigmoid
+            logits = to_logits(logits)
         target = target if target.dim() == 1 else _classes(target, 0.5)
         self._accuracy.update((_classes(logits, 0.0) == target).float())
 

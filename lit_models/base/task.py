@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from lit_models.base.epoch_metrics import EpochMetrics
 from lit_models.base.one_sample import one_sample_error
 from lit_models.base.plain_hparams import plain_arguments
+from lit_models.base.weighted_steps import WeightedSteps
 from lit_models.parts.initialize import check_initialization, initialize
 from lit_models.parts.learning_rate import SearchedRate
-from lit_models.parts.losses import build_loss
+from lit_models.parts.loss_checks import mean_problem
+from lit_models.parts.losses import batch_weight, build_loss
 from lit_models.parts.optimizers import DEFAULT_OPTIMIZER, build_optimizer, check_optimizer
 from lit_models.parts.penalties import penalty_terms
 from lit_models.parts.schedules import build_schedule, check_schedule
@@ -33,7 +35,7 @@ _TARGETS = {
 }
 
 
-class LitTask(StepsPerCall, EpochMetrics, SearchedRate, ABC):
+class LitTask(WeightedSteps, StepsPerCall, EpochMetrics, SearchedRate, ABC):
     """Base class of `LitClassifier` and `LitRegressor`; a subclass sets ``self.net = self.initialized(network)``.
 
     Logs the values of `EpochMetrics` per epoch, and ``train/loss_step`` every `log_every_n_steps` optimizer steps.
@@ -68,6 +70,9 @@ class LitTask(StepsPerCall, EpochMetrics, SearchedRate, ABC):
     channels_last: bool = False
 
     net: nn.Module
+    #: divisor of the loss, if that is not the number of samples; read from the loss before every stage
+    _batch_weight: Callable[[Tensor, Tensor], Tensor] | None = None
+    _is_unchecked: bool = False
 
     def __init__(
         self,
@@ -179,6 +184,7 @@ class LitTask(StepsPerCall, EpochMetrics, SearchedRate, ABC):
                 f"init: {name} does not use this argument. Set self.net = self.initialized(network) in its constructor."
             )
         super().setup(stage)
+        self._batch_weight, self._is_unchecked = batch_weight(self.loss_fn), stage == "fit"
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
@@ -208,11 +214,6 @@ class LitTask(StepsPerCall, EpochMetrics, SearchedRate, ABC):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.scheduler_spec, optimizer, self)}
 
-    def on_train_start(self) -> None:  # not `on_train_epoch_start`, because a resumed run may start within an epoch
-        shared = self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
-        self._step_state = StepState(getattr(self.trainer.train_dataloader, "weight", None) if shared else None)
-        super().on_train_start()
-
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._step_state.counted = -1
@@ -228,7 +229,7 @@ class LitTask(StepsPerCall, EpochMetrics, SearchedRate, ABC):
         loss, objective = self.losses(batch, count)
         if count:
             self._log_step_loss(loss, batch)
-        return state.weighted(objective, batch_idx)
+        return self._shared_objective(objective, batch_idx)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self._shared_step(self.val_metrics, batch)
@@ -252,12 +253,27 @@ class LitTask(StepsPerCall, EpochMetrics, SearchedRate, ABC):
             raise
         if output.dtype in (torch.bfloat16, torch.float16):
             output = output.float()  # a loss in bfloat16 has three digits
+        if self._is_unchecked:
+            self._check_first_batch(output, target)
         loss: Tensor = self.loss_fn(output, target)
+        samples: int | Tensor = x.shape[0]
+        if self._batch_weight is not None:
+            samples = self._step_state.divisor = self._batch_weight(output, target).detach()
         if count:
-            metrics.add_mean("loss", loss, x.shape[0])
+            metrics.add_mean("loss", loss, samples)
             if metrics.add(output.detach(), target):
                 self._flush(metrics)
         return loss
+
+    def _check_first_batch(self, output: Tensor, target: Tensor) -> None:
+        self._is_unchecked = False
+        problem = self.loss_problem(output.detach(), target)
+        if self.trainer.strategy.reduce_boolean_decision(problem is not None, all=False):
+            raise MisconfigurationException(problem or "loss: another process reports the error.")
+
+    def loss_problem(self, output: Tensor, target: Tensor) -> str | None:
+        """Return why the loss does not suit the first batch of a fit, or None; warn about what may be wrong."""
+        return mean_problem(self.loss_fn, self._batch_weight, output, target, self._shares_step())
 
     def losses(self, batch: Any, count: bool = True) -> tuple[Tensor, Tensor]:
         loss = objective = self._shared_step(self.train_metrics, batch, count)

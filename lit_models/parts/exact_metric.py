@@ -26,7 +26,7 @@ class ExactMetric(Metric):
 
 
 class Mean(ExactMetric):
-    """Mean over samples.
+    """Mean over samples, or over their weights.
 
     torchmetrics' MeanMetric looks for NaN in every batch, which blocks a GPU and takes twice the time on a CPU.
     """
@@ -40,13 +40,17 @@ class Mean(ExactMetric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, total: Tensor, samples: int) -> None:
-        """Add a sum over `samples` samples."""
+    def update(self, total: Tensor, samples: int | Tensor) -> None:
+        """Add a sum over `samples` samples, or over samples with this sum of weights."""
         self.total += total
-        self.count += samples
+        self.count = self.count + samples  # weights make a float of it
 
     def compute(self) -> Tensor:
+        self.counted = self.count  # over all ranks
         return self.total / self.count
+
+    def remark(self, names: Sequence[str]) -> str:
+        return "" if self.counted > 0 else "not defined, because no sample has a weight above 0"
 
 
 def exact_type(device: torch.device) -> torch.dtype:

@@ -3,10 +3,13 @@
 Losses for classes take logits `(B, C)` and class indices `(B,)`, or one-hot or soft targets `(B, C)`, with equal
 results. The single logit z `(B, 1)` of a binary classifier stands for two logits (0, z). Losses for numbers take equal
 shapes.
+
+A loss that divides by something else than the number of samples has a method `batch_weight(output, target)`, which
+returns the divisor.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -18,11 +21,14 @@ from torch.nn import functional
 from lit_models.parts import specs
 from lit_models.parts.specs import Spec
 
+#: `ignore_index` that no target has; with torch's default, targets of -100 would not count, without a report.
+_NO_CLASS = -(2**62)
+
 
 def soft_targets(logits: Tensor, target: Tensor) -> Tensor:
     """Return class indices, one-hot or soft targets as floats `(B, C)`; for C = 1 as probabilities of class 1."""
     classes = max(logits.shape[1], 2)
-    if target.dim() == 1 and not target.is_floating_point():
+    if are_indices(target):
         target = functional.one_hot(target, classes)
     elif target.shape == (logits.shape[0], 1) and classes == 2:
         target = torch.cat((1 - target, target), dim=1)
@@ -40,35 +46,104 @@ def two_logits(logits: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(logits), logits), dim=1) if logits.shape[1] == 1 else logits
 
 
+def are_indices(target: Tensor) -> bool:
+    """Return True for class indices `(B,)`."""
+    return target.dim() == 1 and not target.is_floating_point()
+
+
 class CrossEntropy(nn.Module):
-    """Cross-entropy of softmax, weighted mean over samples; index and one-hot targets give equal results."""
+    """Cross-entropy of softmax, weighted mean over samples; index and one-hot targets give equal results.
+
+    Samples whose class index is `ignore_index` do not count.
+    """
 
     weight: Tensor | None
 
-    def __init__(self, weight: Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, weight: Sequence[float] | None = None, label_smoothing: float = 0.0, ignore_index: int | None = None
+    ) -> None:
         super().__init__()
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
+        self._weights = None if weight is None else list(weight)
         self.register_buffer("weight", None if weight is None else torch.tensor(weight, dtype=torch.float32))
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether samples have unequal weights."""
+        return self.weight is not None or self.ignore_index is not None
+
+    def batch_weight(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the sum of the samples' weights, by which the loss divides."""
+        weight = self._weight_like(output)
+        if are_indices(target):
+            return index_weight(target, weight, self.ignore_index)
+        target = soft_targets(two_logits(output), target)
+        return target.sum() if weight is None else (target * weight).sum()
+
+    def _weight_like(self, output: Tensor) -> Tensor | None:
+        """Return the class weights in the precision of the output; a model in bfloat16 has rounded the buffer."""
+        if self.weight is None or self.weight.dtype == output.dtype:
+            return self.weight
+        return torch.tensor(self._weights, dtype=output.dtype, device=output.device)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits = two_logits(logits)
-        are_indices = target.dim() == 1 and not target.is_floating_point()
-        target = target if are_indices else soft_targets(logits, target)
-        if are_indices or self.weight is None:
-            return functional.cross_entropy(logits, target, self.weight, label_smoothing=self.label_smoothing)
+        target = target if are_indices(target) else soft_targets(logits, target)
+        if not self.is_weighted:
+            return functional.cross_entropy(
+                logits, target, ignore_index=_NO_CLASS, label_smoothing=self.label_smoothing
+            )
+        ignored = self.ignore_index if self.ignore_index is not None and are_indices(target) else _NO_CLASS
         total = functional.cross_entropy(
-            logits, target, self.weight, label_smoothing=self.label_smoothing, reduction="sum"
+            logits,
+            target,
+            self._weight_like(logits),
+            ignore_index=ignored,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
         )
-        return total / (target * self.weight).sum()
+        return total / _or_one(self.batch_weight(logits, target))
 
 
 class NLL(CrossEntropy):
-    """Negative log-likelihood of the log-softmax of logits, equal to cross-entropy without label smoothing."""
+    """Negative log-likelihood of the log-softmax of logits, equal to cross-entropy without label smoothing.
 
-    def __init__(self, weight: Sequence[float] | None = None) -> None:
-        super().__init__(weight)
+    Log-probabilities are their own log-softmax, so that the output of `nn.LogSoftmax` gives the same value.
+    """
+
+    def __init__(self, weight: Sequence[float] | None = None, ignore_index: int | None = None) -> None:
+        super().__init__(weight, ignore_index=ignore_index)
+
+
+def index_weight(target: Tensor, weight: Tensor | None, ignore_index: int | None) -> Tensor:
+    """Return the sum of the class weights (None means 1) over all class indices that are not `ignore_index`."""
+    if ignore_index is None:
+        return torch.ones_like(target).sum() if weight is None else weight[target].sum()
+    counted = target != ignore_index
+    return counted.sum() if weight is None else (weight[target.where(counted, 0)] * counted).sum()
+
+
+def _or_one(weight: Tensor) -> Tensor:
+    """Return 1 for the weight of a batch in which no sample counts, so that its loss is 0 instead of NaN."""
+    return weight.where(weight > 0, 1)
+
+
+def batch_weight(loss: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return the function that computes the divisor of the loss, or None for the number of samples."""
+    if isinstance(loss, CrossEntropy) and not loss.is_weighted:
+        return None
+    if type(loss) in (nn.CrossEntropyLoss, nn.NLLLoss) and loss.reduction == "mean":
+        return partial(_torch_weight, loss)
+    return getattr(loss, "batch_weight", None)
+
+
+def _torch_weight(loss: nn.Module, _: Tensor, target: Tensor) -> Tensor:
+    """Return the divisor of torch's cross-entropy or NLL: for soft targets the number of samples."""
+    if target.is_floating_point():
+        return torch.tensor(target.numel() // target.shape[1], device=target.device)
+    return index_weight(target, loss.weight, loss.ignore_index)  # type: ignore[arg-type]
 
 
 class KLDivergence(nn.Module):
@@ -95,12 +170,21 @@ class BCEWithLogits(nn.Module):
 
 
 class BCE(nn.Module):
-    """Binary cross-entropy of sigmoid(logits) as in textbooks; less accurate than BCEWithLogits for large logits."""
+    """Binary cross-entropy of probabilities, as torch's BCELoss; computes the sigmoid of a network that has none.
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    `probabilities` says whether the network's output are probabilities. By default, this is True for a network that
+    ends in sigmoid or softmax. BCEWithLogits is more accurate for large logits.
+    """
+
+    def __init__(self, probabilities: bool | None = None) -> None:
+        super().__init__()
+        self.probabilities = probabilities
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
         # torch rejects this loss in mixed precision, in which probabilities round to exactly 0 or 1.
-        with torch.autocast(logits.device.type, enabled=False):
-            return functional.binary_cross_entropy(logits.float().sigmoid(), soft_targets(logits, target).float())
+        with torch.autocast(output.device.type, enabled=False):
+            probabilities = output.float() if self.probabilities else output.float().sigmoid()
+            return functional.binary_cross_entropy(probabilities, soft_targets(output, target).float())
 
 
 CLASS_LOSSES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
@@ -137,56 +221,3 @@ def build_loss(spec: Spec, short_names: Mapping[str, Callable[..., nn.Module]], 
             delattr(owner, key)
             owner.register_buffer(key, value, persistent=False)
     return module
-
-
-def check_weights(loss: nn.Module, num_classes: int) -> None:
-    """Raise an error unless the loss has one weight per class; skip custom losses, which may use them differently."""
-    if not type(loss).__module__.startswith(("torch.", __name__)):
-        return
-    for name in ("weight", "pos_weight"):
-        weight = getattr(loss, name, None)
-        if not isinstance(weight, Tensor) or weight.dim() == 0:
-            continue
-        if weight.dim() != 1 or len(weight) not in ((num_classes,) if name == "weight" else (1, num_classes)):
-            raise MisconfigurationException(
-                f"loss: {name} must have one number per class ({num_classes}), got {weight.numel()}. "
-                f"Correct --model.loss.{name}."
-            )
-
-
-def check_class_loss(loss: nn.Module, num_classes: int, form: str | None) -> None:
-    """Raise an error if a loss fails for zero logits and targets in the `form` index, one_hot or None (either).
-
-    For two classes, the loss may take one logit or two.
-    """
-    if type(loss) in CLASS_LOSSES.values():
-        return
-    batch = 2 if num_classes != 2 else 3  # different from the number of classes, so that nothing broadcasts
-    index = torch.zeros(batch, dtype=torch.int64)
-    forms = {"index": ("class indices", index), "one_hot": ("one-hot targets", torch.eye(num_classes)[index])}
-    failures: list[str] = []
-    for kind, target in [forms[form]] if form in forms else forms.values():
-        for count in (2, 1) if num_classes == 2 else (num_classes,):
-            reason = _error(loss, torch.zeros(batch, count), target)
-            if reason is None:
-                return
-            failures.append(f"logits {(batch, count)} and {kind} {tuple(target.shape)}: {reason}")
-    raise MisconfigurationException(
-        f"loss: {type(loss).__name__} fails for {failures[0]}. Use one of {', '.join(CLASS_LOSSES)}."
-    )
-
-
-def _error(loss: nn.Module, logits: Tensor, target: Tensor) -> str | None:
-    """Return the first sentence of the loss's error for this batch, or None if it succeeds."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # torch's own losses only warn if they broadcast different shapes.
-        warnings.filterwarnings("error", message="Using a target size")
-        try:
-            value = loss(logits, target)
-        except Exception as error:  # a custom loss may raise any exception
-            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return first_line.partition(". ")[0].rstrip(".")
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        return f"it must return one number, got {shape}"
-    return None

@@ -29,14 +29,14 @@ class StageMetrics(nn.Module):
         self.means = nn.ModuleDict({name: Mean() for name in means})
         self.labels = _collection({name: metric for name, metric in metrics.items() if name not in OF_LOGITS})
         self.scored = _collection({name: metric for name, metric in metrics.items() if name in OF_LOGITS})
-        self.stored_means: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in means}
+        self.stored_means: dict[str, list[tuple[Tensor, int | Tensor]]] = {name: [] for name in means}
         self.stored: list[tuple[Tensor, Tensor]] = []
         self.space = [_MAX_STORED_VALUES]  # values left; a list, because setting a module's attribute takes 1 µs
         self.finite_only = False  # skip losses of batches, and outputs of samples, that are NaN or infinite
         self.first_sample: list[Tensor] = []  # output and target of one sample of the newest update
 
-    def add_mean(self, name: str, value: Tensor, samples: int) -> None:
-        """Store the mean `value` of a batch of `samples`."""
+    def add_mean(self, name: str, value: Tensor, samples: int | Tensor) -> None:
+        """Store the mean `value` of a batch of `samples`, or of a batch with this sum of weights."""
         self.stored_means[name].append((value.detach(), samples))
 
     def add(self, output: Tensor, target: Tensor) -> bool:
@@ -128,10 +128,13 @@ def _collection(metrics: Mapping[str, Metric]) -> MetricCollection | None:
     return MetricCollection(copies) if copies else None
 
 
-def _sum(stored: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, int]:
+def _sum(stored: Sequence[tuple[Tensor, int | Tensor]]) -> tuple[Tensor, int | Tensor]:
     """Return the sum over samples and their number; if all batches have one size, nothing is copied to a GPU."""
     values = exact(torch.stack([value for value, _ in stored]))
-    samples = [number for _, number in stored]
+    samples = [number for _, number in stored if isinstance(number, int)]
+    if len(samples) < len(stored):
+        weights = exact(torch.stack([torch.as_tensor(weight, device=values.device) for _, weight in stored]))
+        return (values * weights).where(weights > 0, 0.0).sum(), weights.sum()
     if len(set(samples)) == 1:
         return values.sum() * samples[0], sum(samples)
     return (values * torch.tensor(samples, device=values.device)).sum(), sum(samples)

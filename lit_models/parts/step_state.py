@@ -17,6 +17,8 @@ class StepState:
         self.counted = -1  # index of the newest batch in the metrics
         self.last: Any = None  # with `steps_per_call`: the last of several batches,
         self.logged: Tensor | None = None  # and the newest loss that was logged for those before it
+        self.divisor: Tensor | None = None  # what the newest loss was divided by, if not by the number of samples
+        self.total: Tensor | None = None  # sum of the divisors since the last optimizer step
         self._weight = weight
 
     def take(self, batch: Any) -> Any:
@@ -35,3 +37,8 @@ class StepState:
         """Return the objective times the weight of its batch; a weight of 1 costs no multiplication."""
         weight = 1.0 if self._weight is None else self._weight(batch_idx)
         return objective if weight == 1.0 else objective * weight
+
+    def summed(self, objective: Tensor, divisor: Tensor) -> Tensor:
+        """Return the objective times the divisor of its loss, and add the divisor to the total of the step."""
+        self.total = divisor if self.total is None else self.total + divisor
+        return (objective * divisor).where(divisor > 0, 0.0)
