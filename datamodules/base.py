@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from datamodules.checks import check_integer, check_samples, check_target_arguments, check_two_tensors
+from datamodules.model_properties import ModelProperties
 from datamodules.serving.batches import Batch, Batches, Preparation, Selection
 from datamodules.serving.loader import InMemoryLoader
 from datamodules.serving.splits import check_split_arguments, hash_tensors, shrink, split_indices
@@ -23,7 +24,7 @@ TargetForm = Literal["index", "one_hot"]
 TargetKind = Literal["classes", "numbers", "tokens"]
 
 
-class LitDataModule(LightningDataModule, ABC):
+class LitDataModule(ModelProperties, LightningDataModule, ABC):
     """Base of all datamodules: tensors in memory, split once, and batches `(x, y)`.
 
     A subclass sets the data properties below and implements `load_part`. It may override `prepare_batch` to process
@@ -134,9 +135,7 @@ class LitDataModule(LightningDataModule, ABC):
                 self.trainer.limit_val_batches = 0  # otherwise Lightning warns about an empty loader
         if self._split_indices is None:
             inputs, targets = self._load("train")
-            train, val = self.split(len(inputs), targets)
-            train = shrink(train, self.train_fraction, self.split_seed, targets if self.stratify else None)
-            self._split_indices = train, val
+            self._split_indices = self._shrunk_split(len(inputs), targets)
 
     def split_sizes(self) -> dict[str, int]:
         """Return the number of samples in each loaded split."""
@@ -222,8 +221,12 @@ class LitDataModule(LightningDataModule, ABC):
             inputs, targets = check_two_tensors(f"{type(self).__name__}.load_part({split!r})", self.load_part(split))
             what = f"{type(self).__name__}'s {split} tensors"
             check_samples(what, inputs, targets, self.num_classes, f"Check its load_part({split!r}).")
-            self._tensors[split] = inputs, targets
+            self._tensors[split] = inputs, self.in_class_order(targets)
         return self._tensors[split]
+
+    def _shrunk_split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
+        train, val = self.split(num_samples, targets)
+        return shrink(train, self.train_fraction, self.split_seed, targets if self.stratify else None), val
 
     def _indices(self) -> tuple[Tensor, Tensor]:
         self.setup("fit")
