@@ -97,6 +97,8 @@ class ModelProperties:
                 raise MisconfigurationException(
                     f"data: {self.source} has {self.num_classes} classes, but the model knows {number}. {_FIX}"
                 )
+            if names is not None:
+                self.class_names = tuple(names)  # by which predictions are written
             return
         unknown, missing = ([name for name in one if name not in other] for one, other in ((own, names), (names, own)))
         problems = [f"the model does not know {_listed(unknown)}"] * bool(unknown)

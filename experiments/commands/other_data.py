@@ -18,12 +18,12 @@ _OTHER = "other_data"  # subfolder of a run
 
 
 def results_folder(request: Request, data: LightningDataModule, run: RunFolder | None) -> RunFolder | None:
-    """Return the folder for metrics, figures and predictions of the test split: the run's, or one inside it.
+    """Return the folder for metrics, figures and predictions: the run's, or for other data one inside it.
 
     Raise an error if the run's test data has changed and the request does not name other data.
     """
-    if run is None or request.command.name == "validate":  # validate rejects all data but the run's own
-        return run
+    if run is None or (request.command.name == "validate" and isinstance(data, LitDataModule)):
+        return run  # `validate` rejects all data that is not the run's own
     known = _tested_hashes(run)
     requested = request.configs != [run.config] or any(name.partition(".")[0] == "data" for name in request.names)
     if not known and not requested:

@@ -108,6 +108,26 @@ def test_split_seeds_have_their_own_mean(data: Path) -> None:
     assert len(means) == 2
 
 
+def test_a_run_that_stored_no_properties_keeps_its_normalization(data: Path) -> None:
+    make_image_folder(data, ending="png")
+    module = folder()
+    module.use_model_properties({})
+    module.setup("fit")
+    pixels = np.stack([np.asarray(Image.open(path)) for path in (data / "train").rglob("*.png")]) / 255
+    assert module.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("mean", [0.5, 0.5]), ("mean", "0.5"), ("std", [0.1, 0.2, None]), ("class_names", "cat"), ("class_names", [1, 2])],
+)
+def test_corrupted_properties_are_rejected(data: Path, entry: str, value: Any) -> None:
+    make_image_folder(data, train=20, test=10)
+    saved = folder(mean=[0.5] * 3, std=[0.2] * 3).model_properties()
+    with pytest.raises(MisconfigurationException, match=f"{entry} stored with the run"):
+        folder().use_model_properties({**saved, entry: value})
+
+
 def test_a_val_folder_is_the_validation_split(data: Path) -> None:
     make_image_folder(data, val=30)
     module = folder()
