@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from datamodules.checks import check_integer, check_samples, check_target_arguments, check_two_tensors
+from datamodules.model_properties import ModelProperties
 from datamodules.serving.batches import Batch, Batches, Preparation, Selection
 from datamodules.serving.loader import InMemoryLoader
 from datamodules.serving.splits import check_split_arguments, hash_tensors, shrink, split_indices
@@ -23,7 +24,7 @@ TargetForm = Literal["index", "one_hot"]
 TargetKind = Literal["classes", "numbers", "tokens"]
 
 
-class LitDataModule(LightningDataModule, ABC):
+class LitDataModule(ModelProperties, LightningDataModule, ABC):
     """Base of all datamodules: tensors in memory, split once, and batches `(x, y)`.
 
     A subclass sets the data properties below and implements `load_part`. It may override `prepare_batch` to process
@@ -134,9 +135,7 @@ class LitDataModule(LightningDataModule, ABC):
                 self.trainer.limit_val_batches = 0  # otherwise Lightning warns about an empty loader
         if self._split_indices is None:
             inputs, targets = self._load("train")
-            train, val = self.split(len(inputs), targets)
-            train = shrink(train, self.train_fraction, self.split_seed, targets if self.stratify else None)
-            self._split_indices = train, val
+            self._split_indices = self._shrunk_split(len(inputs), targets)
 
     def split_sizes(self) -> dict[str, int]:
         """Return the number of samples in each loaded split."""
@@ -159,9 +158,8 @@ class LitDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> InMemoryLoader:
         """Return the train dataloader, reshuffled every epoch with the run's seed."""
         train, _ = self._indices()
-        steps = self.trainer.accumulate_grad_batches if self.trainer else 1
+        steps, world_size = (self.trainer.accumulate_grad_batches, self.trainer.world_size) if self.trainer else (1, 1)
         check_integer("trainer.accumulate_grad_batches", steps, fix="Set --trainer.accumulate_grad_batches 1.")
-        world_size = self.trainer.world_size if self.trainer else 1
         if self.batch_size % steps or self.batch_size // steps < world_size:
             raise MisconfigurationException(
                 f"batch_size: {self.batch_size} samples per optimizer step cannot be divided into {steps} accumulation "
@@ -221,9 +219,9 @@ class LitDataModule(LightningDataModule, ABC):
         if split not in self._tensors:
             inputs, targets = check_two_tensors(f"{type(self).__name__}.load_part({split!r})", self.load_part(split))
             targets = targets if self.num_classes is None or targets.is_floating_point() else targets.long()
-            what = f"{type(self).__name__}'s {split} tensors"
-            check_samples(what, inputs, targets, self.num_classes, f"Check its load_part({split!r}).")
-            self._tensors[split] = inputs, targets
+            name, fix = f"{type(self).__name__}'s {split} tensors", f"Check its load_part({split!r})."
+            check_samples(name, inputs, targets, self.num_classes, fix)
+            self._tensors[split] = inputs, self.in_class_order(targets)
         return self._tensors[split]
 
     def _without_float64(self, split: Split) -> Batch:
@@ -234,14 +232,17 @@ class LitDataModule(LightningDataModule, ABC):
             inputs, targets = (t.float() if t.dtype == torch.float64 else t for t in (inputs, targets))
         return inputs, targets
 
+    def _shrunk_split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
+        train, val = self.split(num_samples, targets)
+        return shrink(train, self.train_fraction, self.split_seed, targets if self.stratify else None), val
+
     def _indices(self) -> tuple[Tensor, Tensor]:
         self.setup("fit")
         assert self._split_indices is not None
         return self._split_indices
 
     def _training_hash(self) -> str:
-        hashes = self.hashes()
-        return f"{hashes['train_data']} {hashes['split']}"
+        return "{train_data} {split}".format(**self.hashes())
 
     def _loader(
         self,
@@ -257,9 +258,8 @@ class LitDataModule(LightningDataModule, ABC):
         workers = default_workers() if self.num_workers is None else self.num_workers
         inputs, targets = self._without_float64(split)
         storage = self._storage(split, device, workers)
-        # All dataloaders of a split share its tensors.
         place = device if storage.kind == "device" else torch.device("cpu")
-        inputs, targets = self._tensors[split] = inputs.to(place), targets.to(place)
+        inputs, targets = self._tensors[split] = inputs.to(place), targets.to(place)  # shared by all its dataloaders
         preparation = self.preparation(train)
         preparation.use_copies = storage.copies and train
         world_size = self.trainer.world_size if self.trainer else 1

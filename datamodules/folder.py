@@ -1,8 +1,10 @@
 """Image folders, one per class, decoded once into a cache that later runs memory-map."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -16,6 +18,8 @@ from datamodules.files.parallel_decoding import ImageSpec
 from datamodules.files.paths import data_root
 from datamodules.pixels import PixelDataModule
 from datamodules.serving.batches import Batch
+
+_BLOCK_BYTES = 1 << 22  # of images that are counted at once
 
 
 class ImageFolderDataModule(PixelDataModule):
@@ -68,7 +72,10 @@ class ImageFolderDataModule(PixelDataModule):
                     f"mean and std must have one value for each of the {channels} channels, and std must be above 0, "
                     f"got {mean} and {std}. Change --data.mean and --data.std."
                 )
-            self.mean, self.std = tuple(mean), tuple(std)
+            self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self._chosen = mean is not None
+        self._counts_validation = False
+        self._decoded: DecodedImages | None = None  # training images, until their mean is computed
         self.root = data_root(data_dir)
         self.channels = channels
         self._sides = sides
@@ -110,9 +117,36 @@ class ImageFolderDataModule(PixelDataModule):
         decoded = self._decode(split)
         self.mapped = decoded.mapped
         self._digests[split] = decoded.digest
-        if not hasattr(self, "mean"):
-            self._set_mean_and_std(decoded if split == "train" else self._decode("train"))
+        self._decoded = decoded if split == "train" else self._decoded
         return decoded.images, self._listing(split).labels
+
+    def setup(self, stage: str) -> None:
+        """Load the data of a stage, and compute mean and standard deviation unless they are known."""
+        super().setup(stage)
+        _ = self.mean, self.std
+        self._decoded = None
+
+    def use_model_properties(self, saved: Mapping[str, Any]) -> None:
+        """Use the class order, mean and standard deviation of the run."""
+        # Runs of litlab 0.1 stored no properties, and normalized with the validation images of train/ too.
+        self._counts_validation = not saved
+        chosen = [list(self.mean), list(self.std)] if self._chosen else None
+        super().use_model_properties(saved)
+        if chosen not in (None, [saved.get("mean"), saved.get("std")]) and saved:
+            raise MisconfigurationException(
+                f"mean and std must be those of the run ({saved.get('mean')} and {saved.get('std')}), got {chosen[0]} "
+                f"and {chosen[1]}. Remove --data.mean and --data.std."
+            )
+
+    def use_class_order(self, names: tuple[str, ...]) -> None:
+        """Number the class folders in the order of these names."""
+        self.class_names = names
+        self._listings.clear()
+
+    @property
+    def source(self) -> str:
+        """The name and the folder of the data in messages."""
+        return f"{type(self).__name__} in {self.root}"
 
     def split(self, num_samples: int, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images of val/ as the validation split if there are any, else split those of train/."""
@@ -160,12 +194,51 @@ class ImageFolderDataModule(PixelDataModule):
     def _decode(self, split: Split) -> DecodedImages:
         return decoded_images(self._listing(split), self._spec, split)
 
-    def _set_mean_and_std(self, decoded: DecodedImages) -> None:
-        """Set the exact mean and standard deviation of the training pixels from the number of pixels of each value."""
-        counts = decoded.counts.double()
+    @cached_property
+    def mean(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Mean of each channel of the training split, for values from 0 to 1."""
+        return self._mean_and_std[0]
+
+    @cached_property
+    def std(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Standard deviation of each channel of the training split; 1 for a constant channel."""
+        return self._mean_and_std[1]
+
+    @cached_property
+    def _mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Exact values from the number of pixels of each value."""
+        counts = self._training_counts().double()
         values = torch.arange(256, dtype=torch.float64) / self.max_value
         frequencies = counts / counts.sum(1, keepdim=True)
         mean = frequencies @ values
         std = (frequencies * (values - mean.unsqueeze(1)) ** 2).sum(1).sqrt()
         std[std == 0] = 1.0  # do not scale a constant channel
-        self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+    def _training_counts(self) -> Tensor:
+        """Return int64 `(C, 256)`, the number of pixels of each value in the training split.
+
+        The cache contains the counts of all images of train/, so at most half of these images are read here.
+        """
+        listing, decoded = self._listing("train"), self._decoded or self._decode("train")
+        if self._counts_validation:
+            return decoded.counts
+        train, _ = self._split_indices or self._shrunk_split(len(listing), listing.labels)
+        others = torch.ones(len(listing) - listing.validation, dtype=torch.bool)
+        others[train] = False
+        if 2 * len(train) < len(others):
+            return pixel_counts(decoded.images, train)
+        return decoded.counts - pixel_counts(decoded.images, others.nonzero().squeeze(1))
+
+
+def pixel_counts(images: Tensor, indices: Tensor) -> Tensor:
+    """Return int64 `(C, 256)`: the number of pixels of each value in the selected images."""
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for block in torch.split(indices, max(1, _BLOCK_BYTES // images[0].numel())):
+        for count, channel in zip(counts, images[block].unbind(1), strict=True):
+            values = channel.flatten().numpy()
+            # Counting pairs of values takes a quarter of the time of counting values.
+            pairs = np.bincount(values[: len(values) // 2 * 2].view(np.uint16), minlength=1 << 16).reshape(256, 256)
+            count += pairs.sum(0) + pairs.sum(1)
+            count += np.bincount(values[len(values) // 2 * 2 :], minlength=256)
+    return torch.from_numpy(counts)

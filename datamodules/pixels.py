@@ -1,9 +1,10 @@
 """Base of the image datamodules: uint8 images, augmented and normalized per batch."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.augmentation.image_preparation import AugmentedPreparation, ImagePreparation
@@ -19,6 +20,7 @@ class PixelDataModule(LitDataModule):
     Pixels are scaled to 0..1, then normalized to (x - mean) / std per channel.
     """
 
+    fitted_properties: ClassVar[tuple[str, ...]] = ("mean", "std")
     mean: tuple[float, ...]  # of each channel of the training images, scaled to 0..1
     std: tuple[float, ...]  # of each channel
     max_value: int = 255  # the pixel value that becomes 1.0
@@ -38,6 +40,17 @@ class PixelDataModule(LitDataModule):
         self.augment = augment
         self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
         self._transforms, self._mixes = build_transforms(augment)
+
+    def use_model_properties(self, saved: Mapping[str, Any]) -> None:
+        """Normalize with the mean and standard deviation of the run."""
+        super().use_model_properties(saved)
+        for name in saved.keys() & {"mean", "std"}:
+            values: Any = saved[name]
+            numbers = isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
+            if not numbers or len(values) not in (1, self.input_shape[0]):
+                raise MisconfigurationException(
+                    f"data: the {name} stored with the run is corrupted: {str(values)[:80]}. Restore the run folder."
+                )
 
     def prepare_batch(self, inputs: Tensor, targets: Tensor) -> Batch:
         """Return normalized images in the same memory layout, from integers or floats in 0..max_value."""

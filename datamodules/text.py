@@ -32,6 +32,8 @@ class TextDataModule(LitDataModule):
     """
 
     target_kind: ClassVar[TargetKind] = "tokens"
+    fixed_properties: ClassVar[tuple[str, ...]] = ("target_kind", "level")
+    fitted_properties: ClassVar[tuple[str, ...]] = ("class_names",)  # the vocabulary
 
     def __init__(
         self,

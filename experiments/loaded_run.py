@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from experiments.command_line.lightning_cli import LitlabCLI, build
 from experiments.commands.fit import Fit
 from experiments.commands.fit_plan import Plan
+from experiments.commands.score import Score
 from experiments.commands.trainer_command import TrainerCommand
 from experiments.messages.errors import UserError, as_misconfiguration
 from experiments.messages.library_noise import quiet_libraries
@@ -128,9 +129,14 @@ class LoadedRun:
 
     @as_misconfiguration()
     def test(self, **overrides: Any) -> dict[str, float]:
-        """Test the best weights on the test split; the metrics are also stored in results.json."""
-        self._command_line("test", overrides).run()
-        return dict(self.results[-1]["metrics"])
+        """Test the best weights on the test split; the metrics are also stored in results.json.
+
+        If overrides name other data than that of the run, they are stored in `other_data/` of the run folder.
+        """
+        cli = self._command_line("test", overrides)
+        cli.run()
+        assert isinstance(cli.command, Score)
+        return cli.command.metrics
 
     @as_misconfiguration()
     def resume(self, extend_schedule: str | None = None, **overrides: Any) -> LoadedRun:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from callbacks.step_hooks import NoStepHooks
 from callbacks.trainer_state import gather_objects
 
-KEY, CONFIG = "exact_state", "config"
+KEY, CONFIG, DATA = "exact_state", "config", "data_properties"
 
 
 class ExactState(NoStepHooks, Callback):
@@ -26,7 +26,8 @@ class ExactState(NoStepHooks, Callback):
     | epoch            | `epoch_state()` of the module, if saved within an epoch  | before the first epoch      |
     | plateau          | metrics for the next step of the `plateau` schedulers    | before the first epoch      |
 
-    The key `config` contains the run's config. Lightning saves weights, optimizers, schedulers, loss scale, loops, the
+    The key `config` contains the run's config, and `data_properties` those of the data that the weights depend on.
+    Lightning saves weights, optimizers, schedulers, loss scale, loops, the
     position in the dataloader and the states of other callbacks. `ExactState` must be first in the callback list.
     """
 
@@ -45,6 +46,8 @@ class ExactState(NoStepHooks, Callback):
             states["plateau"] = {index: float(logged[name]) for index, name in due.items() if name in logged}
         checkpoint[KEY] = gather_objects(trainer, states)
         checkpoint[CONFIG] = self.config
+        properties: Any = getattr(getattr(trainer, "datamodule", None), "model_properties", dict)
+        checkpoint[DATA] = properties()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         states = checkpoint.get(KEY)

@@ -35,7 +35,7 @@ class LitlabCLI(LightningCLI):
     def __init__(self, command: TrainerCommand) -> None:
         self.command = command
         self.request = command.request
-        self.links = DataPropertyLinks()
+        self.links = DataPropertyLinks(command.saved_data_properties)
         merged = merge(self.request, LitlabTrainer)
         command.without_mode = callbacks_without_mode(merged)
         super().__init__(
@@ -106,6 +106,7 @@ class LitlabCLI(LightningCLI):
         """Build the Trainer with the command's own arguments; `fit` creates its run folder here."""
         if self.links.problem is not None:
             raise self.links.problem
+        self.links.prepare(self.datamodule)  # in case that the model has no argument from the data
         options = {**dict(self.config_init.trainer.items()), **self.request.objects}
         check_trainer(options)
         launch = launch_options(options)

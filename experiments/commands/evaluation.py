@@ -16,6 +16,7 @@ from callbacks.records.scored_samples import ScoredSamples
 from callbacks.trainer_state import format_number, is_dry_run
 from datamodules import LitDataModule
 from experiments.commands.default_callbacks import display_callbacks, users_callbacks
+from experiments.commands.other_data import is_other
 from experiments.commands.run_environment import changed_data, recorded_data, timestamp
 from experiments.commands.trainer_command import Built
 from experiments.machine.launchers import slurm_plugins
@@ -48,16 +49,26 @@ def evaluation_arguments(
     return arguments
 
 
-def evaluate(command: str, trainer: Trainer, built: Built, weights: CheckpointFile, samples: ScoredSamples) -> None:
-    """Validate or test, print the metrics with checkpoint and split, and add them to results.json of the run."""
-    data, folder = built.data, weights.folder
+def evaluate(
+    command: str,
+    trainer: Trainer,
+    built: Built,
+    weights: CheckpointFile,
+    samples: ScoredSamples,
+    folder: RunFolder | None,
+) -> dict[str, float]:
+    """Validate or test, and return the metrics of rank 0.
+
+    Print the metrics with checkpoint and split, and add them to results.json in the folder.
+    """
+    data = built.data
     if command == "validate":
         check_same_split(data, folder)
     run, key, split = (trainer.test, "test", "test") if command == "test" else (trainer.validate, "val", "validation")
     with without_callback_warnings():
         scores = run(built.model, datamodule=data, ckpt_path=weights.path, weights_only=True, verbose=False)
     if not trainer.is_global_zero:
-        return
+        return {}
     metrics = {name: float(value) for result in scores for name, value in result.items()}
     size = data.split_sizes().get(key, samples.number) if isinstance(data, LitDataModule) else samples.number
     limited = samples.number != size
@@ -65,15 +76,15 @@ def evaluate(command: str, trainer: Trainer, built: Built, weights: CheckpointFi
     if limited:
         scored += f" of {size:,}: limited by trainer.limit_{key}_batches"
     print_checkpoint(weights)
-    print(f"data        {type(data).__name__}{sizes_text(data, recorded_data(folder).get('sizes'))}; scored: {scored}")
+    print_data(data, folder, f"scored: {scored}")
     for name, value in metrics.items():
         print(f"{name:<11} {format_number(value)}")
     if folder is None:
-        return
+        return metrics
     if (figures := folder.figures / command).is_dir():
         print(f"figures     {shown(figures)}")
     if weights.path is None or is_dry_run(trainer):
-        return
+        return metrics
     result = {
         "verb": command,
         **weights.as_record(),
@@ -87,10 +98,12 @@ def evaluate(command: str, trainer: Trainer, built: Built, weights: CheckpointFi
         "time": timestamp(),
     }
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
         folder.add_result(result)
     except OSError as error:  # a full disk, or the run of another user
         path = shown(folder.results)
         say(f"litlab: {path} could not be written ({error.strerror}); the metrics above are not stored.")
+    return metrics
 
 
 def check_same_split(data: LightningDataModule, folder: RunFolder | None) -> None:
@@ -124,3 +137,12 @@ def print_checkpoint(weights: CheckpointFile) -> None:
     else:
         step = weights.content.get("global_step")
         print(f"\ncheckpoint  {shown(weights.path)} (epoch {weights.epoch_shown}, step {step})")
+
+
+def print_data(data: LightningDataModule, folder: RunFolder | None, use: str) -> None:
+    """Print the data with its sizes and use, and the folder of the results if it is not the data of the run."""
+    other = folder is not None and is_other(folder)
+    sizes = sizes_text(data, None if other else recorded_data(folder).get("sizes"))
+    print(f"data        {type(data).__name__}{sizes}; {use}")
+    if folder is not None and other:
+        print(f"results     {shown(folder.path)}, because this is not the data of the run")

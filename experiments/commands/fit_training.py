@@ -91,4 +91,4 @@ def _complete_finished(trainer: Trainer, plan: Plan, resumed: ResumedRun) -> Non
 def _test(trainer: Trainer, plan: Plan, folder: RunFolder) -> None:
     # Not compiled, as in `litlab test`.
     with torch.compiler.set_stance("force_eager") if plan.built.options.compile else nullcontext():
-        evaluate("test", trainer, plan.built, CheckpointFile(folder.best, folder), plan.samples)
+        evaluate("test", trainer, plan.built, CheckpointFile(folder.best, folder), plan.samples, folder)

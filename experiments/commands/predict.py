@@ -20,10 +20,10 @@ from lightning.pytorch import Trainer
 
 from callbacks import PredictionWriter
 from callbacks.trainer_state import is_dry_run
-from experiments.commands.evaluation import print_checkpoint, without_callback_warnings
+from experiments.commands.evaluation import print_checkpoint, print_data, without_callback_warnings
 from experiments.commands.score import Score
 from experiments.commands.trainer_command import Built
-from experiments.messages.formatting import count, shown, sizes_text
+from experiments.messages.formatting import count, shown
 from experiments.runs.folder import RunFolder
 
 
@@ -34,7 +34,7 @@ class Predict(Score):
         """Add the callback that writes to `--output`, else to a new file in the run folder or the working folder."""
         arguments = super().trainer_arguments(built, options)
         output = self.request.option("output")
-        folder = self.weights.folder or RunFolder(Path.cwd())
+        folder = self.folder or RunFolder(Path.cwd())
         self.writer = PredictionWriter(Path(output) if output else folder.unused_path("predictions", ".csv"))
         arguments["callbacks"].append(self.writer)
         return {**arguments, "devices": 1, "strategy": "auto", "num_nodes": 1}  # one process keeps the order of rows
@@ -46,7 +46,7 @@ class Predict(Score):
             trainer.predict(model, datamodule=data, return_predictions=False, ckpt_path=path, weights_only=True)
         if trainer.is_global_zero and not is_dry_run(trainer):
             print_checkpoint(self.weights)
-            print(f"data        {type(data).__name__}{sizes_text(data)}; predicted: test")
+            print_data(data, self.folder, "predicted: test")
             print(f"written     {shown(self.writer.path)} ({count(self.writer.rows_written, 'row')})", flush=True)
 
 

@@ -46,6 +46,10 @@ class Resume(Fit):
         self.resumed = ResumedRun(weights, request.option("extend_schedule"), request.names)
         return weights
 
+    def saved_data_properties(self) -> dict[str, Any] | None:
+        """Return the properties of the data that the run was trained on so far."""
+        return self.weights.data_properties
+
 
 COMMAND = Resume
 

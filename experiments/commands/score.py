@@ -20,6 +20,7 @@ from lightning.pytorch import Trainer
 from callbacks.records.scored_samples import ScoredSamples
 from experiments.commands.evaluation import evaluate, evaluation_arguments
 from experiments.commands.find_checkpoint import find_checkpoint
+from experiments.commands.other_data import results_folder
 from experiments.commands.trainer_command import Built, TrainerCommand
 from experiments.machine import performance_choice
 from experiments.machine.hardware import processes
@@ -29,6 +30,7 @@ from experiments.messages.errors import DONE, UserError
 from experiments.options.request import Request
 from experiments.options.run_options import RunOptions
 from experiments.runs.environment import read_chosen
+from experiments.runs.folder import RunFolder
 
 _ONLY_FIT = {field.name for field in fields(RunOptions)} - {field.name for field in fields(PerformanceOptions)}
 
@@ -44,6 +46,12 @@ class Score(TrainerCommand):
             )
         self.weights = find_checkpoint(request)
         self.samples = ScoredSamples()
+        self.folder: RunFolder | None = None  # for the results
+        self.metrics: dict[str, float] = {}
+
+    def saved_data_properties(self) -> dict[str, Any] | None:
+        """Return the properties of the data that the weights were trained on."""
+        return self.weights.data_properties
 
     def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
         """Check that the weights fit the model, and use the performance options that the run recorded."""
@@ -51,9 +59,10 @@ class Score(TrainerCommand):
         if self.request.command.name != "predict":
             check_program(processes(options), options.get("strategy"))
         folder = self.weights.folder
+        self.folder = results_folder(self.request, built.data, folder)
         self.choice = performance_choice.from_record(read_chosen(folder) if folder else {}, options, built.options)
         performance_choice.set_memory_layout(self.choice, built.model)
-        arguments = evaluation_arguments(options, folder, self.choice)
+        arguments = evaluation_arguments(options, self.folder, self.choice)
         arguments["callbacks"].append(self.samples)
         return arguments
 
@@ -66,7 +75,8 @@ class Score(TrainerCommand):
 
     def score(self, built: Built, trainer: Trainer) -> None:
         """Validate or test, print the metrics and store them in the run folder."""
-        evaluate(self.request.command.name, trainer, built, self.weights, self.samples)
+        name = self.request.command.name
+        self.metrics = evaluate(name, trainer, built, self.weights, self.samples, self.folder)
 
 
 COMMAND = Score

@@ -43,6 +43,10 @@ class TrainerCommand:
         self.trainer: Trainer | None = None
         self.data: LightningDataModule | None = None
 
+    def saved_data_properties(self) -> dict[str, Any] | None:
+        """Return the properties of the data that the run's weights were trained on; None for a new run."""
+        return None
+
     def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
         """Check model and data together, and return the Trainer arguments to add to `options`, those of the user."""
         return {}

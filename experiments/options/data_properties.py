@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -16,9 +16,14 @@ DATA_PROPERTIES = ("input_shape", "num_classes", "num_targets", "vocab_size")
 
 
 class DataPropertyLinks:
-    """Links from the data properties to the model's arguments; `problem` is the first mismatch."""
+    """Links from the data properties to the model's arguments; `problem` is the first mismatch.
 
-    def __init__(self) -> None:
+    `saved` returns the properties of the data that the run's weights were trained on, or None for a new run.
+    """
+
+    def __init__(self, saved: Callable[[], Mapping[str, Any] | None] = lambda: None) -> None:
+        self.saved = saved
+        self._prepared: LightningDataModule | None = None
         self.model: Any = None  # the class, known after parsing
         self.given: dict[str, Any] = {}  # properties that the user set
         self.problem: MisconfigurationException | None = None
@@ -30,14 +35,21 @@ class DataPropertyLinks:
             if self.problem is None:
                 # Stored, not raised: jsonargparse would wrap the error in a message that prints the data.
                 try:
-                    if isinstance(data, LitDataModule):
-                        data.prepare_data()  # report missing files before the model is built
+                    self.prepare(data)
                     return self._checked(name, data)
                 except MisconfigurationException as problem:
                     self.problem = problem
             return None
 
         return read
+
+    def prepare(self, data: LightningDataModule) -> None:
+        """Report missing files and data that does not fit the run before the model is built."""
+        if isinstance(data, LitDataModule) and data is not self._prepared:
+            data.prepare_data()
+            if (saved := self.saved()) is not None:
+                data.use_model_properties(saved)
+            self._prepared = data
 
     def _checked(self, name: str, data: LightningDataModule) -> Any:
         """Return the property; raise an error if it does not fit the model or the user's value."""

@@ -14,14 +14,15 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from callbacks.checkpoints.exact_state import DATA
 from experiments.messages.formatting import count, one_line, shown
-from experiments.runs.folder import RunFolder, file_version, sha256
+from experiments.runs.folder import RunFolder, file_version, read_environment, sha256
 from experiments.version import CHECKPOINT_FORMAT, VERSION
 from lit_models.parts.optimizers import known_optimizer
 
 _TYPES: dict[str, type] = {
     "hyper_parameters": Mapping, "loops": Mapping, "callbacks": Mapping, "optimizer_states": list,
-    "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str,
+    "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str, DATA: Mapping,
 }  # fmt: skip
 STAMP = "litlab"  # the checkpoint key for litlab's version and format
 # The keys that Lightning needs to continue training; a file with only the weights does not have all of them.
@@ -78,6 +79,22 @@ class CheckpointFile:
     def hyper_parameters(self) -> dict[str, Any]:
         """The hyperparameters of the model that was saved."""
         return dict(self.content.get("hyper_parameters") or {})
+
+    @property
+    def data_properties(self) -> dict[str, Any] | None:
+        """The properties of the data that the weights were trained on, empty if litlab 0.1 trained them.
+
+        None without weights and without a run.
+        """
+        if DATA in self.content:
+            return dict(self.content[DATA])
+        if self.path is None and self.folder is None:
+            return None
+        try:
+            environment = {} if self.folder is None else read_environment(self.folder.environment)
+        except (OSError, ValueError):  # the commands report it
+            environment = {}
+        return dict((environment.get("data") or {}).get("properties") or {})
 
     def as_record(self) -> dict[str, Any]:
         """Return the entries of results.json that identify the checkpoint."""

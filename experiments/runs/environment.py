@@ -93,7 +93,6 @@ def sources() -> dict[str, str]:
 
 def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
     """Return the content of environment.json before training; `chosen` is added when the Trainer exists."""
-    found = (data.split_sizes(), data.hashes()) if isinstance(data, LitDataModule) else (None, None)
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -102,8 +101,14 @@ def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
         "sources": sources(),
         "versions": versions(),
         "hardware": hardware(),
-        "data": dict(zip(("sizes", "sha256"), found, strict=True)),
+        "data": _describe_data(data),
     }
+
+
+def _describe_data(data: LightningDataModule | None) -> dict[str, Any]:
+    if not isinstance(data, LitDataModule):
+        return {"sizes": None, "sha256": None}
+    return {"sizes": data.split_sizes(), "sha256": data.hashes(), "properties": data.model_properties()}
 
 
 def chosen(trainer: Trainer, choice: PerformanceChoice) -> dict[str, Any]:

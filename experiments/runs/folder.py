@@ -127,7 +127,8 @@ class RunFolder:
 # Types of the entries of environment.json by dotted name; an entry may be missing or null.
 _ENTRIES: dict[str, type] = {
     "git": dict, "sources": dict, "versions": dict, "hardware": dict, "data": dict, "data.sizes": dict,
-    "data.sha256": dict, "chosen": dict, "chosen.devices": int, "chosen.threads": int, "chosen.accelerator": str,
+    "data.sha256": dict, "data.properties": dict, "chosen": dict, "chosen.devices": int, "chosen.threads": int,
+    "chosen.accelerator": str,
     "chosen.precision": str, "objects": list, "resumed": list, "started_from": dict, "started_from.checkpoint": str,
     "started_from.sha256": str,
 }  # fmt: skip

@@ -37,7 +37,9 @@ def test_images_are_sorted_by_class_and_name_and_normalized_by_the_training_imag
         with Image.open(data / names[number]) as file:
             assert torch.equal(images[number], torch.from_numpy(np.array(file)).permute(2, 0, 1))
         assert module.class_names[int(labels[number])] == names[number].split("/")[1]
-    pixels = images.double() / 255
+    train, val = module.split(len(images), labels)
+    assert (len(train), len(val)) == (160, 40)
+    pixels = images[train].double() / 255
     assert module.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-12)
     assert module.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-12)
     x, y = next(iter(module.train_dataloader()))
@@ -79,6 +81,53 @@ def test_data_properties_are_known_before_decoding(data: Path, tmp_path: Path) -
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("options", [{"split_seed": 1}, {"split_seed": 2, "val_split": 0.6}, {"train_fraction": 0.3}])
+def test_mean_and_std_are_those_of_the_training_split_alone(data: Path, options: dict[str, Any]) -> None:
+    make_image_folder(data, size=9, ending="png")
+    module = folder(**options)
+    module.setup("fit")
+    train, _ = module.split_sizes().values()
+    batches = folder(**options, batch_size=train, mean=[0.0] * 3, std=[1.0] * 3)
+    images, _ = next(iter(batches.train_dataloader()))  # the pixels of the training split, scaled to 0..1
+    pixels = np.rint(images.numpy().astype(np.float64) * 255) / 255
+    assert module.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-12)
+    assert module.std == pytest.approx(pixels.std((0, 2, 3)).tolist(), abs=1e-12)
+    tested = folder(**options)
+    tested.setup("test")
+    assert (tested.mean, tested.std) == (module.mean, module.std)
+    assert tested.split_sizes() == {"test": 50}
+
+
+def test_split_seeds_have_their_own_mean(data: Path) -> None:
+    make_image_folder(data)
+    means = set()
+    for seed in (1, 2):
+        module = folder(split_seed=seed)
+        module.setup("fit")
+        means.add(module.mean)
+    assert len(means) == 2
+
+
+def test_a_run_that_stored_no_properties_keeps_its_normalization(data: Path) -> None:
+    make_image_folder(data, ending="png")
+    module = folder()
+    module.use_model_properties({})
+    module.setup("fit")
+    pixels = np.stack([np.asarray(Image.open(path)) for path in (data / "train").rglob("*.png")]) / 255
+    assert module.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("mean", [0.5, 0.5]), ("mean", "0.5"), ("std", [0.1, 0.2, None]), ("class_names", "cat"), ("class_names", [1, 2])],
+)
+def test_corrupted_properties_are_rejected(data: Path, entry: str, value: Any) -> None:
+    make_image_folder(data, train=20, test=10)
+    saved = folder(mean=[0.5] * 3, std=[0.2] * 3).model_properties()
+    with pytest.raises(MisconfigurationException, match=f"{entry} stored with the run"):
+        folder().use_model_properties({**saved, entry: value})
+
+
 def test_a_val_folder_is_the_validation_split(data: Path) -> None:
     make_image_folder(data, val=30)
     module = folder()
@@ -87,7 +136,7 @@ def test_a_val_folder_is_the_validation_split(data: Path) -> None:
     labels = torch.cat([y for _, y in module.val_dataloader()])
     assert labels.tolist() == sorted(labels.tolist())
     with_split = make_image_folder(data.with_name("without"))
-    alone = ImageFolderDataModule(data_dir=str(with_split))
+    alone = ImageFolderDataModule(data_dir=str(with_split), val_split=0)
     alone.setup("fit")
     assert module.mean == alone.mean  # of the training images only
     without = folder(val_split=0)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401 - its log handler keeps the stderr of this import, which must stay open
 import pytest
 import torch
 
