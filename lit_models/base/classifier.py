@@ -47,6 +47,7 @@ class LitClassifier(LitTask):
     counterpart = "LitMLPRegressor or LitLinearRegression"
 
     _ending: Ending | Literal["unknown"] | None = "unknown"
+    _may_guess: bool = False  # whether outputs from 0 to 1 are evidence of probabilities
 
     def __init__(
         self,
@@ -82,7 +83,9 @@ class LitClassifier(LitTask):
         It is a method, because torch's tracer reads every property.
         """
         if self._ending == "unknown":
-            self._ending = ending_of(self) if self._is_foreign() else None
+            found = ending_of(self) if self._is_foreign() else "linear"
+            self._may_guess = found is None
+            self._ending = None if found == "linear" else found
             if isinstance(self.loss_fn, nn.BCELoss) or getattr(self.loss_fn, "probabilities", False) is True:
                 self._ending = self._ending or "sigmoid"
             elif isinstance(self.loss_fn, BCE) and self.loss_fn.probabilities is False:
@@ -103,7 +106,8 @@ class LitClassifier(LitTask):
     def probabilities(self, output: Tensor) -> Tensor:
         """Return probabilities `(B, num_classes)` for the network's output, in float32 or float64."""
         logits = two_logits(self.output_logits(output))
-        return torch.softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        exact = torch.softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return exact.to(torch.promote_types(output.dtype, torch.float32))
 
     def predicted(self, output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         probabilities = self.probabilities(output)
@@ -115,7 +119,7 @@ class LitClassifier(LitTask):
         return result if target is None else {"target": class_indices(target), **result}
 
     def loss_problem(self, output: Tensor, target: Tensor) -> str | None:
-        problem = output_problem(self.loss_fn, output, target, self.output_ending(), self._is_foreign())
+        problem = output_problem(self.loss_fn, output, target, self.output_ending(), self._may_guess)
         return problem or super().loss_problem(output, target)
 
     def setup(self, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""The last function of a network, if it returns probabilities instead of logits."""
+"""The last function of a network, which may return probabilities instead of logits."""
 
 from typing import Literal
 
@@ -8,9 +8,14 @@ from torch import Tensor
 
 from lit_models.parts.exact_metric import exact
 
-Ending = Literal["sigmoid", "softmax"]
+Ending = Literal["sigmoid", "softmax", "linear"]
 
-_FUNCTIONS: dict[str, Ending] = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
+#: Names in torch's graph. The last layer of most networks is linear: its outputs are no probabilities.
+_FUNCTIONS: dict[str, Ending] = {
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
+    **dict.fromkeys(("Add", "Addmm", "Bmm", "Convolution", "Linear", "Mm"), "linear"),
+}
 #: Functions that only change the shape or type of their input.
 _SAME_VALUES = frozenset(
     (

@@ -46,7 +46,7 @@ ODDITIES: dict[str, Bad] = {
         "fit --trainer.callbacks+=Gradients --trainer.callbacks+=EarlyStopping",
         "EarlyStopping needs monitor",
         "--trainer.callbacks.monitor",
-        "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/acc",
+        "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss",
     ),
     "package that a model asks for late": Bad(
         "fit --model=my_net.Net --data=my_data.Clouds",
