@@ -23,7 +23,7 @@ def with_monitor(options: RunOptions, model: LightningModule, has_validation: bo
     monitor, logged = options.monitor, _logged(model)
     if monitor is None and logged:
         monitor = "val/acc" if "val/acc" in logged else "val/loss"
-    elif monitor is not None and logged and monitor not in logged:
+    elif monitor is not None and logged and monitor not in logged and (options.mode is None or _logs_no_other(model)):
         raise UserError(
             f"monitor: {type(model).__name__} does not log '{monitor}'.{did_you_mean(monitor, logged)} "
             f"Set --monitor to one of {', '.join(logged)}."
@@ -77,7 +77,8 @@ def check_callbacks(
     """
     callbacks = list(callbacks)
     # Other callbacks may log metrics, as AveragedViews does; their names are checked after the sanity check.
-    logged = [] if any(not hasattr(callback, "monitor") for callback in callbacks) else _logged(model)
+    others = not _logs_no_other(model) or any(not hasattr(callback, "monitor") for callback in callbacks)
+    logged = [] if others else _logged(model)
     for callback in callbacks:
         attributes: Any = callback
         monitor, mode = getattr(attributes, "monitor", None), getattr(attributes, "mode", None)
@@ -111,6 +112,11 @@ def _logged(model: LightningModule) -> list[str]:
     names: tuple[str, ...] = getattr(model, "metric_names", ())
     train = [name.replace("val/", "train/") for name in names]
     return [*names, *train, "gap/loss", "train/l1", "train/l2"] if names else []
+
+
+def _logs_no_other(model: LightningModule) -> bool:
+    """Return True for litlab's own classes; a user's subclass may log more metrics than `_logged` returns."""
+    return type(model).__module__.startswith("lit_models.")
 
 
 def _contradiction(monitor: str, mode: Mode | None, known: Mode | None) -> str:

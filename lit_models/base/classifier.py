@@ -119,6 +119,12 @@ class LitClassifier(LitTask):
         return result if target is None else {"target": class_indices(target), **result}
 
     def loss_problem(self, output: Tensor, target: Tensor) -> str | None:
+        columns = {self.num_classes, 1} if self.num_classes == 2 else {self.num_classes}
+        if output.dim() != 2 or output.shape[1] not in columns:
+            return (
+                f"model: the network must return (batch, {self.num_classes}) outputs for {self.num_classes} classes, "
+                f"got shape {tuple(output.shape)}. Change its last layer."
+            )
         problem = output_problem(self.loss_fn, output, target, self.output_ending(), self._may_guess)
         return problem or super().loss_problem(output, target)
 

@@ -55,14 +55,24 @@ class EpochMetrics(LightningModule, ABC):
     @torch.no_grad()
     def _flush(self, metrics: StageMetrics) -> None:
         for output, target in metrics.flush():
+            metrics.count_invalid(output)
             self.observe(metrics, output, target)
 
     def _log_epoch(self, metrics: StageMetrics) -> None:
         self._flush(metrics)
+        invalid = float(metrics.invalid.compute()) if metrics.invalid.update_count else 0.0
         for name, metric in metrics.measured().items():
-            self.log(name, metric, on_step=False, on_epoch=True, prog_bar=metrics.stage != "test")
-            if not self.trainer.sanity_checking:
+            is_mean = name.rpartition("/")[2] in metrics.means
+            value = metric if is_mean or not invalid else torch.tensor(torch.nan, device=self.device)
+            self.log(name, value, on_step=False, on_epoch=True, prog_bar=metrics.stage != "test")
+            if value is metric and not self.trainer.sanity_checking:
                 self._remark(name, metric)
+        if invalid and metrics.stage not in self._remarked:
+            self._remarked.add(metrics.stage)
+            rank_zero_warn(
+                f"{metrics.stage}: metrics are not defined, because the network's output is NaN or infinite for "
+                f"{invalid:.2%} of the samples. Look for NaN in the data, or train with a smaller learning rate."
+            )
 
     def _remark(self, name: str, metric: Metric) -> None:
         """Report once which part of a metric is not defined, and why."""

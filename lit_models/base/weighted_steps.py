@@ -58,7 +58,7 @@ class WeightedSteps(LightningModule, ABC):
     @torch.no_grad()
     def _divide_gradients(self, total: Tensor) -> None:
         """Divide by the sum of the weights over all ranks, instead of by the number of batches as Lightning does."""
-        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        total = self.trainer.strategy.reduce(total.clone(), reduce_op="sum")  # in place, and the metrics store `total`
         batches = self.trainer.world_size * self.trainer.accumulate_grad_batches
         factor = batches / total.where(total > 0, batches)
         for parameter in self.parameters():

@@ -80,36 +80,61 @@ def mean_problem(
     target: Tensor,
     shares_step: bool,
 ) -> str | None:
-    """Return why the loss of a batch is not the weighted mean over its samples.
+    """Return why the loss is not the weighted mean over the samples of a batch like this one.
 
     If an optimizer step has one batch, training is right and only the epoch's mean depends on the batch size. The
     function then warns and returns None.
     """
-    if type(loss).__module__ == losses.__name__ or len(output) < 2 or len(target) != len(output):
+    if type(loss).__module__ == losses.__name__ or not len(output) or len(target) != len(output):
         return None
     name = type(loss).__name__
-    if losses.are_indices(target):  # a rare class may be absent, so use all classes, and other ones in each half
-        target = (torch.arange(len(target), device=target.device) % max(output.shape[1], 2)).sort().values
+    output, target = _varied(output, target)
     half = len(output) // 2
     batches = [(output, target), (torch.cat((output, output)), torch.cat((target, target)))]
     batches += [(output[:half], target[:half]), (output[half:], target[half:])]
     try:
-        whole, twice, *halves = _values(loss, batches)
+        total, twice, *halves = _values(loss, batches)
     except Exception:  # a custom loss may need batches of one size
         return _dependent(name, shares_step)
     weights = [len(y) if batch_weight is None else float(batch_weight(x, y)) for x, y in batches[2:]]
-    if not math.isfinite(whole) or not sum(weights):
+    if not math.isfinite(total) or not sum(weights):
         return None
-    if whole and math.isclose(twice, 2 * whole, rel_tol=1e-4):
+    if total and math.isclose(twice, 2 * total, rel_tol=1e-4):
         return (
             f"loss: {name} must return the mean over the samples, but it returns their sum (the loss of a batch is "
-            f"{whole:.4g}, and {twice:.4g} if each sample is there twice). Set reduction: mean, or divide by the "
+            f"{total:.4g}, and {twice:.4g} if each sample is there twice). Set reduction: mean, or divide by the "
             "number of samples."
         )
     mean = sum(w * v for w, v in zip(weights, halves, strict=True) if w) / sum(weights)
-    if math.isclose(mean, whole, rel_tol=1e-4, abs_tol=1e-6 * max(map(abs, halves))):
+    if math.isclose(mean, total, rel_tol=1e-4, abs_tol=1e-6 * max(map(abs, halves))):
         return None
     return _dependent(name, shares_step)
+
+
+def _varied(output: Tensor, target: Tensor, rows: int = 64) -> tuple[Tensor, Tensor]:
+    """Return random outputs and targets of the same kind, whose halves have different classes and losses.
+
+    The first batch itself may have one sample, one class, equal losses, or values so large that differences are lost.
+    """
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn((rows, *output.shape[1:]), generator=generator)
+    several = output.dim() == 2 and output.shape[1] > 1
+    if several and _sums_to_one(output.exp()):
+        random = random.log_softmax(1)
+    elif _is_probability(output):
+        random = random.softmax(1) if several and _sums_to_one(output) else random.sigmoid()
+    classes = max(output.shape[1], 2) if output.dim() == 2 else 2
+    index = torch.arange(rows) * classes // rows  # sorted, so that the halves differ
+    made = torch.randn((rows, *target.shape[1:]), generator=generator)
+    if losses.are_indices(target):
+        made = index
+    elif _is_probability(target):
+        made = torch.eye(classes)[index] if target.shape[1:] == (classes,) else (made > 0).float()
+    return random.to(output), made.to(target)
+
+
+def _is_probability(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
 
 
 def _dependent(name: str, shares_step: bool) -> str | None:

@@ -65,6 +65,10 @@ class CrossEntropy(nn.Module):
         super().__init__()
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
+        if weight is not None and not (min(weight, default=0) >= 0 and 0 < sum(weight) < float("inf")):
+            raise ValueError(f"weight must contain numbers of at least 0, and one above 0, got {weight}")
+        if ignore_index is not None and not isinstance(ignore_index, int):
+            raise ValueError(f"ignore_index must be an integer, got {ignore_index!r}")
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
         self._weights = None if weight is None else list(weight)
         self.register_buffer("weight", None if weight is None else torch.tensor(weight, dtype=torch.float32))
@@ -95,12 +99,16 @@ class CrossEntropy(nn.Module):
             return functional.cross_entropy(
                 logits, target, ignore_index=_NO_CLASS, label_smoothing=self.label_smoothing
             )
-        ignored = self.ignore_index if self.ignore_index is not None and are_indices(target) else _NO_CLASS
+        if self.ignore_index is not None and not are_indices(target):
+            raise MisconfigurationException(
+                f"loss: ignore_index {self.ignore_index} needs class indices, got one-hot or soft targets. "
+                "Set --data.target_form index, or remove ignore_index and mixing augmentations."
+            )
         total = functional.cross_entropy(
             logits,
             target,
             self._weight_like(logits),
-            ignore_index=ignored,
+            ignore_index=_NO_CLASS if self.ignore_index is None else self.ignore_index,
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )

@@ -66,10 +66,12 @@ def _last_function(output: Tensor) -> Ending | None:
 
 
 def logits_of(output: Tensor, ending: Ending) -> Tensor:
-    """Return finite logits, whose sigmoid or softmax are the given probabilities."""
+    """Return finite logits of the given probabilities; several sigmoid outputs are divided by their sum.
+
+    Logarithms are at least -100, as in torch's BCELoss.
+    """
     values = exact(output)
-    smallest = torch.finfo(torch.float32).tiny
-    logits = values.clamp(min=smallest).log()
-    if ending == "sigmoid":
-        logits = logits - (-values.clamp(max=1 - 2**-25)).log1p()
+    logits = values.log().clamp(min=-100)
+    if ending == "sigmoid" and output.shape[1] == 1:
+        logits = logits - (-values).log1p().clamp(min=-100)
     return logits

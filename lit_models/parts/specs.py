@@ -98,7 +98,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean x?" for the most similar known name, or all known names if none is similar."""
     names = list(dict.fromkeys(known))
     lowered = {candidate.lower(): candidate for candidate in reversed(names)}  # the first of equal names wins
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    starts = [key for key in lowered if key and name.lower().startswith(key)]  # `accuracy` means `acc`
+    near = starts or difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     return f" Did you mean {lowered[near[0]]}?" if near else f" Use one of {', '.join(names)}."
 
 

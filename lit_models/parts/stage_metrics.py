@@ -27,6 +27,7 @@ class StageMetrics(nn.Module):
         super().__init__()
         self.stage = stage
         self.means = nn.ModuleDict({name: Mean() for name in means})
+        self.invalid = Mean()  # fraction of samples with an output that is NaN or infinite
         self.labels = _collection({name: metric for name, metric in metrics.items() if name not in OF_LOGITS})
         self.scored = _collection({name: metric for name, metric in metrics.items() if name in OF_LOGITS})
         self.stored_means: dict[str, list[tuple[Tensor, int | Tensor]]] = {name: [] for name in means}
@@ -63,6 +64,11 @@ class StageMetrics(nn.Module):
             if len(output):
                 self.first_sample = [output[:1], target[:1]]
                 yield output, target
+
+    def count_invalid(self, output: Tensor) -> None:
+        """Count the samples with an output that is NaN or infinite; a logit of minus infinity is valid."""
+        valid = (output < torch.inf).flatten(1).all(1) if output.dim() > 1 else output < torch.inf
+        self.invalid.update((~valid).sum(), len(output))
 
     def mean_loss(self) -> Tensor:
         """Return the mean of the losses over all devices.
@@ -112,7 +118,7 @@ class StageMetrics(nn.Module):
             observe(*self.first_sample)  # a metric computes nothing before its first update
         for name, metric in self._metrics().items():
             saved = state["metrics"].get(name, {})
-            if name.startswith("means.") and saved:
+            if name.startswith(("means.", "invalid")) and saved:
                 metric.update(saved["total"], saved["count"])
             else:
                 for key, value in saved.items():

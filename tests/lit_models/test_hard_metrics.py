@@ -230,3 +230,21 @@ def test_a_model_in_bfloat16_counts_in_full(trainer: Any, loader: Any) -> None:
 def test_the_page_of_numbers_defines_every_metric() -> None:
     page = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text(encoding="utf-8")
     assert {name for name in (*CLASS_METRICS, *NUMBER_METRICS) if f"| `{name}` |" not in page} == set()
+
+
+def test_outputs_that_are_nan_leave_no_metric_defined(trainer: Any, loader: Any) -> None:
+    outputs, target = torch.randn(90, 3), torch.arange(90) % 3
+    outputs[::3, 1] = torch.nan
+    with pytest.warns(UserWarning, match=r"val: metrics are not defined, .* NaN or infinite for 33.33% of the samples"):
+        found = trainer().validate(_Identity(3), loader(outputs, target, batch_size=40), verbose=False)[0]
+    assert all(math.isnan(value) for value in found.values())
+
+
+@pytest.mark.filterwarnings("ignore:val/:UserWarning")
+def test_logits_of_minus_infinity_are_valid(trainer: Any, loader: Any) -> None:
+    outputs, target = torch.randn(90, 3), torch.arange(90) % 2
+    outputs[:, 2] = -torch.inf  # a class that is excluded
+    found = trainer().validate(_Identity(3), loader(outputs, target), verbose=False)[0]
+    p = outputs.double().softmax(1)
+    assert found["val/acc"] == pytest.approx(sk.accuracy_score(target, p.argmax(1)))
+    assert found["val/auroc"] == pytest.approx(sk.roc_auc_score(target, p[:, 1]))

@@ -138,11 +138,13 @@ def _errors(name: str, batch_size: int, accumulate: int, folder: Any, **trainer:
     return compare.errors
 
 
-def _fit(model: pl.LightningModule, batch_size: int, accumulate: int, folder: Any, **trainer: Any) -> None:
-    pl.Trainer(
+def _fit(model: pl.LightningModule, batch_size: int, accumulate: int, folder: Any, **trainer: Any) -> pl.Trainer:
+    run = pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, default_root_dir=folder,
         enable_model_summary=False, max_epochs=1, accumulate_grad_batches=accumulate, **trainer,
-    ).fit(model, datamodule=Rare(batch_size + batch_size // 3, batch_size=batch_size))  # fmt: skip
+    )  # fmt: skip
+    run.fit(model, datamodule=Rare(batch_size + batch_size // 3, batch_size=batch_size))
+    return run
 
 
 def _check(name: str, batch_size: int, accumulate: int, folder: Any, **trainer: Any) -> None:
@@ -169,6 +171,12 @@ def _on_rank(rank: int, world_size: int, port: int, folder: str) -> None:
     cases = [(name, 24, accumulate) for name in LOSSES for accumulate in (1, 4)]
     for name, batch_size, accumulate in [*cases, ("weight", 1152, 1), ("weight", 1152, 64), ("torch", 192, 32)]:
         _check(name, batch_size, accumulate, folder, strategy="ddp", devices=world_size)
+    for accumulate in (1, 4):  # the logged loss, of weights that do not change
+        model = LitMLP((4,), 3, hidden=[5], loss=LOSSES["weight"][0], optimizer={"name": "sgd", "lr": 0.0})
+        run = _fit(model, 24, accumulate, folder, strategy="ddp", devices=world_size)
+        x, y = run.datamodule.load_part("train")  # type: ignore[attr-defined]
+        expected = functional.cross_entropy(model.net.double()(x.double()), y, W64).item()
+        assert float(run.callback_metrics["train/loss"]) == pytest.approx(expected, rel=1e-6)
     with pytest.raises(MisconfigurationException, match="loss: BalancedMean is not a mean over samples"):
         _fit(LitMLP((4,), 3, loss=f"{__name__}.BalancedMean"), 24, 1, folder, strategy="ddp", devices=world_size)
     torch.distributed.destroy_process_group()

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lit_models import LitClassifier, LitMLP, LitRegressor
+from lit_models.parts import losses
 from lit_models.parts.loss_checks import mean_problem
+from lit_models.parts.output_ending import logits_of
 
 
 class Net(nn.Module):
@@ -140,3 +142,59 @@ def test_weighted_means_continue_within_an_epoch() -> None:
     other.load_epoch_state(model.epoch_state())
     list(other.train_metrics.flush())
     assert float(other.train_metrics.mean_loss()) == pytest.approx((2 * 3 + 5 * 1.5 + 10) / 14.5, rel=1e-12)
+
+
+class _Weighted(nn.Module):
+    """Weighted mean without `batch_weight`, for class indices, one-hot rows or numbers."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        if target.is_floating_point() and output.shape == target.shape and output.shape[1] == 1:
+            weight = 1 + target.abs()
+            return (weight * (output - target) ** 2).sum() / weight.sum()
+        index = target.argmax(1) if target.is_floating_point() else target
+        return nn.functional.cross_entropy(output, index, torch.tensor([1.0, 49.0]))
+
+
+@pytest.mark.parametrize(
+    ("output", "target"),
+    [
+        (torch.randn(1, 2), torch.tensor([1])),
+        (torch.zeros(64, 2), torch.arange(64) % 2),
+        (torch.randn(8, 2), torch.zeros(8, dtype=torch.long)),
+        (torch.randn(8, 2), torch.eye(2)[torch.arange(8) % 2]),
+        (torch.randn(8, 1) + 1e4, torch.randn(8, 1) + 1e4),
+    ],
+    ids=["one sample", "equal losses", "one class", "one-hot", "large offset"],
+)
+def test_a_weighted_mean_is_recognized_on_any_first_batch(output: Tensor, target: Tensor) -> None:
+    problem = mean_problem(_Weighted(), None, output, target, shares_step=True)
+    assert problem is not None
+    assert "is not a mean over samples" in problem
+    assert mean_problem(nn.MSELoss(), None, output, output, shares_step=True) is None
+
+
+def test_a_sum_is_recognized_on_a_batch_of_one_sample() -> None:
+    problem = mean_problem(nn.CrossEntropyLoss(reduction="sum"), None, torch.randn(1, 2), torch.tensor([0]), False)
+    assert problem is not None
+    assert "returns their sum" in problem
+
+
+@pytest.mark.parametrize("weight", [[1.0, -2.0], [0.0, 0.0], [1.0, float("nan")], [1.0, float("inf")]])
+def test_weights_below_0_or_all_0_are_rejected(weight: list[float]) -> None:
+    with pytest.raises(MisconfigurationException, match="weight must contain numbers of at least 0"):
+        LitMLP((4,), 2, loss={"name": "cross_entropy", "weight": weight})
+
+
+def test_ignore_index_needs_class_indices() -> None:
+    with pytest.raises(MisconfigurationException, match="ignore_index must be an integer, got 'abc'"):
+        LitMLP((4,), 3, loss={"name": "cross_entropy", "ignore_index": "abc"})
+    loss = losses.CrossEntropy(ignore_index=0)
+    with pytest.raises(MisconfigurationException, match="needs class indices"):
+        loss(torch.randn(3, 3), torch.eye(3))
+
+
+def test_the_nll_of_saturated_sigmoids_is_torchs_bce_loss() -> None:
+    probabilities, target = torch.tensor([[0.0], [1.0], [0.3], [1.0]]), torch.tensor([1, 0, 1, 1])
+    logits = losses.two_logits(logits_of(probabilities, "sigmoid"))
+    expected = nn.BCELoss()(probabilities, target[:, None].float())
+    assert nn.functional.cross_entropy(logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
