@@ -94,6 +94,8 @@ def check_two_tensors(what: str, loaded: Any) -> tuple[Tensor, Tensor]:
     """Return inputs and targets; raise an error if `load_part` returned anything else."""
     values = loaded if isinstance(loaded, (tuple, list)) else [loaded]
     if len(values) == 2 and all(isinstance(value, Tensor) for value in values):
+        if any(value.is_complex() for value in values):
+            raise MisconfigurationException(f"data: {what} returned complex numbers. Return their real parts.")
         return values[0], values[1]
     kinds = " and ".join(type(value).__name__ for value in values)
     raise MisconfigurationException(

@@ -170,15 +170,17 @@ class ImageFolderDataModule(PixelDataModule):
         if self._sides is not None:
             return ImageSpec(self.channels, self._sides[0], self._sides[1], resized=True)
         listing = self._listing("train")
+        reasons: list[str] = []
         for name in listing.names:
             try:
                 _, height, width = read_image(str(self.root / name), self.channels).shape
-            except Exception:  # decoding the images reports it, with all other unreadable files
+            except Exception as error:  # decoding the images reports it, with all other unreadable files
+                reasons.append(str(error) or type(error).__name__)
                 continue
             return ImageSpec(self.channels, height, width, resized=False)
         raise MisconfigurationException(
             f"data: none of the {len(listing):,} images below {self.root / 'train'} can be read, starting with "
-            f"{self.root / listing.names[0]}. Replace them."
+            f"{self.root / listing.names[0]} ({reasons[0]}). Replace them."
         )
 
     def _listing(self, split: Split) -> Listing:

@@ -100,7 +100,9 @@ class _PrintedLines(Callback):
         self._print(label, [f"{name} {_short(value)}" for name, value in metrics.items()], seconds)
 
     def _print_batches(self, label: str, batches: list[int | float]) -> None:
-        self._print(label, [f"{sum(batches)} batches"], self._seconds())  # the command prints the metrics itself
+        self._print(
+            label, [f"{sum(batches)} batch{'' if sum(batches) == 1 else 'es'}"], self._seconds()
+        )  # the command prints the metrics itself
 
     def _print(self, label: str, texts: list[str], seconds: str) -> None:
         if self._enabled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -66,6 +67,10 @@ def list_images(root: Path, splits: Iterable[str], class_names: tuple[str, ...])
         for label, name in enumerate(class_names):
             folder = root / split / name
             read = {_identity(parent) for parent in folder.resolve().parents}
+            if folder.is_dir() and _identity(folder) in {_identity(parent) for parent in folder.absolute().parents}:
+                raise MisconfigurationException(
+                    f"data: {folder} links to {folder.resolve()}, which contains it. Remove the link."
+                )
             found = sorted(_images(folder, f"{split}/{name}", skipped, read))
             if not found and split == "train":
                 raise MisconfigurationException(
@@ -101,19 +106,22 @@ def _images(
                 yield from _images(entry.path, path, skipped, read)
         elif entry.name.lower().endswith(EXTENSIONS):
             try:
-                stat = entry.stat()
+                info = entry.stat()
             except OSError:  # a broken link; decoding reports it with all unreadable files
                 yield path, 0, 0, 0, 0
-            else:
-                yield path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+                continue
+            if stat.S_ISREG(info.st_mode):
+                yield path, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino
+            else:  # a pipe, from which a program would read forever
+                skipped["not a file"] += 1
         else:
             skipped[_extension(entry)] += 1
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:
     """Return device and file number, which are equal for all paths to a folder."""
-    stat = os.stat(folder)
-    return stat.st_dev, stat.st_ino
+    info = os.stat(folder)
+    return info.st_dev, info.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -124,6 +132,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _extension(entry: os.DirEntry[str]) -> str:
+    if not os.path.exists(entry.path):
+        return "broken link"
     return os.path.splitext(entry.name)[1].lower() or entry.name
 
 

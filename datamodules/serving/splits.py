@@ -85,7 +85,8 @@ def hash_tensors(*tensors: Tensor) -> str:
         digest.update(hash_header(tensor.dtype, tensor.shape))
         rows = max(1, _HASH_CHUNK_BYTES * len(tensor) // max(1, tensor.nbytes))
         for start in range(0, len(tensor) if tensor.numel() else 0, rows):
-            digest.update(tensor[start : start + rows].detach().cpu().contiguous().numpy().data)
+            part = tensor[start : start + rows].detach().cpu().contiguous()
+            digest.update(part.view(torch.uint8).numpy().data)  # NumPy has no bfloat16
     return digest.hexdigest()
 
 

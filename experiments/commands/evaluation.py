@@ -118,7 +118,7 @@ def check_same_split(data: LightningDataModule, folder: RunFolder | None) -> Non
     if changed_data(data, recorded_data(folder)) is not None:
         raise MisconfigurationException(
             "validate: data or split changed since the run was trained, so the metrics would include samples that "
-            "were trained on. Remove the --data options."
+            "were trained on. Restore the data and remove --data options, or use `litlab test`."
         )
 
 

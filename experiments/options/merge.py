@@ -8,7 +8,7 @@ converts it to the type of the argument. Only text inside a mapping or list is r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def merge(request: Request, trainer_class: type) -> dict[str, Any]:
         _check_keys(document, known_keys(), f"{path}: ")
         _drop_mode(merged, document)
         for name, value in document.items():
-            _set(merged, Given(name, value), path.name)
+            _set(merged, Given(name, value), path.name, request.names)
     options = [*known_keys(), *(option.name for option in request.command.options)]
     options += [f"trainer.{name}" for name in trainer_arguments]
     _drop_mode(merged, [given.name for given in request.given])
@@ -45,7 +45,7 @@ def merge(request: Request, trainer_class: type) -> dict[str, Any]:
         checked = ".".join([first, *rest[:1]]) if first == "trainer" else first if first in SECTIONS else given.name
         if checked not in options:
             raise unknown_option(given.name, options)
-        _set(merged, given, f"--{given.name}")
+        _set(merged, given, f"--{given.name}", request.names)
     trainer = merged.get("trainer") or {}
     _check_keys(trainer, trainer_arguments, prefix="trainer.")
     if request.actions:
@@ -85,8 +85,11 @@ def _check_keys(keys: Iterable[str], known: Iterable[str], where: str = "", pref
             )
 
 
-def _merge_class(old: Any, new: Any, section: str) -> dict[str, Any]:
-    """Merge two forms of a class; a new class keeps the old arguments that it has too, with a type in common."""
+def _merge_class(old: Any, new: Any, section: str, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Merge two forms of a class; a new class keeps the old arguments that it has too, with a type in common.
+
+    litlab reports these arguments, except those that `options` set.
+    """
     merged, added = _class_form(old), _class_form(new)
     path = added.get("class_path", merged.get("class_path"))
     if path is None:
@@ -96,7 +99,8 @@ def _merge_class(old: Any, new: Any, section: str) -> dict[str, Any]:
         before, now = find_class(merged["class_path"], section), find_class(path, section)
         kept = {name: arguments[name] for name in arguments if types_of(before, name) & types_of(now, name)}
         if before is not now:
-            _report_kept(section, path, merged["class_path"], kept, added.get("init_args") or {})
+            replaced = {name.split(".")[1] for name in options if name.startswith(f"{section}.")}
+            _report_kept(section, path, merged["class_path"], kept, replaced | {*(added.get("init_args") or {})})
         arguments = kept
     _put_all(arguments, added.get("init_args") or {})
     result = {**merged, **added, "class_path": path}
@@ -109,7 +113,7 @@ def _class_form(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {"class_path": value}
 
 
-def _set(merged: dict[str, Any], given: Given, source: str) -> None:
+def _set(merged: dict[str, Any], given: Given, source: str, options: Sequence[str]) -> None:
     """Set a key of a config file or an option; `source` is the name of the file or the option."""
     section, _, rest = given.name.partition(".")
     value = given.value
@@ -118,7 +122,8 @@ def _set(merged: dict[str, Any], given: Given, source: str) -> None:
     elif section == "trainer":
         _set_trainer(merged.setdefault("trainer", {}), rest, value, given.append, source)
     elif rest in ("", "class_path"):
-        merged[section] = _merge_class(merged.get(section), value if rest else _read_value(value, section), section)
+        value = value if rest else _read_value(value, section)
+        merged[section] = _merge_class(merged.get(section), value, section, options)
     else:
         form = _class_form(merged.get(section))
         if "class_path" not in form:
@@ -247,7 +252,7 @@ def _report_dropped(old: Any, new: Any, source: str, append: str) -> None:
         say(f"callbacks: {source} replaces the list and drops {', '.join(dropped)}. Use `{append}` to add to the list.")
 
 
-def _report_kept(section: str, new: str, old: str, kept: Mapping[str, Any], replaced: Mapping[str, Any]) -> None:
+def _report_kept(section: str, new: str, old: str, kept: Mapping[str, Any], replaced: set[str]) -> None:
     """Report the arguments of another class that a new class inherits."""
     values = [f"{name} {value}" for name, value in kept.items() if name not in replaced]
     if values:

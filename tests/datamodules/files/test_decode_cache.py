@@ -239,6 +239,7 @@ def test_files_of_a_killed_run_are_removed_after_an_hour(data: Path, cache: Path
 
 
 def _load_and_hash(start: Any, answers: Any) -> None:
+    torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
     start.wait()
     answers.put(load().hashes()["train_data"])
 

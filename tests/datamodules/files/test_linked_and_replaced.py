@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
+from datamodules.files.image_listing import class_folders, list_images
 from datamodules.serving.splits import hash_tensors
 
 
@@ -49,7 +51,7 @@ def test_linked_folders_are_read_and_loops_are_not(
         (links / name).symlink_to(target)
     with caplog.at_level("INFO"):
         assert sorted(values(root)) == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 10), (1, 20)]
-    assert "skipping 5 linked folders that were already read, 1 loop." in caplog.text
+    assert "skipping 1 broken link, 5 linked folders that were already read." in caplog.text
 
 
 def test_a_linked_class_folder_is_read(root: Path, tmp_path: Path) -> None:
@@ -98,3 +100,26 @@ def test_a_replaced_file_of_equal_name_size_and_time_is_noticed(tmp_path: Path, 
     module.setup("fit")
     pixels = torch.stack([torch.full((1, 4, 5), value, dtype=torch.uint8) for value in (7, 200)])
     assert module.hashes()["train_data"] == hash_tensors(pixels, torch.tensor([0, 1]))
+
+
+def test_a_class_that_links_to_a_folder_around_it_is_rejected(root: Path) -> None:
+    (root / "train" / "zoo").symlink_to(root / "train")
+    with pytest.raises(MisconfigurationException, match="which contains it"):
+        list_images(root, ["train"], class_folders(root / "train"))
+
+
+def test_a_pipe_with_the_name_of_an_image_is_skipped(root: Path) -> None:
+    names = class_folders(root / "train")
+    number = len(list_images(root, ["train"], names))
+    os.mkfifo(root / "train" / names[0] / "pipe.png")
+    (root / "train" / names[0] / "gone.txt").symlink_to("nowhere")
+    listing = list_images(root, ["train"], names)
+    assert len(listing) == number
+    assert listing.skipped["not a file"] == 1
+    assert listing.skipped["broken link"] == 1
+
+
+def test_bfloat16_tensors_have_a_hash() -> None:
+    values = torch.arange(6.0).reshape(2, 3)
+    assert hash_tensors(values.bfloat16()) == hash_tensors(values.bfloat16().clone())
+    assert hash_tensors(values.bfloat16()) != hash_tensors(values.bfloat16() + 1)

@@ -109,7 +109,7 @@ VERBS: dict[str, Bad] = {
     "validation on another split": Bad(
         "validate mlp_digits --data.split_seed=7",
         "were trained on",
-        "Remove the --data options",
+        "Restore the data and remove --data options",
         "validate mlp_digits",
         given="run",
     ),
