@@ -136,7 +136,7 @@ def record_of(run: Path, config: str, flags: tuple[str, ...]) -> dict[str, Any]:
 
 
 def line(row: Row, records: list[dict[str, Any]]) -> str:
-    """Return one row of the table; 'not measured' and the reason if there is no result."""
+    """Return one row of the table; without results, it contains 'not measured' and the reason."""
     config, flags, floor = row
     mine = [record for record in records if record["config"] == config and record["flags"] == list(flags)]
     shown = " ".join(flag.removeprefix("--") for flag in flags)

@@ -198,7 +198,7 @@ class LitDataModule(ModelProperties, LightningDataModule, ABC):
             self._resume_position = state_dict.get("place")
 
     def val_dataloader(self) -> InMemoryLoader | list[InMemoryLoader]:
-        """Return the validation dataloader, in file order; an empty list if there is no validation split."""
+        """Return the validation dataloader, in file order, or an empty list without a validation split."""
         _, val = self._indices()
         return self._loader("train", val, self.batch_size) if len(val) else []
 

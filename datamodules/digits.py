@@ -14,8 +14,8 @@ TEST_SAMPLES = 360
 class DigitsDataModule(PixelDataModule):
     """scikit-learn's digits: 1,797 gray 8x8 images of the digits 0 to 9, values 0 to 16.
 
-    There is no official test set, so litlab uses a fixed one, independent of seeds: 360 samples, stratified and evenly
-    spaced in the file (`digits_test_indices`). The other 1,437 samples are for training and validation.
+    litlab defines the test set, because scikit-learn has none: 360 samples, stratified and evenly spaced in the file,
+    independent of seeds (`digits_test_indices`). The other 1,437 samples are for training and validation.
 
     >>> data = DigitsDataModule(batch_size=32)
     >>> data.setup("fit")

@@ -51,7 +51,7 @@ def claim_names() -> None:
 
 
 def leave_folder(folder: str) -> None:
-    """Remove a working folder that is no longer importable from the search paths of the packages."""
+    """Remove working folders that Python cannot import anymore from the search paths of the packages."""
     for name in NAMES:
         path = getattr(sys.modules.get(name), "__path__", [])
         path[:] = [entry for entry in path if Path(entry).parent != Path(folder) or Path(folder) == HOME]

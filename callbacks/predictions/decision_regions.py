@@ -31,7 +31,7 @@ class DecisionRegions(EndFigures):
     | val/boundary  | where the decision changes (one input, or two and a straight boundary), in TEXT | end  |
 
     After validate and test, the keys start with `validate/` and `test/`. The figure is also saved in figures/. In fit
-    it shows the best weights and the validation split, or the train split if there is no validation split.
+    it shows the best weights and the validation split, or the train split in a run without validation.
     """
 
     def fit_data(self, trainer: Trainer) -> tuple[Any, Any]:

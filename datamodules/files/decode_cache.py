@@ -80,7 +80,7 @@ class _CorruptedError(Exception):
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> DecodedImages | None:
-    """Return the cached images, checked and memory-mapped; None if there is no cache."""
+    """Return the cached images, checked and memory-mapped, or None without a cache."""
     try:
         metadata: dict[str, Any] = json.loads((path / _METADATA).read_text(encoding="utf-8"))
         size = (path / _IMAGES).stat().st_size

@@ -105,7 +105,7 @@ def find_dataset(
 
 
 def _unpack(source: Path, target: Path, files: DatasetFiles, problems: list[str]) -> bool:
-    """Unpack `source/*.gz` into the target root atomically; return False if this is not possible.
+    """Unpack `source/*.gz` into the target root atomically; return True on success.
 
     Add the reason to `problems` if the files exist but cannot be written.
     """

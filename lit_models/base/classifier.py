@@ -35,8 +35,8 @@ class LitClassifier(LitTask):
         num_classes: from the data.
         loss: cross_entropy, nll, kl_div, bce_with_logits, bce, or a class path that takes (output, target). The logged
             losses include its class weights and label smoothing; the metric nll does not.
-        metrics: any of acc, top5, precision, recall, f1, auroc. The last four are those of class 1 for two classes, and
-            the mean over the classes for more.
+        metrics: any of acc, top5, nll, precision, recall, f1, auroc, average_precision. The last five are those of
+            class 1 for two classes, and the mean over the classes for more.
         **kwargs: see `LitTask`.
     """
 

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
@@ -120,6 +121,12 @@ class StageMetrics(nn.Module):
             saved = state["metrics"].get(name, {})
             if name.startswith(("means.", "invalid")) and saved:
                 metric.update(saved["total"], saved["count"])
+            elif saved and saved.keys() != metric.metric_state.keys():  # other sums than those of this version
+                metric.reset()
+                rank_zero_warn(
+                    f"{self.stage}/{name.rpartition('.')[2]} of the current epoch covers only the samples after the "
+                    "resume, because another version of litlab saved the checkpoint."
+                )
             else:
                 for key, value in saved.items():
                     setattr(metric, key, list(value) if isinstance(value, list) else value.clone())

@@ -83,14 +83,14 @@ def own(workshop: Path) -> Path:
     return workshop
 
 
-def fit(litlab: Command, data: str, model: str, *words: str, code: int = 0) -> str:
-    found = litlab("fit", "--data", f"own_parts.{data}", "--model", model, *QUIET, "--experiment=x", *words)
+def fit(litlab: Command, data: str, model: str, *arguments: str, code: int = 0) -> str:
+    found = litlab("fit", "--data", f"own_parts.{data}", "--model", model, *QUIET, "--experiment=x", *arguments)
     assert found.code == code, found.err
     return found.err
 
 
-def result(litlab: Command, metric: str, *words: str) -> float:
-    assert litlab("test", "x", *QUIET, *words).code == 0
+def result(litlab: Command, metric: str, *arguments: str) -> float:
+    assert litlab("test", "x", *QUIET, *arguments).code == 0
     records = json.loads((load_run("x").folder.path / "results.json").read_text())
     return float([record for record in records if record["verb"] == "test"][-1]["metrics"][metric])
 
@@ -139,7 +139,7 @@ def test_ignored_samples_count_in_no_metric(litlab: Command, own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "words", "sentence"),
+    ("loss", "arguments", "sentence"),
     [
         ("own_parts.Sum", (), "loss: Sum must return the mean over the samples, but it returns their sum"),
         ("torch.nn.CrossEntropyLoss", ("--model.loss.reduction=sum",), "CrossEntropyLoss must return the mean"),
@@ -151,11 +151,11 @@ def test_ignored_samples_count_in_no_metric(litlab: Command, own: Path) -> None:
     ],
 )
 def test_losses_that_give_wrong_numbers_are_rejected(
-    litlab: Command, own: Path, loss: str, words: tuple[str, ...], sentence: str
+    litlab: Command, own: Path, loss: str, arguments: tuple[str, ...], sentence: str
 ) -> None:
     chosen = "--model.optimizer=lbfgs" if loss == "lbfgs" else f"--model.loss={loss}"
-    end = () if "--model.end=softmax" in words else ("--model.end=logits",)
-    error = fit(litlab, "Rare", "own_parts.Net", *end, chosen, *words, code=2)
+    end = () if "--model.end=softmax" in arguments else ("--model.end=logits",)
+    error = fit(litlab, "Rare", "own_parts.Net", *end, chosen, *arguments, code=2)
     assert sentence in error
     assert "Traceback" not in error
 
@@ -188,10 +188,10 @@ def test_losses_that_give_wrong_numbers_are_rejected(
 def test_losses_that_do_not_suit_the_network_are_reported(
     litlab: Command, own: Path, end: str, loss: str, sentence: str
 ) -> None:
-    words = (f"--model.end={end}", f"--model.loss={loss}", "--trainer.max_epochs=1")
+    arguments = (f"--model.end={end}", f"--model.loss={loss}", "--trainer.max_epochs=1")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        fit(litlab, "Rare", "own_parts.Net", *words)
+        fit(litlab, "Rare", "own_parts.Net", *arguments)
     found = [str(warning.message) for warning in caught if str(warning.message).startswith("loss: ")]
     assert len(found) == bool(sentence), found
     assert sentence in "".join(found)
@@ -200,10 +200,11 @@ def test_losses_that_do_not_suit_the_network_are_reported(
 @pytest.mark.parametrize("end", ["sigmoid", "one_logit", "by_hand", "softmax"])
 def test_bce_takes_probabilities(litlab: Command, own: Path, end: str) -> None:
     """The loss is torch's BCELoss of the probabilities, and class 1 begins at the probability 0.5."""
-    words = ("--model.loss.probabilities=true",) if end == "by_hand" else ()
+    arguments = ("--model.loss.probabilities=true",) if end == "by_hand" else ()
     fit(
-        litlab, "Threshold", "own_parts.Net", f"--model.end={end}", "--model.loss=bce", *words, "--data.batch_size=20",
-        "--model.optimizer.lr=0.02", "--trainer.max_epochs=10", "--model.metrics=[acc,auroc,nll]",
+        litlab, "Threshold", "own_parts.Net", f"--model.end={end}", "--model.loss=bce", *arguments,
+        "--data.batch_size=20", "--model.optimizer.lr=0.02", "--trainer.max_epochs=10",
+        "--model.metrics=[acc,auroc,nll]",
     )  # fmt: skip
     x, y = load_run("x").data.load_part("test")
     model = load_run("x").load("best")

@@ -248,3 +248,20 @@ def test_logits_of_minus_infinity_are_valid(trainer: Any, loader: Any) -> None:
     p = outputs.double().softmax(1)
     assert found["val/acc"] == pytest.approx(sk.accuracy_score(target, p.argmax(1)))
     assert found["val/auroc"] == pytest.approx(sk.roc_auc_score(target, p[:, 1]))
+
+
+def test_sums_of_another_version_are_not_mixed_with_those_of_this_one() -> None:
+    model = _NumberIdentity(1)
+    x = torch.randn(9, 1)
+    model.train_metrics.add(x, x + 1)
+    list(model.train_metrics.flush())
+    model.observe(model.train_metrics, x, x + 1)
+    state = model.epoch_state()
+    state["metrics"]["metrics"]["labels.r2"] = {"total": torch.tensor(9)}  # the names of torchmetrics' R2Score
+    with pytest.warns(UserWarning, match="train/r2 of the current epoch covers only the samples after the resume"):
+        model.load_epoch_state(state)
+    predicted, target = torch.randn(5, 1), torch.randn(5, 1)
+    model.observe(model.train_metrics, predicted, target)
+    found = {name: float(metric.compute()) for name, metric in model.train_metrics.measured().items()}
+    assert found["train/r2"] == pytest.approx(sk.r2_score(target.double(), predicted.double()), rel=1e-6)
+    assert found["train/mae"] == pytest.approx((9 + float((predicted - target).abs().sum())) / 14, rel=1e-6)

@@ -70,11 +70,14 @@ def fashion(litlab: Command, workshop: Path) -> Path:
 def test_other_classes_are_rejected_for_a_fashion_run(litlab: Command, fashion: Path, tiny_data: Path) -> None:
     before = fingerprint(fashion)
     folder = ["--data=ImageFolderDataModule", f"--data.data_dir={tiny_data}", "--data.channels=1"]
-    for words in (["test", "empty", "--data=MNISTDataModule"], ["predict", "empty", *folder, "--data.image_size=28"]):
-        result = litlab(*words)
+    for arguments in (
+        ["test", "empty", "--data=MNISTDataModule"],
+        ["predict", "empty", *folder, "--data.image_size=28"],
+    ):
+        result = litlab(*arguments)
         assert result.code == 2, result.out
         assert "T-shirt/top, Trouser" in result.sentence
-        assert ("airplane, automobile" if "predict" in words else "0, 1, 2, 3") in result.sentence
+        assert ("airplane, automobile" if "predict" in arguments else "0, 1, 2, 3") in result.sentence
     assert fingerprint(fashion) == before
 
 
