@@ -192,7 +192,9 @@ class PlainProgress(NoStepHooks, _PrintedLines, ProgressBar):
 
 def _short(value: float) -> str:
     """Return four decimals, which align the lines of a run, or four significant digits of small and large numbers."""
-    return f"{value:.4f}" if 0.1 <= abs(value) < 1e4 else format_number(value, 4)
+    if abs(value) < 0.1:
+        return f"{value:#.4g}"  # with zeros at the end, which align too
+    return f"{value:.4f}" if abs(value) < 1e4 else format_number(value, 4)
 
 
 def _epoch_label(trainer: Trainer) -> str:

@@ -33,7 +33,7 @@ def test_one_line_per_epoch_with_its_own_metrics(make_trainer, small, blobs, cap
     make_trainer([PlainProgress(), record], max_epochs=3).fit(small(scores=[0.5, 0.25, 0.00012]), blobs())
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    for epoch, loss in enumerate(("0.5000", "0.2500", "0.00012")):
+    for epoch, loss in enumerate(("0.5000", "0.2500", "0.0001200")):
         pattern = rf"epoch {epoch + 1}/3  train/loss \d\.\d{{4}}  val/acc \d\.\d{{4}}  val/loss {loss}{_SECONDS}"
         reordered = rf"epoch {epoch + 1}/3  train/loss \d\.\d{{4}}  val/loss {loss}  val/acc \d\.\d{{4}}{_SECONDS}"
         assert re.fullmatch(f"{pattern}|{reordered}", lines[epoch])
