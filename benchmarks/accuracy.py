@@ -163,15 +163,18 @@ def table(records: list[dict[str, Any]]) -> str:
     lines = ["| config | official test set | minimum | seeds | time | options |", "|---|---|---|---|---|---|"]
     lines += [line(row, records) for row in ROWS]
     if records:
-        last = records[-1]
-        versions = ", ".join(f"{name} {last['versions'][name]}" for name in ("torch", "lightning", "python"))
+        names = ("torch", "lightning", "python")
+        machines = dict.fromkeys(
+            ", ".join([record["processor"], *(f"{name} {record['versions'][name]}" for name in names)])
+            for record in records
+        )
         threads = " or ".join(str(n) for n in sorted({record["threads"] for record in records}))
         lines += [
             "",
             "The table shows the mean and standard deviation over seeds. A seed changes the initialization, the order "
             "of samples and Dropout, but not the split. The time is the shortest of these runs, without start-up. The "
-            f"runs used {threads} thread{'' if threads == '1' else 's'} of a shared machine ({last['processor']}; "
-            f"{versions}). Digits and synthetic data have no official test set, so litlab uses a fixed one.",
+            f"runs used {threads} thread{'' if threads == '1' else 's'} of a shared machine ({'; '.join(machines)}). "
+            "Digits and synthetic data have no official test set, so litlab uses a fixed one.",
         ]
     return "\n".join(lines)
 

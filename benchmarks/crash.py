@@ -4,6 +4,8 @@
     python benchmarks/crash.py --kills 6 --signals 2 --saves 2      fewer signals
     python benchmarks/crash.py --break random   remove the random states from checkpoints: the comparison must fail
     python benchmarks/crash.py --break place    remove the loader's position from checkpoints: the comparison must fail
+    python benchmarks/crash.py --chains 200     200 runs of twelve kinds, killed at chosen calls (chains.py), instead
+    python benchmarks/crash.py --chains 24 --break row     remove a row of metrics.csv after each kill: it must fail
 
 The script trains six kinds of models with Dropout, BatchNorm, momentum and augmentation, on scikit-learn's digits and
 on synthetic data. The kills hit start-up, steps, validation and saving in turn. The child process reports its phase in
@@ -31,6 +33,11 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks import chains  # noqa: E402
+
 PHASES = ("start-up", "step", "validation", "saving")
 EPOCHS = "--trainer.max_epochs=4"
 IMAGES = ("--data=DigitsDataModule", "--data.augment=[{name: shift, size: 1}]", "--data.val_split=200", EPOCHS)
@@ -145,7 +152,7 @@ class CrashBench:
         if folder.is_dir():
             last = folder / "checkpoints" / "last.ckpt"
             if remove and last.is_file():
-                _remove_state(last, remove)
+                chains.remove_state(last, remove)
             done = subprocess.run(
                 self.command("resume", str(folder)), env=self.environment(runs), capture_output=True, text=True
             )
@@ -187,27 +194,23 @@ def _wait_for(child: subprocess.Popen[bytes], runs: Path, kind: str, phase: str,
     return False
 
 
-def _remove_state(path: Path, what: str) -> None:
-    """Remove state from a checkpoint that an exact resume needs."""
-    content = torch.load(path, weights_only=True)
-    if what == "random":
-        content.pop("exact_state")
-    else:
-        (position,) = content["loops"]["fit_loop"]["state_dict"]["combined_loader"]
-        position["batch"] = 0
-    torch.save(content, path)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the requested kills and print the summary; return 1 if a comparison failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="number of kill -9, over all phases and kinds")
     parser.add_argument("--signals", type=int, default=10, help="number of SIGTERM, and the same number of Ctrl-C")
     parser.add_argument("--saves", type=int, default=30, help="number of kills while saving with slow writes")
-    parser.add_argument("--break", dest="remove", choices=("random", "place"), help="remove this from each checkpoint")
+    parser.add_argument(
+        "--break", dest="remove", choices=("random", "place", "row"), help="remove this after each kill"
+    )
+    parser.add_argument("--chains", type=int, default=0, help="number of chains of kills, instead of single signals")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write the summary as JSON")
     options = parser.parse_args(arguments)
+    if options.chains:
+        return _run_chains(options)
+    if options.remove == "row":
+        parser.error("--break row needs --chains")
     rng = random.Random(options.seed)
     # Combine every kind with every phase. Their numbers share a factor, so shift the phases by one after each round.
     plans = [(PHASES[(i + i // 12) % len(PHASES)], signal.SIGKILL) for i in range(options.kills)]
@@ -234,6 +237,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name:<8} {outcome.kind:<22} {outcome.phase:<12} exit code {outcome.code:>4}  "
                   f"{'equal' if outcome.equal else 'DIFFERENT ' + outcome.error}", flush=True)  # fmt: skip
     return _summarize(outcomes, options)
+
+
+def _run_chains(options: argparse.Namespace) -> int:
+    total: Counter[str] = Counter()
+    equal: Counter[str] = Counter()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for chain in chains.run_chains(Path(folder), options.chains, options.seed, options.remove or ""):
+            total[chain.kind] += 1
+            equal[chain.kind] += not chain.difference
+            kills = ", ".join(map(str, chain.reached))
+            result = f"DIFFERENT {chain.difference}" if chain.difference else "equal"
+            print(f"{chain.kind:<14} {kills:<60} {result}", flush=True)
+            rows.append({"kind": chain.kind, "kills": kills, "difference": chain.difference})
+    for kind, number in total.items():
+        print(f"{kind:<14} {equal[kind]} of {number} equal")
+    print(f"{sum(equal.values())} of {sum(total.values())} equal")
+    if options.output is not None:
+        content = {"seed": options.seed, "torch": torch.__version__, "chains": rows}
+        options.output.write_text(json.dumps(content, indent=1) + "\n")
+    return 0 if equal == total else 1
 
 
 def _summarize(outcomes: Sequence[tuple[signal.Signals, Outcome]], options: argparse.Namespace) -> int:

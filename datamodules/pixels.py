@@ -13,6 +13,8 @@ from datamodules.augmentation.specs import build_transforms, normalize_specs
 from datamodules.base import LitDataModule
 from datamodules.serving.batches import Batch, Preparation
 
+_LARGEST_STATISTIC = 1e30  # of a mean or standard deviation; float32 represents it
+
 
 class PixelDataModule(LitDataModule):
     """Base of the image datamodules: images stored as uint8 `(N, C, H, W)`, and normalized float32 batches.
@@ -46,7 +48,9 @@ class PixelDataModule(LitDataModule):
         super().use_model_properties(saved)
         for name in saved.keys() & {"mean", "std"}:
             values: Any = saved[name]
-            numbers = isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
+            numbers = isinstance(values, list) and all(
+                isinstance(value, (int, float)) and abs(value) < _LARGEST_STATISTIC for value in values
+            )
             if not numbers or len(values) not in (1, self.input_shape[0]):
                 raise MisconfigurationException(
                     f"data: the {name} stored with the run is corrupted: {str(values)[:80]}. Restore the run folder."

@@ -9,16 +9,34 @@ from pathlib import Path
 from experiments.command_line import help as help_pages
 from experiments.command_line.option_parser import OptionParser
 from experiments.command_line.read_request import read_request, started_by_launcher
-from experiments.messages.errors import DONE, INTERRUPTED, UserError
+from experiments.messages.errors import DONE, FAILED, INTERRUPTED, Terminated, UserError, ending_signals, exit_code_of
 from experiments.messages.formatting import did_you_mean, say
+from experiments.messages.streams import lasting_streams
 from experiments.options.command_table import COMMANDS
 from experiments.version import VERSION
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one litlab command and return its exit code: 0 done, 1 failed, 2 user error, 130 Ctrl-C, 143 SIGTERM."""
+    """Run one litlab command and return its exit code.
+
+    0 done, 1 failed, 2 user error, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    with lasting_streams() as stdout:
+        code = _guarded(arguments)
+        stdout.close_pipe()
+        if stdout.error:
+            say(f"litlab: the output could not be written ({stdout.error}), so it is incomplete.")
+            kind = COMMANDS[arguments[0]].kind if arguments and arguments[0] in COMMANDS else "plain"
+            code = code or (FAILED if kind == "plain" else DONE)
+    return code
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run the command; return the exit code also for errors and signals before it starts."""
     try:
-        return _run(list(sys.argv[1:] if args is None else args))
+        with ending_signals():
+            return _run(arguments)
     except UserError as error:
         if not started_by_launcher() or _is_first_to_report():
             say(f"litlab: {error}")
@@ -26,8 +44,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # while modules are being imported
         say("litlab: stopped by Ctrl-C.")
         return INTERRUPTED
+    except Terminated as error:  # the same
+        say(f"litlab: {error}.")
+        return exit_code_of(error.number)
     except BrokenPipeError:  # as in `litlab list | head`
-        sys.stderr.close()
         return DONE
 
 

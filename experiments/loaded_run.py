@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from experiments.options.signatures import parameters
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.compare import Comparison, compare
 from experiments.runs.find import find_run
-from experiments.runs.folder import RunFolder, read_results
+from experiments.runs.folder import RunFolder, read_json, read_results
 from lit_models import LitTask
 
 
@@ -63,7 +62,7 @@ class LoadedRun:
     @property
     def environment(self) -> dict[str, Any]:
         """The content of environment.json: versions, hardware, seed, hashes of data and split."""
-        content: dict[str, Any] = json.loads(self.folder.environment.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(self.folder.environment)
         return content
 
     @property

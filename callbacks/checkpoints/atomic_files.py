@@ -37,6 +37,27 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             os.close(handle)
 
 
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove the temporary files that killed processes left in a folder and its subfolders."""
+    for path in Path(folder).rglob("*.part"):
+        writer = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if not (writer.isdecimal() and _is_alive(int(writer))):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where `os.kill` would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # the process of another user
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def atomic_copy(source: str | Path, target: str | Path) -> None:
     """Copy a file atomically."""
     with open(source, "rb") as read, atomic_write(target) as written:

@@ -57,12 +57,17 @@ class BestCheckpoint(RunCheckpoint):
         if not self.best_model_path:
             self.best.forget()
             if path and not os.path.isfile(path):
-                rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
+                self._forget_removed()
         elif "best" in state_dict:
             self.best.load_state_dict(state_dict["best"])
         elif score is not None and self.best.score != float(score):
             # Older checkpoints store the metrics with HyperParameters; those of another epoch are not used.
             self.best.score, self.best.metrics = float(score), {str(self.monitor): float(score)}
+
+    def _forget_removed(self) -> None:
+        self.best.forget()
+        self.best_model_path, self.best_model_score = "", None
+        rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         known = trainer.callback_metrics
@@ -104,6 +109,9 @@ class BestCheckpoint(RunCheckpoint):
         logged = trainer.callback_metrics
         if is_dry_run(trainer) or trainer.global_step == 0:
             return
+        removed = bool(self.best_model_path) and not os.path.isfile(self.path)
+        if trainer.strategy.broadcast(removed) if trainer.world_size > 1 else removed:
+            self._forget_removed()
         if not trainer.strategy.reduce_boolean_decision(self.best.improves(logged)):
             return
         before = self.best.state_dict(), self.best_model_path, self.best_model_score

@@ -11,9 +11,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.checkpoints.file_names import LAST
 from callbacks.step_hooks import NoStepHooks
-from callbacks.trainer_state import is_dry_run, was_saved
+from callbacks.trainer_state import is_dry_run, is_fitting, was_saved
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+#: Signals that stop a run. A signal that the parent process ignores, as under `nohup`, stays ignored.
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
+
+
+def stop_signals() -> tuple[int, ...]:
+    """Return the signals that this process can handle: none outside of the main thread, none that is ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return ()
+    return tuple(number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)
 
 
 class Stopped(Exception):  # noqa: N818 - a requested stop is not an error
@@ -25,7 +35,32 @@ class Stopped(Exception):  # noqa: N818 - a requested stop is not an error
         super().__init__(f"stopped by {name} at optimizer step {step:,} (epoch {epoch + 1})")
 
 
-class StopSignals(NoStepHooks, Callback):
+class CallersSignals(NoStepHooks, Callback):
+    """Callback that keeps the signal handlers of the caller, such as those of the command line, outside of training.
+
+    During a fit or a test, the Trainer has its own handler of SIGTERM, which only sets a flag.
+    """
+
+    def __init__(self) -> None:
+        self._callers: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remember the handlers before the Trainer sets its own."""
+        self._callers = {number: signal.getsignal(number) for number in stop_signals()}
+
+    def restore(self, *_: Any, **__: Any) -> None:
+        """Set the caller's handlers."""
+        for number, handler in self._callers.items():
+            signal.signal(number, handler)
+
+    on_sanity_check_start = on_test_start = on_predict_start = restore
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not is_fitting(trainer):
+            self.restore()
+
+
+class StopSignals(CallersSignals):
     """Handler of stop signals from the first to the last training step.
 
     The handler only records the signal. `LastCheckpoint` saves the checkpoint and raises `Stopped` after the current
@@ -33,9 +68,9 @@ class StopSignals(NoStepHooks, Callback):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.received: int | None = None
         self._checkpoint_stops = False
-        self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.received = None
@@ -43,9 +78,9 @@ class StopSignals(NoStepHooks, Callback):
             getattr(callback, "stops_for_signals", False) for callback in trainer.checkpoint_callbacks
         )
         self.set_step_hook("on_train_batch_end", None if self._checkpoint_stops else self._stop)
-        # Only the main thread can set signal handlers. The trainer has set its own by now, which save no checkpoint.
-        if not is_dry_run(trainer) and threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._record) for number in _SIGNALS}
+        if not is_dry_run(trainer):
+            for number in self._callers:
+                signal.signal(number, self._record)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between two epochs, after last.ckpt was saved; with `max_steps`, `LastCheckpoint` stops instead."""
@@ -58,13 +93,7 @@ class StopSignals(NoStepHooks, Callback):
         if received is not None:
             raise Stopped(received, trainer.global_step, trainer.current_epoch, saved=False)
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Restore the previous signal handlers."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
-
-    teardown = on_exception = on_train_end
+    on_train_end = teardown = on_exception = CallersSignals.restore
 
     def _record(self, number: int, frame: Any) -> None:
         is_repeated = self.received is not None

@@ -110,7 +110,7 @@ def _columns(prediction: dict[str, Tensor], names: Sequence[str] | None) -> dict
         columns |= dict(zip(keys, map(_texts, flat.T), strict=True))
     for key in ("target", "prediction"):
         if classes is not None and key in columns:
-            columns[f"{key}_name"] = [_one_line(classes[int(index)]) for index in columns[key]]
+            columns[f"{key}_name"] = [_as_text(classes[int(index)]) for index in columns[key]]
     if probabilities is not None and probabilities.ndim == 2:
         labels = classes or range(probabilities.shape[1])
         columns |= {f"p_{_one_line(label)}": _texts(p) for label, p in zip(labels, probabilities.T, strict=True)}
@@ -123,6 +123,12 @@ def _one_line(name: object) -> str:
         letter if letter.isprintable() and letter != "\\" else letter.encode("unicode_escape").decode("ascii")
         for letter in str(name)
     )
+
+
+def _as_text(name: object) -> str:
+    """Return a name that a spreadsheet shows as text: an apostrophe precedes the first sign of a formula."""
+    text = _one_line(name)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _texts(values: Tensor) -> list[str]:

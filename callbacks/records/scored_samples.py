@@ -16,20 +16,29 @@ class ScoredSamples(Observer):
     def __init__(self) -> None:
         self.number = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the count, since a run that resumes after its last validation does not validate again."""
+        self.number = int(state_dict["number"])
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.number = 0
+        if not trainer.sanity_checking:
+            self.number = 0
 
     on_test_start = on_validation_start
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        self.number += _batch_size(batch)
+        if not trainer.sanity_checking:
+            self.number += _batch_size(batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and not trainer.sanity_checking:
             total = trainer.strategy.reduce(torch.tensor(self.number, device=pl_module.device), reduce_op="sum")
             self.number = int(total)
 

@@ -18,6 +18,7 @@ from datamodules.checks import check_choice, check_integer
 StorageOption = Literal["auto", "device", "memory", "workers"]
 
 MAX_SHARE = 0.5  # of the free memory
+_MOST_WORKERS = 1024  # worker processes
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def check_storage_arguments(holding: str, num_workers: int | None) -> None:
     if num_workers is None:
         return
     check_integer("num_workers", num_workers, 0)
+    if num_workers > _MOST_WORKERS:
+        raise MisconfigurationException(f"num_workers must be at most {_MOST_WORKERS}, got {num_workers}. Set fewer.")
     if holding in ("device", "memory"):
         raise MisconfigurationException(
             f"num_workers: {num_workers} has no effect with holding: {holding}. Remove it, or set "

@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shlex
-import signal
-import sys
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -19,10 +16,21 @@ from callbacks import Stopped, TrainingFailed
 from experiments.command_line.lightning_cli import LitlabCLI
 from experiments.commands.trainer_command import TrainerCommand, make_command
 from experiments.machine.processes import end_others, first_to_report
-from experiments.messages.errors import DONE, FAILED, INTERRUPTED, TERMINATED, USER_ERROR, FailedElsewhere, LitlabError
+from experiments.messages.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    USER_ERROR,
+    FailedElsewhere,
+    LitlabError,
+    Terminated,
+    exit_code_of,
+)
 from experiments.messages.formatting import one_line, say, shown
 from experiments.messages.library_noise import quiet_libraries
 from experiments.messages.out_of_memory import advice, find_out_of_memory
+from experiments.messages.users_code import users_line
 from experiments.options.catalog import PACKAGES
 from experiments.options.import_paths import working_folder_importable
 from experiments.options.request import Request
@@ -67,6 +75,7 @@ def report(_: BaseException) -> Report:
 report.register(FailedElsewhere, lambda _: Report(FAILED))
 report.register(SIGTERMException, lambda _: Report(TERMINATED, "stopped by SIGTERM.", "folder"))
 report.register(KeyboardInterrupt, lambda _: Report(INTERRUPTED, "stopped by Ctrl-C.", "folder"))
+report.register(Terminated, lambda error: Report(exit_code_of(error.number), f"{error}.", "resume"))
 report.register(MisconfigurationException, lambda error: Report(USER_ERROR, one_line(str(error), 1000)))
 report.register(LitlabError, lambda error: Report(error.exit_code, one_line(str(error), 1000)))
 # `litlab fit | head`
@@ -76,8 +85,8 @@ report.register(TrainingFailed, lambda error: Report(FAILED, str(error), "folder
 
 @report.register
 def _(error: Stopped) -> Report:
-    code = INTERRUPTED if error.number == signal.SIGINT else TERMINATED
-    return Report(code, f"{error}. {'Everything is saved.' if error.saved else 'Its state was not saved.'}", "resume")
+    saved = "Everything is saved." if error.saved else "Its state was not saved."
+    return Report(exit_code_of(error.number), f"{error}. {saved}", "resume")
 
 
 @report.register
@@ -127,15 +136,17 @@ def _end(error: BaseException, command: TrainerCommand | None, debug: bool) -> i
     """Print the report for an error, remove the run folder if nothing was trained, and return the exit code."""
     found = report(error)
     trainer, data = (command.trainer, command.data) if command is not None else (None, None)
-    if isinstance(error, BrokenPipeError):
-        with suppress(OSError):
-            sys.stdout.close()  # otherwise Python flushes it on exit and prints a traceback
-    if command is not None and found.last != "resume":
+    if command is not None and (found.last != "resume" or isinstance(error, Terminated)):
         command.discard_empty_run(getattr(error, "owns_folder", True))
     out_of_memory = find_out_of_memory(error) if found.unexpected else None
     if out_of_memory is not None:
         found = Report(FAILED, advice(out_of_memory, trainer, data), "folder")
     explained = isinstance(error, (LitlabError, MisconfigurationException, TrainingFailed))
+    own = users_line(error) if found.unexpected and isinstance(error, Exception) and not debug else None
+    if own is not None and first_to_report() and not end_others(command.trainer if command is not None else None):
+        say(f"litlab: {own[0]} in {own[1]}. Fix that line; --debug prints the whole traceback.")
+        _print_last_line("folder", command)
+        return FAILED
     if found.unexpected or (debug and isinstance(error, Exception) and not explained and found.last != "resume"):
         return _end_unexpected(command, debug)
     reports = trainer is None or trainer.is_global_zero if isinstance(error, Stopped) else first_to_report()

@@ -11,7 +11,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks import EndFigures
+from callbacks import EndFigures, TrainingFailed
+from callbacks.guards.stop_signals import CallersSignals
 from callbacks.records.scored_samples import ScoredSamples
 from callbacks.trainer_state import format_number, is_dry_run
 from datamodules import LitDataModule
@@ -21,7 +22,7 @@ from experiments.commands.run_environment import changed_data, recorded_data, ti
 from experiments.commands.trainer_command import Built
 from experiments.machine.launchers import slurm_plugins
 from experiments.machine.performance_choice import PerformanceChoice
-from experiments.messages.formatting import count, say, shown, sizes_text
+from experiments.messages.formatting import count, shown, sizes_text
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder
 from experiments.runs.tensorboard import RunTensorBoard
@@ -34,7 +35,7 @@ def evaluation_arguments(
     """Return Trainer arguments without checkpoints, and with a logger only if the user's callbacks plot figures."""
     users = [c for c in users_callbacks(options) if not isinstance(c, (Checkpoint, *SEARCHES))]
     arguments: dict[str, Any] = {
-        "callbacks": [*users, *display_callbacks({**options, "enable_model_summary": False})],
+        "callbacks": [*users, CallersSignals(), *display_callbacks({**options, "enable_model_summary": False})],
         "logger": False,  # results.json stores the metrics
         "enable_checkpointing": False,
     }
@@ -101,8 +102,10 @@ def evaluate(
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.add_result(result)
     except OSError as error:  # a full disk, or the run of another user
-        path = shown(folder.results)
-        say(f"litlab: {path} could not be written ({error.strerror}); the metrics above are not stored.")
+        raise TrainingFailed(
+            f"{shown(folder.results)} could not be written ({error.strerror}), so the metrics above are not stored. "
+            "Free some space or fix the permissions, and run the command again."
+        ) from error
     return metrics
 
 

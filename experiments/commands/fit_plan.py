@@ -14,7 +14,7 @@ from datamodules import LitDataModule
 from experiments.commands.default_callbacks import ResetBest, fit_callbacks, fit_plugins, loggers
 from experiments.commands.found_settings import check_rates, with_found_settings
 from experiments.commands.rerun_reference import ReferenceRun
-from experiments.commands.resume_changes import ApplyChanges, ResumedRun
+from experiments.commands.resume_changes import ApplyChanges, EndTraining, ResumedRun
 from experiments.commands.trainer_command import Built
 from experiments.machine import performance_choice
 from experiments.machine.hardware import processes
@@ -25,6 +25,7 @@ from experiments.runs.checkpoint import CheckpointFile, started_from
 from experiments.runs.find import runs_dir
 from experiments.runs.folder import RunFolder, as_json, sha256
 from experiments.runs.folder_guard import FolderGuard
+from experiments.runs.metrics_csv import RowBeforeCheckpoint
 from lit_models import set_steps_per_call
 
 _DEFAULT_EPOCHS = 10
@@ -71,6 +72,7 @@ class Plan:
     start: Path | None
     resumed: ResumedRun | None = None
     started: float = field(default_factory=time.monotonic)
+    unwritten: dict[Path, str] = field(default_factory=dict)  # files that could not be written, and why
 
 
 def prepare_data(data: LightningDataModule) -> bool:
@@ -132,11 +134,11 @@ def prepare(
     chosen |= {"callbacks": callbacks, "logger": False}
     plan = Plan(built, None, chosen, samples, choice, origin, other.path or origin.start.path)
     if not asked.get("fast_dev_run"):
-        plan.folder, plan.resumed = _claim(built, origin) if resumed is None else resumed.folder, resumed
+        plan.folder, plan.resumed = _claim(plan) if resumed is None else resumed.folder, resumed
         if resumed is not None:
-            callbacks.append(resumed.callback(config_text))
-        callbacks.append(FolderGuard(plan.folder))
-        chosen["logger"] = loggers(plan.folder, asked.get("logger"), None if resumed is None else resumed.step)
+            callbacks += [resumed.callback(config_text), EndTraining()]
+        callbacks += [FolderGuard(plan.folder), RowBeforeCheckpoint()]
+        chosen["logger"] = loggers(plan.folder, asked.get("logger"), None if resumed is None else resumed.logged_steps)
         chosen["default_root_dir"] = str(plan.folder.path)
     return plan
 
@@ -150,12 +152,14 @@ def _checkpoint_of_another_run(resumed: ResumedRun | None, origin: Origin) -> Ch
     return CheckpointFile(started_from("resume", resumed.folder, resumed.environment()))
 
 
-def _claim(built: Built, origin: Origin) -> RunFolder:
-    """Create the run folder on rank 0 and return it on all ranks."""
+def _claim(plan: Plan) -> RunFolder:
+    """Create the run folder on rank 0, with all that a resume needs in it, and return it on all ranks."""
+    built = plan.built
     own: list[RunFolder] = []
 
     def claim() -> str:
-        record = {**environment.describe(built.seed, built.data), **origin.as_record()}
+        record = {**environment.describe(built.seed, built.data), **plan.origin.as_record()}
+        record["chosen"] = plan.choice.as_record()  # `report_start` completes it
         files = {"config.yaml": built.config_text, "environment.json": as_json(record)}
         own.append(RunFolder.claim(runs_dir(), built.options.experiment, files))
         return str(own[0].path)

@@ -59,24 +59,27 @@ def report_end(trainer: Trainer, plan: Plan, folder: RunFolder) -> None:
     best = _best_epoch(plan.trainer["callbacks"])
     checkpoint = CheckpointFile(folder.best if folder.best.is_file() else None, folder)
     epoch = best.epoch if checkpoint.path is None else checkpoint.epoch
-    split, samples = "validation", plan.samples.number or None
-    if samples is None:
-        split, samples = "train", data.split_sizes().get("train") if isinstance(data, LitDataModule) else None
+    split, key = ("validation", "val") if any(name.startswith("val/") for name in best.metrics) else ("train", "train")
+    samples = plan.samples.number if key == "val" else 0
+    if not samples and isinstance(data, LitDataModule):
+        samples = data.split_sizes().get(key, 0)
     if epoch is not None:
-        folder.add_result(
-            {
-                "verb": "fit",
-                "epoch": epoch,
-                "step": best.step,
-                **checkpoint.as_record(),
-                "split": split,
-                "n": samples,
-                "metrics": best.metrics,
-                "steps": trainer.global_step,
-                "seconds": round(seconds, 2),
-                "time": timestamp(),
-            }
-        )
+        result = {
+            "verb": "fit",
+            "epoch": epoch,
+            "step": best.step,
+            **checkpoint.as_record(),
+            "split": split,
+            "n": samples or None,
+            "metrics": best.metrics,
+            "steps": trainer.global_step,
+            "seconds": round(seconds, 2),
+            "time": timestamp(),
+        }
+        try:
+            folder.add_result(result)
+        except OSError as error:  # reported at the end
+            plan.unwritten[folder.results] = error.strerror or str(error)
     value = best.metrics.get(best.monitor or "")
     reason = "the newest; no metric is monitored" if value is None else f"{best.monitor} {format_number(value)}"
     best_text = f" Best: epoch {epoch + 1} ({reason})." if epoch is not None else ""

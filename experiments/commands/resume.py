@@ -22,6 +22,7 @@ from experiments.messages.errors import UserError
 from experiments.messages.formatting import shown
 from experiments.runs.checkpoint import CheckpointFile, started_from
 from experiments.runs.folder import RunFolder, read_environment, read_results
+from experiments.runs.metrics_csv import last_epoch
 
 
 class Resume(Fit):
@@ -63,7 +64,8 @@ def _check_never_saved(folder: RunFolder) -> None:
     except (OSError, ValueError):  # ResumedRun.environment reports it
         environment = {}
     began = CheckpointFile(started_from("resume", folder, environment)).epochs_done
-    if ended or folder.last.exists() or (best.epoch or 0) > began:
+    # A run writes last.ckpt at the end of its first epoch.
+    if ended or folder.last.exists() or max(best.epoch or 0, last_epoch(folder.metrics)) > began:
         problem = "is not a file" if folder.last.exists() else "is missing"
         remedy = f"`litlab fit {shlex.quote(shown(folder.config))}`"
         if best.path is not None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 
 from callbacks import NoStepHooks
 from callbacks.changes_training import changing_callbacks, how_to_declare
@@ -16,7 +17,7 @@ from experiments.commands.run_environment import changed_data, require_environme
 from experiments.messages.errors import UserError
 from experiments.messages.formatting import shown
 from experiments.options.config_diff import as_typed, differences, flat, stated
-from experiments.options.config_files import read_config
+from experiments.options.config_files import load_yaml, read_config
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.environment import git_state, versions
 from experiments.runs.folder import RunFolder, read_results, write_text
@@ -60,6 +61,11 @@ class ResumedRun:
     def step(self) -> int:
         """Number of optimizer steps in the checkpoint."""
         return int(self.weights.content.get("global_step", 0))
+
+    @property
+    def logged_steps(self) -> int:
+        """Number of steps that were logged before the checkpoint; later rows and events are logged again."""
+        return self.weights.logged_steps
 
     def continue_config(self, config_text: str, model: LightningModule, data: LightningDataModule) -> str:
         """Return the config from here on, and prepare the model for `--extend_schedule hold`.
@@ -118,8 +124,8 @@ class ResumedRun:
         if not stored:
             return read_config(self.folder.config)
         try:
-            config = yaml.safe_load(stored)
-        except (yaml.YAMLError, AttributeError):  # not text
+            config = load_yaml(stored)
+        except (yaml.YAMLError, AttributeError, TypeError, ValueError, RecursionError):  # not text, or not a config
             config = None
         if not isinstance(config, dict):
             raise UserError(
@@ -232,6 +238,25 @@ class ApplyChanges(NoStepHooks, Callback):
                     group["lr"] = self.rate
         if self.extension == "stretch":
             rebuild_schedule(pl_module, trainer)
+
+
+class EndTraining(NoStepHooks, Callback):
+    """Callback that ends the training of a run that was killed after its last step.
+
+    Lightning then trains no step, and calls neither `on_train_start` nor `on_train_end`, which draws the last figures.
+    """
+
+    _trains = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._trains = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._trains:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]  # public, without a type
+                if not isinstance(callback, ProgressBar):  # it was not started
+                    callback.on_train_end(trainer, pl_module)
+            pl_module.on_train_end()
 
 
 def _change_text(name: str, was: Any, now: Any) -> str:

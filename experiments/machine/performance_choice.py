@@ -17,7 +17,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.machine import hardware
-from experiments.machine.performance_options import PerformanceOptions
+from experiments.machine.performance_options import MOST_THREADS, PerformanceOptions
 from experiments.machine.processes import broadcast_from_first
 from experiments.messages.formatting import count
 
@@ -37,6 +37,16 @@ class PerformanceChoice:
     channels_last: bool
     threads: int
     reason: str = ""  # for the precision
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the entries of `chosen` in environment.json; the precision is missing if the user chose it."""
+        precision = {} if self.precision is None else {"precision": self.precision}
+        return {
+            **precision,
+            "precision_reason": self.reason,
+            "channels_last": self.channels_last,
+            "threads": self.threads,
+        }
 
     def text(self, precision: str) -> str:
         """Return threads, the Trainer's precision and the memory layout as the line `device` prints them."""
@@ -90,9 +100,10 @@ def _threads(performance: PerformanceOptions, chosen: int) -> int:
         return performance.threads
     value = os.environ.get("OMP_NUM_THREADS", "")
     first = value.partition(",")[0].strip()  # a list is for nested loops
-    if value and not (first.isdecimal() and int(first)):
+    if value and not (first.isdecimal() and 0 < int(first) <= MOST_THREADS):
         raise MisconfigurationException(
-            f"OMP_NUM_THREADS must be a positive integer, got '{value}'. Set it to a number of threads, or unset it."
+            f"OMP_NUM_THREADS must be an integer from 1 to {MOST_THREADS}, got '{value}'. Set it to a number of "
+            "threads, or unset it."
         )
     return torch.get_num_threads() if value else chosen
 

@@ -106,7 +106,13 @@ def serve_store(processes: int) -> None:
 
 
 def check_program(processes: int, strategy: Any) -> None:
-    """Reject several devices if each of their processes would repeat the training or test that the program has done."""
+    """Reject too many devices, or several that would repeat the training or test that the program has done."""
+    most = max(16, 4 * (os.cpu_count() or 1))
+    if processes > most and launched() is None:  # they would fill the memory
+        raise MisconfigurationException(
+            f"trainer.devices: {processes:,} devices need as many processes, and this machine can run {most}. "
+            "Set fewer --trainer.devices."
+        )
     by_program = not any(word in str(strategy) for word in ("spawn", "fork", "notebook")) and not hasattr(sys, "ps1")
     if processes == 1 or not by_program or launched() is not None or not _local_rank_zero():
         return

@@ -8,15 +8,53 @@ Exception
 │   └── FailedElsewhere        1   another process of the run has printed the reason; prints nothing
 ├── callbacks.TrainingFailed   1   for example a loss that is NaN; the run folder remains
 ├── callbacks.Stopped        130   Ctrl-C, or 143 for SIGTERM; `litlab resume` continues from the checkpoint
+├── Terminated               143   SIGTERM or SIGUSR1 outside of training; 129 for SIGHUP
 └── MisconfigurationException  2   Lightning's error, which the other packages raise; treated as a UserError
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-DONE, FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, USER_ERROR, INTERRUPTED, TERMINATED, HUNG_UP = 0, 1, 2, 130, 143, 129
+
+
+class Terminated(BaseException):
+    """A signal that ends the command; raised by its handler, which `ending_signals` sets."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+
+
+def exit_code_of(number: int) -> int:
+    """Return the exit code of a command that a signal stopped."""
+    names = {"SIGINT": INTERRUPTED, "SIGHUP": HUNG_UP}
+    return names.get(signal.Signals(number).name, TERMINATED)
+
+
+@contextmanager
+def ending_signals() -> Iterator[None]:
+    """Raise Terminated for SIGTERM, SIGUSR1 and SIGHUP within the block, in the main thread.
+
+    A signal that the parent process ignores, as under `nohup`, stays ignored.
+    """
+
+    def end(number: int, *_: object) -> None:
+        raise Terminated(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
+        before = {n: signal.signal(n, end) for n in numbers if signal.getsignal(n) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class LitlabError(Exception):

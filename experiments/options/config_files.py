@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from experiments.messages.errors import UserError
 from experiments.messages.formatting import one_line
 
+_MOST_VALUES = 100_000  # in a config
 _SECTIONS = {
     "model": "a class, or `class_path:` and `init_args:`",
     "data": "a class, or `class_path:` and `init_args:`",
@@ -22,6 +22,12 @@ _SECTIONS = {
 
 class Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-3 as a number and rejects duplicate keys."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _expanded_size(node, {})
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -44,10 +50,28 @@ Loader.add_implicit_resolver(
 )
 
 
-def _load(text: str) -> Any:
-    content = yaml.load(text, Loader)
-    json.dumps(content, default=str, skipkeys=True)  # raises an error for an alias inside its own anchor
-    return content
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return the number of values below a node, where each alias counts as a copy; raise an error if it is too large.
+
+    A few lines with aliases of aliases can stand for billions of values. An alias in its own anchor never ends.
+    """
+    if id(node) not in sizes:
+        sizes[id(node)] = _MOST_VALUES + 1  # until the values below it are counted
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = node.value
+        elif isinstance(node, yaml.MappingNode):
+            children = [child for pair in node.value for child in pair]
+        sizes[id(node)] = 1 + sum(_expanded_size(child, sizes) for child in children)
+    if sizes[id(node)] > _MOST_VALUES:
+        problem = f"its aliases stand for more than {_MOST_VALUES:,} values, or contain themselves"
+        raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+    return sizes[id(node)]
+
+
+def load_yaml(text: str) -> Any:
+    """Return the content of YAML text; raise yaml.YAMLError for one that would fill the memory."""
+    return yaml.load(text, Loader)
 
 
 def read_config(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -56,7 +80,7 @@ def read_config(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
     Raise a UserError that names the file and the line if it is not a valid config.
     """
     try:
-        content = _load(path.read_text(encoding="utf-8"))
+        content = load_yaml(_read_text(path))
     except yaml.YAMLError as error:
         raise UserError(f"config: {path} is not valid YAML: {_reason(error)}. Fix the syntax on that line.") from error
     except UnicodeDecodeError as error:
@@ -76,6 +100,13 @@ def read_config(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
         if section in content:
             content[section] = read_section(content[section], section, path, within)
     return content
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a file; a named pipe would block, unless the shell made it for `<(...)`."""
+    if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
+        raise OSError(0, "it is a named pipe")
+    return path.read_text(encoding="utf-8")
 
 
 def read_section(content: Any, section: str, path: Path, within: tuple[Path, ...] = ()) -> Any:
@@ -105,7 +136,7 @@ def read_section(content: Any, section: str, path: Path, within: tuple[Path, ...
 def read_value(text: str, name: str) -> Any:
     """Return the text of an option parsed as YAML."""
     try:
-        return _load(text)
+        return load_yaml(text)
     except Exception as error:  # PyYAML raises errors of other types, for example for `!!bool maybe`
         raise UserError(f"{name}: '{one_line(text, 100)}' is not valid YAML. Fix the brackets or quotes.") from error
 

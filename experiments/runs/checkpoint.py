@@ -66,6 +66,23 @@ class CheckpointFile:
         return self.content.get("epoch")
 
     @property
+    def logged_steps(self) -> int:
+        """The number of steps whose metrics are logged when the checkpoint is saved; the next one has this number.
+
+        With several optimizers, it is smaller than the number of optimizer steps.
+        """
+        if not self.content:
+            return 0
+        try:
+            loop = self.content["loops"]["fit_loop"]
+            batches = loop["epoch_loop.batch_progress"]["total"]
+            # Lightning counts a step after the hooks of its batch, in which the checkpoint may have been saved.
+            within: bool = batches["completed"] != batches["processed"]
+            return int(loop["epoch_loop.state_dict"]["_batches_that_stepped"]) + within
+        except (KeyError, TypeError) as error:
+            raise _error(self.path, "is corrupted: its `loops` lacks the position in the training") from error
+
+    @property
     def epochs_done(self) -> int:
         """The number of epochs that were complete when the checkpoint was saved."""
         return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]) if self.content else 0

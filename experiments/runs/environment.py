@@ -92,7 +92,7 @@ def sources() -> dict[str, str]:
 
 
 def describe(seed: int, data: LightningDataModule | None) -> dict[str, Any]:
-    """Return the content of environment.json before training; `chosen` is added when the Trainer exists."""
+    """Return the content of environment.json before training, without `chosen`."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -118,10 +118,8 @@ def chosen(trainer: Trainer, choice: PerformanceChoice) -> dict[str, Any]:
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,
         "nodes": trainer.num_nodes,
+        **choice.as_record(),
         "precision": str(trainer.precision),
-        "precision_reason": choice.reason,
-        "channels_last": choice.channels_last,
-        "threads": choice.threads,
         "max_epochs": trainer.max_epochs,
     }
 

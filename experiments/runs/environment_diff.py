@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from experiments.options.config_diff import as_typed, differences
+from experiments.options.config_files import load_yaml
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder, read_environment
 
@@ -63,7 +62,7 @@ def _changed_on_resume(record: Mapping[str, Any], resumed: Mapping[str, Any]) ->
 def _config(folder: RunFolder) -> Any:
     """Return the config in the newest checkpoint, else config.yaml, which the user may have edited."""
     stored = CheckpointFile(folder.last, folder).content.get("config") if folder.last.is_file() else None
-    return yaml.safe_load(stored if isinstance(stored, str) else folder.config.read_text(encoding="utf-8"))
+    return load_yaml(stored if isinstance(stored, str) else folder.config.read_text(encoding="utf-8"))
 
 
 def difference_lines(differs: Differs) -> list[str]:

@@ -7,11 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -20,6 +20,7 @@ from callbacks import atomic_write
 from callbacks.checkpoints.file_names import BEST, CHECKPOINTS, LAST
 from experiments.messages.errors import RunBusy
 
+_NEW = ".new-"  # beginning of the names of folders that are not complete yet
 _LONGEST_NAME = 255  # bytes, the limit of common file systems
 
 
@@ -53,9 +54,13 @@ class RunFolder:
         created = tuple(folder for folder in (parent, *parent.parents) if not os.path.exists(folder))
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=".new-", dir=parent, ignore_cleanup_errors=True) as name:
-                temporary = Path(name)
-                temporary.chmod(0o755)
+            with ExitStack() as stack:
+                if stack.enter_context(_lock(parent, os.O_RDONLY, wait=True)):  # no other process is claiming here
+                    for unfinished in parent.glob(f"{_NEW}*"):
+                        shutil.rmtree(unfinished, ignore_errors=True)
+                temporary = parent / f"{_NEW}{uuid.uuid4().hex}"
+                temporary.mkdir()
+                stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # it is renamed on success
                 for file, text in files.items():
                     (temporary / file).write_text(text, encoding="utf-8")
                 return cls(_rename_to_next_number(temporary, parent), created)
@@ -106,7 +111,7 @@ class RunFolder:
     @contextmanager
     def edit_environment(self) -> Iterator[dict[str, Any]]:
         """Yield the content of environment.json to be changed in place, and write it back."""
-        content = json.loads(self.environment.read_text(encoding="utf-8"))
+        content = read_json(self.environment)
         yield content
         write_text(self.environment, as_json(content))
 
@@ -124,6 +129,8 @@ class RunFolder:
         return path
 
 
+_MOST = 1_000_000  # devices or threads
+
 # Types of the entries of environment.json by dotted name; an entry may be missing or null.
 _ENTRIES: dict[str, type] = {
     "git": dict, "sources": dict, "versions": dict, "hardware": dict, "data": dict, "data.sizes": dict,
@@ -136,14 +143,15 @@ _ENTRIES: dict[str, type] = {
 
 def read_environment(path: Path) -> dict[str, Any]:
     """Return the content of environment.json; raise ValueError with the name of an entry of the wrong type."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     for name, kind in _ENTRIES.items():
         value: Any = content
         for key in name.split("."):
-            value = None if value is None else value.get(key)
-        if value is not None and not isinstance(value, kind):
+            value = value.get(key) if isinstance(value, dict) else None
+        wrong = isinstance(value, bool) or (isinstance(value, int) and not 0 < value < _MOST) if kind is int else False
+        if value is not None and (wrong or not isinstance(value, kind)):
             raise ValueError(f"its `{name}` is {json.dumps(value)[:40]}")
     start = content.get("started_from")
     if start and not {"checkpoint", "sha256"} <= start.keys():
@@ -160,7 +168,7 @@ def read_results(folder: RunFolder) -> list[dict[str, Any]]:
     if not folder.results.exists():
         return []
     try:
-        records: list[dict[str, Any]] = json.loads(folder.results.read_text(encoding="utf-8"))
+        records: list[dict[str, Any]] = read_json(folder.results)
         if not isinstance(records, list) or not all(
             isinstance(record, dict) and "verb" in record for record in records
         ):
@@ -170,6 +178,16 @@ def read_results(folder: RunFolder) -> list[dict[str, Any]]:
             f"run: {folder.results} is corrupted ({error}). Move it away and run `litlab test` again."
         ) from error
     return records
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; raise OSError or ValueError, also if it is nested too deeply to read."""
+    if path.exists() and not path.is_file():  # reading a named pipe would block
+        raise ValueError("it is not a regular file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def as_json(content: Any) -> str:
@@ -209,11 +227,11 @@ def _check_name(experiment: str) -> str:
     given = repr(experiment)
     if len(experiment.encode(errors="replace")) > _LONGEST_NAME:
         given = f"{len(experiment)} characters"
-    elif experiment.strip() and experiment[0] != "." and experiment.isprintable() and not set("/\\") & set(experiment):
+    elif experiment.strip() and experiment.isprintable() and experiment[0] not in ".-" and not {*"/\\"} & {*experiment}:
         return experiment
     raise MisconfigurationException(
-        f"experiment must be a folder name of at most {_LONGEST_NAME} bytes without a dot at its start, got {given}. "
-        "Use letters, digits, - and _ in --experiment NAME."
+        f"experiment must be a folder name of at most {_LONGEST_NAME} bytes without a dot or a minus at its start, "
+        f"got {given}. Use letters, digits, - and _ in --experiment NAME."
     )
 
 
@@ -231,16 +249,17 @@ def _rename_to_next_number(temporary: Path, parent: Path) -> Path:
 
 
 @contextmanager
-def _lock(path: Path, flags: int, wait: bool) -> Iterator[None]:
+def _lock(path: Path, flags: int, wait: bool) -> Iterator[bool]:
     """Open a file or folder and lock it; if `wait` is False, raise BlockingIOError if another process has the lock.
 
-    Windows and some file systems have no such locks; then the block runs without a lock.
+    Windows and some file systems have no such locks; then the block runs without a lock, and the value is False.
     """
     try:
         import fcntl
     except ImportError:
-        yield
+        yield False
         return
+    locked = True
     handle = os.open(path, flags, 0o666)
     try:
         try:
@@ -248,6 +267,7 @@ def _lock(path: Path, flags: int, wait: bool) -> Iterator[None]:
         except OSError as error:
             if isinstance(error, BlockingIOError):
                 raise
-        yield
+            locked = False
+        yield locked
     finally:
         os.close(handle)

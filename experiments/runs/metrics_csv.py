@@ -9,14 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks import NoStepHooks
 from experiments.messages.formatting import say, shown
 from experiments.runs.folder import RunFolder, write_text
 from experiments.runs.folder_guard import FolderGuard
 
 _FIRST = ("epoch", "step")
+csv.field_size_limit(2**31 - 1)  # a damaged file has longer cells than the default of 131,072 characters
 
 
 class MetricsCSV(Logger):
@@ -31,8 +34,9 @@ class MetricsCSV(Logger):
         self._guard = FolderGuard(RunFolder(self._path.parent))
         self._columns: list[str] | None = None  # read before the first row is written, after `cut_back`
         self._row: dict[str, float] = {}
-        self._warned = False
+        self.error = ""  # the first reason why a row could not be written
         self._row_start: int | None = None  # position in the file of the current step's row
+        self.place: tuple[int, int] | None = None  # if set, the epoch and the step of every row
 
     @property
     def name(self) -> str:
@@ -54,16 +58,20 @@ class MetricsCSV(Logger):
 
         If writing fails, warn once and continue training.
         """
+        if self.place is not None:
+            metrics, step = {**metrics, "epoch": self.place[0]}, self.place[1]
         try:
             self._write(metrics, step)
         except OSError as error:
-            if not self._warned:
-                self._warned = True
+            if not self.error:
+                self.error = error.strerror or str(error)
                 say(f"litlab: {shown(self._path)} could not be written ({error.strerror}); training continues.")
 
     def _write(self, metrics: Mapping[str, float], step: int | None) -> None:
         self._guard.check()
         values = {name: float(value) for name, value in metrics.items()} | {"step": float(step or 0)}
+        if self._path.is_file() and values.items() <= self._row.items():
+            return  # `RowBeforeCheckpoint` has written it
         if self._row.get("step") != values["step"]:
             self._row, self._row_start = {}, None
         self._row |= values
@@ -92,11 +100,58 @@ class MetricsCSV(Logger):
         return columns
 
 
+class RowBeforeCheckpoint(NoStepHooks, Callback):
+    """Callback that writes the current row of metrics.csv before each checkpoint.
+
+    Lightning logs the metrics of a step and of an epoch after the hooks in which checkpoints are saved. A run killed in
+    between would resume without them. The logger then writes the same values to the same row again.
+    """
+
+    _epoch_ends = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_ends = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_ends = True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        step = int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+        step -= self._epoch_ends  # Lightning logs the metrics of an epoch with its last step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # public, without a type
+        due = self._epoch_ends or trainer.should_stop or (every and (step + 1) % every == 0)
+        if not trainer.training or not due:  # the metrics of a validation are logged before its checkpoint
+            return
+        if metrics := _unlogged(trainer):
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsCSV):
+                    logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, step)
+
+
+def _unlogged(trainer: Trainer) -> dict[str, float]:
+    """Return the metrics that Lightning logs next; `trainer.logged_metrics` also contains all earlier ones."""
+    logged = trainer.logged_metrics
+    before = dict(logged)
+    logged.clear()
+    current = dict(trainer.logged_metrics)
+    logged.update({**before, **current})
+    return {name: float(value) for name, value in current.items()}
+
+
 def _header(path: Path) -> list[str]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         return next(csv.reader(file), [])
+
+
+def last_epoch(path: Path) -> int:
+    """Return the largest epoch in metrics.csv, counted from 0; 0 without a valid row."""
+    if not path.is_file():
+        return 0
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        epochs = [row.get("epoch") or "" for row in csv.DictReader(file)]
+    return max((int(epoch) for epoch in epochs if epoch.isdecimal() and len(epoch) < 10), default=0)
 
 
 def cut_back(path: Path, steps: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,7 @@ class RunTensorBoard(TensorBoardLogger):
         super().__init__(save_dir=folder.path, name="", version="", default_hp_metric=False, purge_step=steps)
         self._folder, self._guard = folder, FolderGuard(folder)
         self._writer: _SafeWriter | None = None
+        self.place: tuple[int, int] | None = None  # if set, the epoch and the step of every value
 
     @property
     def experiment(self) -> Any:
@@ -36,6 +37,13 @@ class RunTensorBoard(TensorBoardLogger):
             self._writer = _SafeWriter(self._warn)
             self._writer.writer = self._writer.attempt(lambda: super(RunTensorBoard, self).experiment)
         return self._writer
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log the values at this step, or at `place`."""
+        if self.place is not None:
+            metrics, step = {**metrics, "epoch": self.place[0]}, self.place[1]
+        super().log_metrics(metrics, step)
 
     @rank_zero_only
     def save(self) -> None:
