@@ -188,13 +188,15 @@ def _wait_for(child: subprocess.Popen[bytes], runs: Path, kind: str, phase: str,
 
 
 def _remove_state(path: Path, what: str) -> None:
-    """Remove state from a checkpoint that an exact resume needs."""
+    """Remove state from a checkpoint that an exact resume needs: torch's random state, or the loader's position."""
     content = torch.load(path, weights_only=True)
     if what == "random":
-        content.pop("exact_state")
+        for state in content["exact_state"]:
+            state["random"]["torch"] = torch.Generator().manual_seed(0).get_state()
     else:
         (position,) = content["loops"]["fit_loop"]["state_dict"]["combined_loader"]
         position["batch"] = 0
+    del content["litlab"]["sha256"]  # the content is changed on purpose
     torch.save(content, path)
 
 

@@ -25,6 +25,7 @@ from callbacks import (
     StopSignals,
     progress_bar,
 )
+from callbacks.checkpoints.state_checks import StateChecks
 from callbacks.guards.patience import Patience
 from callbacks.training.compiled_network import CompiledNetwork
 from experiments.machine.launchers import slurm_plugins
@@ -67,6 +68,7 @@ def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str
     mode = options.mode or "min"  # it is not used without a metric
     found: list[Callback] = [
         ExactState(config_text),
+        StateChecks(),
         StopSignals(),
         BestCheckpoint(options.monitor, mode),
         LastCheckpoint(options.save_every_steps, options.save_every_minutes),

@@ -62,6 +62,7 @@ def evaluate(
     Print the metrics with checkpoint and split, and add them to results.json in the folder.
     """
     data = built.data
+    weights.check(built.model)
     if command == "validate":
         check_same_split(data, folder)
     run, key, split = (trainer.test, "test", "test") if command == "test" else (trainer.validate, "val", "validation")

@@ -9,12 +9,13 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from callbacks import atomic_write
+from callbacks.checkpoints.content_stamp import stamped
 from experiments.messages.formatting import say, shown
-from experiments.runs.checkpoint import STAMP, stamp
+from experiments.version import CHECKPOINT_FORMAT, VERSION
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Plugin that adds litlab's version to a checkpoint, writes it to a temporary file and renames the file.
+    """Plugin that adds litlab's version and a SHA-256 to a checkpoint, writes a temporary file and renames it.
 
     If writing fails (disk full, removed, or read-only), it prints a warning and keeps the previous checkpoint, and
     training continues. `failed` maps each path that could not be written to the reason.
@@ -26,10 +27,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save the checkpoint, or print why saving failed."""
         target = Path(path)
+        content = stamped(checkpoint, {"version": VERSION, "format": CHECKPOINT_FORMAT})
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(target) as file:
-                torch.save({**checkpoint, STAMP: stamp()}, file)
+                torch.save(content, file)
         except (OSError, RuntimeError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
             if not isinstance(cause, OSError):

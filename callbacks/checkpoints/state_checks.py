@@ -1,0 +1,102 @@
+"""Callback that checks the states of optimizers, schedulers, callbacks and loops before they count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer, __version__
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from callbacks.checkpoints.optimizer_state import check_state, parameters_of
+from callbacks.checkpoints.plain_content import as_plain
+from callbacks.step_hooks import NoStepHooks
+
+KEY = "optimizer_parameters"
+
+
+class StateChecks(NoStepHooks, Callback):
+    """Checks of the states in a checkpoint before torch and Lightning load them, and of the states to be saved.
+
+    | checked                            | against                                        | when                   |
+    |------------------------------------|------------------------------------------------|------------------------|
+    | positions in the loops             | the counters of Lightning's loops              | before a resume        |
+    | states of optimizers               | names, shapes and types of the parameters      | before a resume        |
+    | states of schedulers, optimizers,  | plain data, so that the checkpoints can be     | before the first epoch |
+    | callbacks and the datamodule       | loaded                                         |                        |
+
+    The key `optimizer_parameters` of a checkpoint contains names and shapes of the parameters of each optimizer.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: Mapping[str, Any] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = [parameters_of(optimizer, pl_module) for optimizer in trainer.optimizers]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded = checkpoint
+        if checkpoint.get("pytorch-lightning_version") != __version__:
+            return  # it may have other counters
+        loops = checkpoint.get("loops", {}).get("fit_loop")
+        if missing := _missing(trainer.fit_loop.state_dict(), loops, "loops.fit_loop"):
+            raise MisconfigurationException(
+                f"checkpoint: its `{missing}` is missing, so training cannot continue from it. Use another checkpoint."
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        saved = self._loaded.get("optimizer_states")
+        if saved is None:
+            return
+        if len(saved) != len(trainer.optimizers):
+            raise MisconfigurationException(
+                f"checkpoint: its `optimizer_states` are {len(saved)}, and the model has {len(trainer.optimizers)} "
+                "optimizers. Use the model that the checkpoint was trained with, or start a new run."
+            )
+        # Callbacks such as BackboneFinetuning may still change the parameter groups, so check when torch loads them.
+        for index, optimizer in enumerate(trainer.optimizers):
+            check = partial(self._check, pl_module, index)
+            self._handles.append(optimizer.register_load_state_dict_pre_hook(check))
+
+    def _check(self, module: LightningModule, index: int, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        there = self._loaded.get(KEY)
+        known = there[index] if isinstance(there, list) and len(there) > index else None
+        check_state(optimizer, state, known, parameters_of(optimizer, module), f"optimizer_states[{index}]")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._loaded, self._handles = {}, []
+        if trainer.is_global_zero:
+            for name, state in _states(trainer):
+                as_plain(state, name)
+
+
+def _states(trainer: Trainer) -> Iterator[tuple[str, Any]]:
+    """Yield the states that a checkpoint will contain, with their names."""
+    owners: list[tuple[str, Any]] = [(type(c).__name__, c) for c in trainer.callbacks]  # type: ignore[attr-defined]
+    owners += [(f"lr_schedulers[{i}]", config.scheduler) for i, config in enumerate(trainer.lr_scheduler_configs)]
+    owners += [(f"optimizer_states[{i}]", optimizer) for i, optimizer in enumerate(trainer.optimizers)]
+    owners.append((type(trainer.datamodule).__name__, trainer.datamodule))  # type: ignore[attr-defined]
+    for name, owner in owners:
+        try:
+            state = owner.state_dict()
+        except Exception:  # of a class that needs values from training; its first checkpoint is checked
+            continue
+        yield name, state
+
+
+def _missing(ours: Mapping[str, Any], theirs: Any, name: str) -> str:
+    """Return the dotted name of the first counter of Lightning's loops that a checkpoint does not have, or ""."""
+    if not isinstance(theirs, Mapping):
+        return name
+    for key, value in ours.items():
+        if isinstance(value, Mapping) and value and (found := _missing(value, theirs.get(key), f"{name}.{key}")):
+            return found
+        if isinstance(value, (int, bool)) and not isinstance(theirs.get(key), int):
+            return f"{name}.{key}"
+    return ""
