@@ -43,9 +43,9 @@ def check_state(optimizer: Optimizer, saved: Mapping[str, Any], there: Any, here
     known = any(cls.__module__.startswith(("torch.optim.", "lit_models.")) for cls in _own_classes(optimizer))
     for group, ours, labels in zip(groups, optimizer.param_groups, here, strict=True):
         found = [states.get(number, {}) for number in group["params"]]
-        keys = next((state.keys() for state in found if isinstance(state, Mapping) and state), ())
+        keys = {key for state in found if isinstance(state, Mapping) for key in state}
         for state, parameter, label in zip(found, ours["params"], labels, strict=True):
-            if not isinstance(state, Mapping) or (known and state and state.keys() != keys):
+            if not isinstance(state, Mapping) or (known and state and keys - state.keys()):
                 raise _error(name, f"is incomplete: that of {label} is {list(state)}")
             for key in state if known else ():
                 if problem := _problem(key, state[key], parameter):

@@ -28,7 +28,8 @@ def as_plain(content: Any, name: str = "") -> tuple[Any, str]:
     """
     walk = _Walk()
     try:
-        return walk.visit(content), walk.hexdigest()
+        plain = walk.visit(content)
+        return (content, walk.hexdigest()) if plain is content else as_plain(plain, name)
     except _NotPlain as error:
         kind = f"{type(error.value).__module__}.{type(error.value).__qualname__}".removeprefix("builtins.")
         raise MisconfigurationException(

@@ -138,6 +138,8 @@ def print_checkpoint(weights: CheckpointFile) -> None:
     else:
         step = weights.content.get("global_step")
         print(f"\ncheckpoint  {shown(weights.path)} (epoch {weights.epoch_shown}, step {step})")
+        if weights.note:
+            print(weights.note)
 
 
 def print_data(data: LightningDataModule, folder: RunFolder | None, use: str) -> None:

@@ -48,7 +48,7 @@ class ResumedRun:
     extension: Extension | None = None
     given: tuple[str, ...] = ()  # names of the options on the command line
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    note: str = ""  # set if library versions or source files changed since the run started
+    note: str = ""  # lines about library versions, source files or a best.ckpt that changed since the run started
 
     @property
     def folder(self) -> RunFolder:
@@ -68,7 +68,9 @@ class ResumedRun:
         """
         environment = self.environment()
         old, new = self._config_of_checkpoint(), yaml.safe_load(config_text)
-        notes = _version_note(environment.get("versions") or {}), _source_note(environment.get("sources") or {})
+        notes = [_version_note(environment.get("versions") or {}), _source_note(environment.get("sources") or {})]
+        if self.folder.best.is_file():
+            notes.append(CheckpointFile(self.folder.best, self.folder).note)
         self.note = "\n".join(note for note in notes if note)
         spec = getattr(model, "scheduler_spec", None)
         if self.extension == "stretch" and spec is None:

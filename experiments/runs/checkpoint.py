@@ -16,7 +16,7 @@ from callbacks.checkpoints.content_stamp import STAMP
 from callbacks.checkpoints.exact_state import DATA, KEY
 from experiments.messages.formatting import count, shown
 from experiments.runs.checkpoint_content import checkpoint_error, read
-from experiments.runs.folder import RunFolder, file_version, read_environment, sha256
+from experiments.runs.folder import RunFolder, file_version, read_environment, read_results, sha256
 from lit_models.parts.optimizers import known_optimizer
 
 # The keys that Lightning needs to continue training; a file with only the weights does not have all of them.
@@ -97,6 +97,18 @@ class CheckpointFile:
             "epoch": self.epoch,
             "step": self.content.get("global_step"),
         }
+
+    @property
+    def note(self) -> str:
+        """A line about a best.ckpt that is not the file of results.json although no training followed, else ""."""
+        if self.folder is None or self.path != self.folder.best:
+            return ""
+        fits = [record for record in read_results(self.folder) if record["verb"] == "fit"]
+        known = fits[-1].get("checkpoint_sha256") if fits else None
+        trained = known is not None and self.content.get("global_step", 0) > fits[-1].get("steps", 0)
+        if known is None or trained or sha256(self.path) == known:
+            return ""
+        return f"note        {self.path.name} is not the file that results.json names: it was replaced or saved again"
 
     def check(self, model: LightningModule) -> None:
         """Raise an error that names the first difference if the weights do not fit the model."""
@@ -181,8 +193,11 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], model: str) 
 
 
 def _shape(value: Any) -> str:
-    """Return the shape of a tensor as text, such as "8x64"; the extra state of a module has no shape."""
-    return "x".join(map(str, value.shape)) or "a scalar" if isinstance(value, torch.Tensor) else "not a tensor"
+    """Return shape and kind of a tensor as text, such as "8x64"; the extra state of a module has no shape."""
+    if not isinstance(value, torch.Tensor):
+        return "not a tensor"
+    kind = "" if value.is_floating_point() else " of complex numbers" if value.is_complex() else " of integers"
+    return ("x".join(map(str, value.shape)) or "a scalar") + kind
 
 
 def started_from(command: str, folder: RunFolder, record: Mapping[str, Any]) -> Path | None:
