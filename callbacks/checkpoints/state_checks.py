@@ -32,14 +32,16 @@ class StateChecks(NoStepHooks, Callback):
     """
 
     def __init__(self) -> None:
-        self._loaded: Mapping[str, Any] = {}
+        self._states: int | None = None  # the number of optimizers in the loaded checkpoint
+        self._parameters: Any = None  # and their parameters, if it contains them
         self._handles: list[RemovableHandle] = []
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = [parameters_of(optimizer, pl_module) for optimizer in trainer.optimizers]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._loaded = checkpoint
+        states, self._parameters = checkpoint.get("optimizer_states"), checkpoint.get(KEY)
+        self._states = None if states is None else len(states)
         if checkpoint.get("pytorch-lightning_version") != __version__:
             return  # it may have other counters
         loops = checkpoint.get("loops", {}).get("fit_loop")
@@ -49,12 +51,11 @@ class StateChecks(NoStepHooks, Callback):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        saved = self._loaded.get("optimizer_states")
-        if saved is None:
+        if self._states is None:
             return
-        if len(saved) != len(trainer.optimizers):
+        if self._states != len(trainer.optimizers):
             raise MisconfigurationException(
-                f"checkpoint: its `optimizer_states` are {len(saved)}, and the model has {len(trainer.optimizers)} "
+                f"checkpoint: its `optimizer_states` are {self._states}, and the model has {len(trainer.optimizers)} "
                 "optimizers. Use the model that the checkpoint was trained with, or start a new run."
             )
         # Callbacks such as BackboneFinetuning may still change the parameter groups, so check when torch loads them.
@@ -63,17 +64,16 @@ class StateChecks(NoStepHooks, Callback):
             self._handles.append(optimizer.register_load_state_dict_pre_hook(check))
 
     def _check(self, module: LightningModule, index: int, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        there = self._loaded.get(KEY)
+        there = self._parameters
         known = there[index] if isinstance(there, list) and len(there) > index else None
         check_state(optimizer, state, known, parameters_of(optimizer, module), f"optimizer_states[{index}]")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for handle in self._handles:
             handle.remove()
-        self._loaded, self._handles = {}, []
-        if trainer.is_global_zero:
-            for name, state in _states(trainer):
-                as_plain(state, name)
+        self._states, self._handles = None, []
+        for name, state in _states(trainer):
+            as_plain(state, name)
 
 
 def _states(trainer: Trainer) -> Iterator[tuple[str, Any]]:
