@@ -19,6 +19,7 @@ from callbacks.records.best_epoch import BestEpoch, needs_validation
 from callbacks.trainer_state import is_dry_run, is_fitting
 
 _SCHEDULER = "scheduler.monitor"
+_REMOVED = "best.ckpt was removed: the best epoch is chosen from the epochs that follow."
 
 
 def unknown_monitor(monitor: str, known: Iterable[str], argument: str = "monitor") -> MisconfigurationException:
@@ -57,17 +58,12 @@ class BestCheckpoint(RunCheckpoint):
         if not self.best_model_path:
             self.best.forget()
             if path and not os.path.isfile(path):
-                self._forget_removed()
+                rank_zero_warn(_REMOVED)
         elif "best" in state_dict:
             self.best.load_state_dict(state_dict["best"])
         elif score is not None and self.best.score != float(score):
             # Older checkpoints store the metrics with HyperParameters; those of another epoch are not used.
             self.best.score, self.best.metrics = float(score), {str(self.monitor): float(score)}
-
-    def _forget_removed(self) -> None:
-        self.best.forget()
-        self.best_model_path, self.best_model_score = "", None
-        rank_zero_warn("best.ckpt was removed: the best epoch is chosen from the epochs that follow.")
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         known = trainer.callback_metrics
@@ -110,14 +106,18 @@ class BestCheckpoint(RunCheckpoint):
         if is_dry_run(trainer) or trainer.global_step == 0:
             return
         removed = bool(self.best_model_path) and not os.path.isfile(self.path)
-        if trainer.strategy.broadcast(removed) if trainer.world_size > 1 else removed:
-            self._forget_removed()
+        removed = trainer.strategy.broadcast(removed) if trainer.world_size > 1 else removed
+        if removed:
+            self.best.forget()
         if not trainer.strategy.reduce_boolean_decision(self.best.improves(logged)):
             return
         before = self.best.state_dict(), self.best_model_path, self.best_model_score
         self.best.store(logged, trainer.current_epoch, trainer.global_step)
         self.best_model_score = None if self.best.decisive is None else logged[self.best.decisive].detach().clone()
-        if not self.save(trainer):
+        saved = self.save(trainer)
+        if removed:
+            rank_zero_warn(_REMOVED)
+        if not saved:
             self.best.load_state_dict(before[0])
             _, self.best_model_path, self.best_model_score = before
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.checkpoints.best_checkpoint import BestCheckpoint
+from callbacks.checkpoints.content_stamp import is_intact
 
 
 @contextmanager
@@ -23,6 +25,9 @@ def best_weights(trainer: Trainer, module: LightningModule) -> Iterator[str]:
         yield f"epoch {trainer.current_epoch} (last)"
         return
     content = trainer.strategy.broadcast(_read(best.best_model_path) if trainer.is_global_zero else {})
+    if not content:
+        yield f"epoch {trainer.current_epoch} (last)"
+        return
     trained = {name: value.detach().clone() for name, value in module.state_dict().items()}
     module.load_state_dict(content["state_dict"])
     try:
@@ -32,5 +37,12 @@ def best_weights(trainer: Trainer, module: LightningModule) -> Iterator[str]:
 
 
 def _read(path: str) -> dict[str, Any]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    """Return epoch and weights, or nothing if the file was changed or corrupted."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if is_intact(content) is False:
+            raise ValueError("it was changed after litlab wrote it")
+    except Exception as error:  # torch raises many types
+        rank_zero_warn(f"{path} cannot be used for figures ({error}). They show the last weights instead.")
+        return {}
     return {name: content[name] for name in ("epoch", "state_dict")}

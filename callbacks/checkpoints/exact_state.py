@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -60,6 +61,7 @@ class ExactState(NoStepHooks, Callback):
             )
             return
         self._saved = states[trainer.global_rank]
+        check_random_states(self._saved)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._saved is None:
@@ -116,6 +118,24 @@ def random_states() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def check_random_states(saved: Any) -> None:
+    """Raise an error if the random states in a checkpoint are incomplete or corrupted."""
+    try:
+        states = saved["random"]
+        version, values, gauss = states["python"]
+        random.Random().setstate((version, tuple(values), gauss))
+        name, keys, *rest = states["numpy"]
+        np.random.RandomState().set_state((name, np.array(keys, dtype=np.uint32), *rest))
+        torch.Generator().set_state(states["torch"].cpu())
+        for state in states["cuda"]:
+            state.cpu()
+    except Exception as error:  # the generators raise many types
+        raise MisconfigurationException(
+            f"checkpoint: its `{KEY}` has no complete `random` ({type(error).__name__}: {error}), so the run cannot "
+            "continue exactly. Use another checkpoint."
+        ) from error
 
 
 def set_random_states(states: dict[str, Any]) -> None:

@@ -25,11 +25,12 @@ from callbacks import (
     StopSignals,
     progress_bar,
 )
+from callbacks.checkpoints.state_checks import StateChecks
 from callbacks.guards.patience import Patience
 from callbacks.training.compiled_network import CompiledNetwork
 from experiments.machine.launchers import slurm_plugins
 from experiments.options.run_options import RunOptions
-from experiments.runs.checkpoint_io import AtomicCheckpointIO
+from experiments.runs.checkpoint_io import AtomicCheckpointIO, CheckpointRehearsal
 from experiments.runs.folder import RunFolder
 from experiments.runs.metrics_csv import MetricsCSV
 from experiments.runs.tensorboard import RunTensorBoard
@@ -67,6 +68,8 @@ def fit_callbacks(options: RunOptions, trainer: dict[str, Any], config_text: str
     mode = options.mode or "min"  # it is not used without a metric
     found: list[Callback] = [
         ExactState(config_text),
+        StateChecks(),
+        CheckpointRehearsal(),
         StopSignals(),
         BestCheckpoint(options.monitor, mode),
         LastCheckpoint(options.save_every_steps, options.save_every_minutes),

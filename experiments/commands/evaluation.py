@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks import EndFigures, TrainingFailed
+from callbacks import EndFigures
 from callbacks.guards.stop_signals import CallersSignals
 from callbacks.records.scored_samples import ScoredSamples
 from callbacks.trainer_state import format_number, is_dry_run
@@ -22,7 +22,7 @@ from experiments.commands.run_environment import changed_data, recorded_data, ti
 from experiments.commands.trainer_command import Built
 from experiments.machine.launchers import slurm_plugins
 from experiments.machine.performance_choice import PerformanceChoice
-from experiments.messages.formatting import count, shown, sizes_text
+from experiments.messages.formatting import count, say, shown, sizes_text
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.folder import RunFolder
 from experiments.runs.tensorboard import RunTensorBoard
@@ -63,6 +63,7 @@ def evaluate(
     Print the metrics with checkpoint and split, and add them to results.json in the folder.
     """
     data = built.data
+    weights.check(built.model)
     if command == "validate":
         check_same_split(data, folder)
     run, key, split = (trainer.test, "test", "test") if command == "test" else (trainer.validate, "val", "validation")
@@ -102,10 +103,8 @@ def evaluate(
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.add_result(result)
     except OSError as error:  # a full disk, or the run of another user
-        raise TrainingFailed(
-            f"{shown(folder.results)} could not be written ({error.strerror}), so the metrics above are not stored. "
-            "Free some space or fix the permissions, and run the command again."
-        ) from error
+        path = shown(folder.results)
+        say(f"litlab: {path} could not be written ({error.strerror}); the metrics above are not stored.")
     return metrics
 
 
@@ -140,6 +139,8 @@ def print_checkpoint(weights: CheckpointFile) -> None:
     else:
         step = weights.content.get("global_step")
         print(f"\ncheckpoint  {shown(weights.path)} (epoch {weights.epoch_shown}, step {step})")
+        if weights.note:
+            print(weights.note)
 
 
 def print_data(data: LightningDataModule, folder: RunFolder | None, use: str) -> None:

@@ -85,7 +85,7 @@ class Fit(TrainerCommand):
     def trainer_arguments(self, built: Built, options: dict[str, Any]) -> dict[str, Any]:
         """Check model, data and checkpoint together, and create the run folder."""
         self.weights.check(built.model)
-        self.weights.check_trainable(built.model)
+        self.weights.check_trainable(built.model, exactly=self.resumed is not None)
         check_plain(built.model)
         check_plain(built.data)
         run_options = with_monitor(built.options, built.model, prepare_data(built.data))

@@ -74,16 +74,21 @@ def _check_written(trainer: Trainer, plan: Plan, folder: RunFolder, skipped: str
         if isinstance(logger, MetricsCSV) and logger.error:
             say(f"litlab: {shown(folder.metrics)} is incomplete: it could not be written ({logger.error}).")
     failed: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "failed", {})
-    problems = [f"{path.name} could not be written ({reason})" for path, reason in {**failed, **plan.unwritten}.items()]
-    if not problems and not skipped:
-        return
+    texts = {
+        path: f"{path.name} could not be written ({reason})" for path, reason in {**failed, **plan.unwritten}.items()
+    }
     kept = [CheckpointFile(path, folder) for path in (folder.best, folder.last) if path.is_file()]
     state = ", and ".join(f"{each.path.name} is of epoch {each.epoch_shown}" for each in kept if each.path is not None)
+    if texts.keys() == {folder.best} and len(kept) == 2 and not skipped:
+        say(f"litlab: {texts[folder.best]}, so it has the weights of an earlier epoch. {state}.")
+        return
+    if not texts and not skipped:
+        return
     state = f" {state}." if kept else " There is no checkpoint, so the weights are lost."
-    action = "Free some space, then start again." if problems else "Set enable_checkpointing to true."
-    if problems and folder.last.is_file():
+    action = "Free some space, then start again." if texts else "Set enable_checkpointing to true."
+    if texts and folder.last.is_file():
         action = f"Free some space, then train the lost epochs again: `litlab resume {shown(folder.path)}`."
-    text = " and ".join(problems) or "there is no best.ckpt"
+    text = " and ".join(texts.values()) or "there is no best.ckpt"
     raise TrainingFailed(f"Training finished, but {text}.{state}{skipped} {action}")
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
 from experiments.commands.fit import Fit
 from experiments.commands.resume_changes import ResumedRun
 from experiments.messages.errors import UserError
@@ -44,6 +46,8 @@ class Resume(Fit):
             _check_never_saved(folder)
         request.configs.insert(0, folder.config)
         weights = CheckpointFile(last, folder)
+        if last is not None and not request.asks_for_help:
+            _check_best(folder)
         self.resumed = ResumedRun(weights, request.option("extend_schedule"), request.names)
         return weights
 
@@ -53,6 +57,16 @@ class Resume(Fit):
 
 
 COMMAND = Resume
+
+
+def _check_best(folder: RunFolder) -> None:
+    """Raise an error if best.ckpt is corrupted: the run would end without its best epoch."""
+    try:
+        _ = CheckpointFile(folder.best if folder.best.is_file() else None, folder).content
+    except MisconfigurationException as error:
+        raise UserError(
+            f"resume: {error} Or delete the file: the best epoch is then chosen from the epochs that follow."
+        ) from error
 
 
 def _check_never_saved(folder: RunFolder) -> None:

@@ -19,7 +19,7 @@ from experiments.messages.formatting import shown
 from experiments.options.config_diff import as_typed, differences, flat, stated
 from experiments.options.config_files import load_yaml, read_config
 from experiments.runs.checkpoint import CheckpointFile
-from experiments.runs.environment import git_state, versions
+from experiments.runs.environment import git_state, sources, versions
 from experiments.runs.folder import RunFolder, read_results, write_text
 from lit_models import depends_on_run_length, rebuild_schedule
 
@@ -49,7 +49,7 @@ class ResumedRun:
     extension: Extension | None = None
     given: tuple[str, ...] = ()  # names of the options on the command line
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    note: str = ""  # set if library versions changed since the run started
+    note: str = ""  # lines about library versions, source files or a best.ckpt that changed since the run started
 
     @property
     def folder(self) -> RunFolder:
@@ -74,7 +74,10 @@ class ResumedRun:
         """
         environment = self.environment()
         old, new = self._config_of_checkpoint(), yaml.safe_load(config_text)
-        self.note = _version_note(environment.get("versions") or {})
+        notes = [_version_note(environment.get("versions") or {}), _source_note(environment.get("sources") or {})]
+        if self.folder.best.is_file():
+            notes.append(CheckpointFile(self.folder.best, self.folder).note)
+        self.note = "\n".join(note for note in notes if note)
         spec = getattr(model, "scheduler_spec", None)
         if self.extension == "stretch" and spec is None:
             raise UserError(
@@ -199,6 +202,7 @@ class ResumedRun:
             "changed": {as_typed(name): list(values) for name, values in self.changes.items()},
             "extend_schedule": self.extension,
             "git": git_state(),
+            "sources": sources(),
             "versions": versions(),
         }
         with self.folder.edit_environment() as environment:
@@ -271,3 +275,10 @@ def _version_note(old: Mapping[str, str]) -> str:
         return ""
     text = ", ".join(f"{name} {old[name]} (now {new[name]})" for name in changed)
     return f"note    started with {text}: {_ROUNDING_TEXT}"
+
+
+def _source_note(old: Mapping[str, str]) -> str:
+    """Return a line about the user's source files that changed since the run started, "" if none did."""
+    new = sources()
+    changed = [name for name in sorted(old) if name != "litlab" and old[name] != new.get(name, old[name])]
+    return f"note    started with other code: {', '.join(changed)} changed since then" if changed else ""

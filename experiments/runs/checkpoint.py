@@ -1,9 +1,7 @@
-"""Checkpoints, loaded as plain data only (`weights_only=True`), and their checks against model and run."""
+"""Checkpoint files of a run, and their checks against model and run."""
 
 from __future__ import annotations
 
-import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,29 +12,15 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpoints.exact_state import DATA
-from experiments.messages.formatting import count, one_line, shown
-from experiments.runs.folder import RunFolder, file_version, read_environment, sha256
-from experiments.version import CHECKPOINT_FORMAT, VERSION
+from callbacks.checkpoints.content_stamp import STAMP
+from callbacks.checkpoints.exact_state import DATA, KEY
+from experiments.messages.formatting import count, shown
+from experiments.runs.checkpoint_content import checkpoint_error, read
+from experiments.runs.folder import RunFolder, file_version, read_environment, read_results, sha256
 from lit_models.parts.optimizers import known_optimizer
 
-_TYPES: dict[str, type] = {
-    "hyper_parameters": Mapping, "loops": Mapping, "callbacks": Mapping, "optimizer_states": list,
-    "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str, DATA: Mapping,
-}  # fmt: skip
-STAMP = "litlab"  # the checkpoint key for litlab's version and format
 # The keys that Lightning needs to continue training; a file with only the weights does not have all of them.
 _TRAINING_KEYS = ("loops", "optimizer_states", "lr_schedulers", "epoch", "global_step", "pytorch-lightning_version")
-_RUNS = "`litlab list runs` shows all runs"
-
-
-def stamp() -> dict[str, Any]:
-    """Return the version and the format that are stored in every checkpoint."""
-    return {"version": VERSION, "format": CHECKPOINT_FORMAT}
-
-
-def _error(path: Path | None, problem: str, action: str = f"Use another checkpoint; {_RUNS}.") -> Exception:
-    return MisconfigurationException(f"checkpoint: {path} {problem}. {action}")
 
 
 @dataclass(frozen=True)
@@ -80,12 +64,17 @@ class CheckpointFile:
             within: bool = batches["completed"] != batches["processed"]
             return int(loop["epoch_loop.state_dict"]["_batches_that_stepped"]) + within
         except (KeyError, TypeError) as error:
-            raise _error(self.path, "is corrupted: its `loops` lacks the position in the training") from error
+            raise checkpoint_error(self.path, "is corrupted: its `loops` lacks the position in the training") from error
 
     @property
     def epochs_done(self) -> int:
         """The number of epochs that were complete when the checkpoint was saved."""
-        return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]) if self.content else 0
+        if not self.content:
+            return 0
+        try:
+            return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise checkpoint_error(self.path, "is corrupted: its `loops` do not contain the finished epochs") from error
 
     @property
     def epoch_shown(self) -> str:
@@ -126,25 +115,45 @@ class CheckpointFile:
             "step": self.content.get("global_step"),
         }
 
+    @property
+    def note(self) -> str:
+        """A line about a best.ckpt that is not the file of results.json although no training followed, else ""."""
+        if self.folder is None or self.path != self.folder.best:
+            return ""
+        fits = [record for record in read_results(self.folder) if record["verb"] == "fit"]
+        known = fits[-1].get("checkpoint_sha256") if fits else None
+        trained = known is not None and self.content.get("global_step", 0) > fits[-1].get("steps", 0)
+        if known is None or trained or sha256(self.path) == known:
+            return ""
+        return f"note        {self.path.name} is not the file that results.json names: it was replaced or saved again"
+
     def check(self, model: LightningModule) -> None:
         """Raise an error that names the first difference if the weights do not fit the model."""
         if self.path is None or not model.strict_loading:
             return
         if difference := _difference(self.content["state_dict"], model.state_dict(), type(model).__name__):
             action = "Remove the --model options, or pass the config that the checkpoint was trained with."
-            raise _error(self.path, f"belongs to another model: {difference}", action)
+            raise checkpoint_error(self.path, f"belongs to another model: {difference}", action)
 
-    def check_trainable(self, model: LightningModule) -> None:
-        """Raise an error if the checkpoint has only weights, or is from a run with another optimizer."""
+    def check_trainable(self, model: LightningModule, exactly: bool = False) -> None:
+        """Raise an error if the checkpoint has only weights, or is from a run with another optimizer.
+
+        If `exactly`, also raise an error if litlab wrote the checkpoint and the states of random generators are gone.
+        """
         if self.path is None:
             return
         if missing := self._missing_key(model):
-            raise _error(self.path, f"has no `{missing}`: it can be tested, but training cannot continue from it")
+            problem = f"has no `{missing}`: it can be tested, but training cannot continue from it"
+            raise checkpoint_error(self.path, problem)
+        if exactly and STAMP in self.content and KEY not in self.content:
+            problem = f"has no `{KEY}`: it can be tested, but the run cannot continue exactly"
+            raise checkpoint_error(self.path, problem, "Use another copy, or start a new run with `litlab fit`.")
+        self.epochs_done  # noqa: B018 - raises an error if the counters are gone
         optimizers = [known_optimizer(values.get("optimizer")) for values in (self.hyper_parameters, model.hparams)]
         theirs, ours = (type(optimizer).__name__ for optimizer in optimizers)
         if None not in optimizers and theirs != ours:
             problem = f"was trained with the optimizer {theirs}, and training cannot continue with {ours}"
-            raise _error(self.path, problem, f"Set --model.optimizer {theirs}, or use another checkpoint.")
+            raise checkpoint_error(self.path, problem, f"Set --model.optimizer {theirs}, or use another checkpoint.")
 
     def _missing_key(self, model: LightningModule) -> str:
         """Return the first key that training needs and the checkpoint does not have, or ""."""
@@ -160,7 +169,8 @@ class CheckpointFile:
         """Raise an error if a run of `epochs` epochs, counted with those of the checkpoint, has none left to train."""
         if self.path is not None and epochs is not None and 0 <= epochs <= self.epochs_done:
             problem = f"has completed {count(self.epochs_done, 'epoch')} already, which --trainer.max_epochs includes"
-            raise _error(self.path, problem, f"Set --trainer.max_epochs above {self.epochs_done}, got {epochs}.")
+            action = f"Set --trainer.max_epochs above {self.epochs_done}, got {epochs}."
+            raise checkpoint_error(self.path, problem, action)
 
     def check_start(self, model: LightningModule) -> float | None:
         """Return the learning rate of the model if the checkpoint has another one, else None.
@@ -173,13 +183,13 @@ class CheckpointFile:
         schedules = [values.get("scheduler") for values in (then, now)]
         if schedules[0] != schedules[1]:
             problem = f"is in the middle of the schedule {schedules[0]}, and model.scheduler is {schedules[1]}"
-            raise _error(self.path, problem, "A schedule cannot change during training. Set the same one.")
+            raise checkpoint_error(self.path, problem, "A schedule cannot change during training. Set the same one.")
         optimizers = (known_optimizer(values["optimizer"]) for values in (then, now))
         rates = [float(optimizer.defaults.get("lr", 0)) for optimizer in optimizers if optimizer is not None]
         if len(rates) < 2 or rates[0] == rates[1]:
             return None
         if schedules[0] is not None:
-            raise _error(
+            raise checkpoint_error(
                 self.path,
                 f"is in the middle of a schedule from the learning rate {rates[0]}, and model.optimizer.lr is "
                 f"{rates[1]}, which the schedule would ignore",
@@ -200,55 +210,11 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], model: str) 
 
 
 def _shape(value: Any) -> str:
-    """Return the shape of a tensor as text, such as "8x64"; the extra state of a module has no shape."""
-    return "x".join(map(str, value.shape)) or "a scalar" if isinstance(value, torch.Tensor) else "not a tensor"
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint as plain data, with tensors mapped from the file."""
-    if path.is_dir():
-        raise _error(path, "is a folder, but not a run folder", f"Pass a run folder or a file; {_RUNS}.")
-    if not path.is_file():
-        raise MisconfigurationException(f"checkpoint not found: {path}. Pass a file or a run folder; {_RUNS}.")
-    try:
-        # Only the zip format can be mapped; torch used another format before 2020.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # torch raises many types here, from EOFError to UnpicklingError
-        raise _error(path, f"cannot be loaded: {_reason(path, error)}") from error
-    weights = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(weights, Mapping) or not any(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise _error(path, "has no `state_dict` of tensors, so it is not a Lightning checkpoint")
-    for name, kind in _TYPES.items():
-        if name in content and not isinstance(content[name], kind):
-            raise _error(path, f"is corrupted: its `{name}` is {one_line(repr(content[name]), 40)}")
-    _check_format(path, content.get(STAMP) or {})
-    found: dict[str, Any] = content
-    return found
-
-
-def _check_format(path: Path, written: Any) -> None:
-    known = written if isinstance(written, dict) else {"format": "?"}
-    if known.get("format", CHECKPOINT_FORMAT) != CHECKPOINT_FORMAT:
-        version = known.get("version", "?")
-        raise _error(
-            path,
-            f"was written by litlab {version} in format {known['format']}, and this is litlab {VERSION}, which reads "
-            f"format {CHECKPOINT_FORMAT}",
-            f"Use litlab {version} to load it.",
-        )
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """Return the reason why torch rejected the file: loading would run code, or the content is invalid."""
-    global_name = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if global_name is not None:
-        return f"it needs {global_name[1]}, which is not plain data, and litlab never runs code from a file"
-    if "TorchScript" in str(error):
-        return "it is a TorchScript program, and litlab never runs code from a file"
-    with path.open("rb") as file:
-        if file.read(1) == b"\x80":  # the first byte of a Python pickle
-            return "it is a Python pickle but not a complete checkpoint, and litlab never runs code from a file"
-    return "it is corrupted or not a checkpoint"
+    """Return shape and kind of a tensor as text, such as "8x64"; the extra state of a module has no shape."""
+    if not isinstance(value, torch.Tensor):
+        return "not a tensor"
+    kind = "" if value.is_floating_point() else " of complex numbers" if value.is_complex() else " of integers"
+    return ("x".join(map(str, value.shape)) or "a scalar") + kind
 
 
 def started_from(command: str, folder: RunFolder, record: Mapping[str, Any]) -> Path | None:

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpoints.file_names import BEST, CHECKPOINTS, LAST
 from experiments.messages.formatting import count, one_line, shown
-from experiments.runs.checkpoint import read
+from experiments.runs.checkpoint_content import read
 from experiments.runs.environment_diff import KINDS, Differs, compare_environments, difference_lines, value_text
 from experiments.runs.folder import RunFolder, read_results
 

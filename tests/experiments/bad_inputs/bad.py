@@ -101,9 +101,11 @@ def checkpoint(change: Callable[[dict[str, Any]], Any], path: Path = BEST) -> Ar
     def action() -> None:
         import torch
 
+        from tests.edited_checkpoints import save_edited
+
         content = torch.load(path, weights_only=True)
         changed = change(content)
-        torch.save(content if changed is None else changed, path)
+        save_edited(content if changed is None else changed, path)
 
     return action
 

@@ -18,6 +18,7 @@ from experiments.commands.monitored_metric import check_callbacks, direction, wi
 from experiments.messages.errors import UserError
 from experiments.options.run_options import RunOptions
 from lit_models import LitMLP
+from tests.edited_checkpoints import save_edited
 from tests.experiments.conftest import Command
 
 QUIET = ["--trainer.enable_model_summary=false", "--trainer.max_epochs=3"]
@@ -217,7 +218,7 @@ def test_a_run_of_before_without_a_mode_resumes_with_one(litlab: Command, parts:
     for path in (run.best, run.last):
         content = torch.load(path, weights_only=True)
         content["config"] = _without_mode(content["config"])
-        torch.save(content, path)
+        save_edited(content, path)
     run.config.write_text(_without_mode(run.config.read_text()))
     result = litlab("resume", "old", "--trainer.max_epochs=3")
     assert result.code == 2
@@ -240,7 +241,7 @@ def test_a_resumed_run_keeps_a_callback_of_the_wrong_direction_and_says_so(litla
     content["config"] = run.config.read_text()
     kept = content["callbacks"].pop("EarlyStopping{'monitor': 'val/acc', 'mode': 'max'}")
     content["callbacks"]["EarlyStopping{'monitor': 'val/acc', 'mode': 'min'}"] = kept
-    torch.save(content, run.last)
+    save_edited(content, run.last)
     result = litlab("resume", "mlp_digits", "--trainer.max_epochs=4")
     assert result.code == 0, result.err
     assert "EarlyStopping: mode must be max, because a higher val/acc is better, got min." in result.err

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from experiments import load_run
+from tests.edited_checkpoints import save_edited
 from tests.experiments.commands.test_rerun import AGAIN, DIGITS, FILES, RUN, environment
 from tests.experiments.conftest import Command
 
@@ -78,7 +79,7 @@ def test_an_altered_weight_is_found_and_measured(litlab: Command, workshop: Path
     content = torch.load(last, weights_only=True)
     weight = content["state_dict"]["net.layers.0.weight"]
     weight[3, 5] += weight.abs().max() * 1e-3
-    torch.save(content, last)
+    save_edited(content, last)
     result = litlab("rerun", "mlp_digits", "--check")
     assert result.code == 1, result.out + result.err
     assert "differ  first in last.ckpt: net.layers.0.weight by 0.001 of its largest weight" in result.out

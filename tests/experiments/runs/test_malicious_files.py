@@ -17,7 +17,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments import load_run
-from experiments.runs.checkpoint import read
+from experiments.runs.checkpoint_content import read
+from tests.edited_checkpoints import save_edited
 from tests.experiments.conftest import Command
 from tests.test_structure import SOURCES
 
@@ -181,7 +182,7 @@ def test_plain_data_that_is_not_a_checkpoint_is_rejected(
     litlab: Command, content: dict[str, Any], change: dict[str, Any], words: str
 ) -> None:
     for name in ("best", "last"):
-        torch.save({**content, **change}, RUN / f"checkpoints/{name}.ckpt")
+        save_edited({**content, **change}, RUN / f"checkpoints/{name}.ckpt")
     for verb in ("test", "resume"):
         result = litlab(verb, "mlp_digits")
         assert result.code == 2
@@ -195,7 +196,7 @@ def test_an_incomplete_checkpoint_can_be_tested_but_not_resumed(
     litlab: Command, content: dict[str, Any], missing: str
 ) -> None:
     del content[missing]
-    torch.save(content, RUN / "checkpoints/last.ckpt")
+    save_edited(content, RUN / "checkpoints/last.ckpt")
     for words in (["resume", "mlp_digits"], ["fit", "mlp_digits", f"--ckpt_path={RUN}", *SMALL]):
         result = litlab(*words)
         assert result.code == 2, result.err
@@ -230,7 +231,7 @@ def test_a_config_that_would_run_code_runs_nothing(litlab: Command, content: dic
         load_run("mlp_digits").config  # noqa: B018
     config.write_text(honest_text)
     for text in (f"odd: {TAG}", "- no mapping", 3):
-        torch.save({**content, "config": text}, RUN / "checkpoints/last.ckpt")
+        save_edited({**content, "config": text}, RUN / "checkpoints/last.ckpt")
         assert "the config in" in litlab("resume", "mlp_digits").sentence
 
 
@@ -240,7 +241,7 @@ def test_a_config_without_a_model_class_builds_nothing(litlab: Command, content:
     config.write_text(re.sub(r"class_path: \S*LitMLP", f"class_path: {path}", config.read_text()))
     content["hyper_parameters"] = {"command": "touch ran", "args": "touch ran", "_instantiator": "os.system"}
     for name in ("best", "last"):
-        torch.save(content, RUN / f"checkpoints/{name}.ckpt")
+        save_edited(content, RUN / f"checkpoints/{name}.ckpt")
     for verb in ("test", "resume"):
         result = litlab(verb, "mlp_digits")
         assert result.code == 2, result.err

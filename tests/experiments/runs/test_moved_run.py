@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from experiments import load_run
+from tests.edited_checkpoints import save_edited
 from tests.experiments.commands.test_resume import STOP, equal, rows, stopping
 from tests.experiments.conftest import Command
 
@@ -125,7 +126,7 @@ def test_a_run_of_another_version_resumes_with_a_note(litlab: Command, stopped: 
     content = torch.load(last, weights_only=True)
     assert content["litlab"]["format"] == 1
     content["litlab"]["version"] = "0.0.7"
-    torch.save(content, last)
+    save_edited(content, last)
     result = litlab("resume", "mlp_digits")
     assert result.code == 0, result.err
     notes = [line for line in result.out.splitlines() if line.startswith("note ")]
@@ -143,7 +144,7 @@ def test_a_checkpoint_without_a_format_number_resumes(litlab: Command, stopped: 
     last = stopped / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     del content["litlab"]
-    torch.save(content, last)
+    save_edited(content, last)
     assert litlab("resume", "mlp_digits").code == 0
 
 
@@ -151,7 +152,7 @@ def test_a_later_format_is_rejected_with_both_versions(litlab: Command, stopped:
     last = stopped / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)
     content["litlab"] = {"version": "9.0", "format": 2}
-    torch.save(content, last)
+    save_edited(content, last)
     before = fingerprint(stopped)
     result = litlab("resume", "mlp_digits")
     assert result.code == 2
