@@ -2,7 +2,7 @@
 
     python benchmarks/crash.py                  50 x kill -9, 10 x SIGTERM, 10 x Ctrl-C, 30 kills while saving
     python benchmarks/crash.py --kills 6 --signals 2 --saves 2      fewer signals
-    python benchmarks/crash.py --break random   remove the random states from checkpoints: the comparison must fail
+    python benchmarks/crash.py --break random   replace the random states in checkpoints: the comparison must fail
     python benchmarks/crash.py --break place    remove the loader's position from checkpoints: the comparison must fail
 
 The script trains six kinds of models with Dropout, BatchNorm, momentum and augmentation, on scikit-learn's digits and
@@ -188,7 +188,7 @@ def _wait_for(child: subprocess.Popen[bytes], runs: Path, kind: str, phase: str,
 
 
 def _remove_state(path: Path, what: str) -> None:
-    """Remove state from a checkpoint that an exact resume needs: torch's random state, or the loader's position."""
+    """Change what an exact resume needs in a checkpoint: torch's random state, or the position in the data."""
     content = torch.load(path, weights_only=True)
     if what == "random":
         for state in content["exact_state"]:
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=50, help="number of kill -9, over all phases and kinds")
     parser.add_argument("--signals", type=int, default=10, help="number of SIGTERM, and the same number of Ctrl-C")
     parser.add_argument("--saves", type=int, default=30, help="number of kills while saving with slow writes")
-    parser.add_argument("--break", dest="remove", choices=("random", "place"), help="remove this from each checkpoint")
+    parser.add_argument("--break", dest="remove", choices=("random", "place"), help="change this in each checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write the summary as JSON")
     options = parser.parse_args(arguments)
