@@ -40,10 +40,10 @@ def check_state(optimizer: Optimizer, saved: Mapping[str, Any], there: Any, here
         raise _error(name, f"has parameter groups of {sizes[0]} parameters, and the optimizer has {sizes[1]}")
     if there is not None and there != here:
         raise _error(name, f"belongs to other parameters: {_difference(there, here)}")
-    known = any(cls.__module__.startswith(("torch.optim.", "lit_models.")) for cls in _own_classes(optimizer))
+    known = any(cls.__module__.startswith(("torch.optim", "lit_models.")) for cls in _own_classes(optimizer))
     for group, ours, labels in zip(groups, optimizer.param_groups, here, strict=True):
         found = [states.get(number, {}) for number in group["params"]]
-        keys = {key for state in found if isinstance(state, Mapping) for key in state}
+        keys = {key for state in found if isinstance(state, Mapping) for key in state} & (_TENSORS | _NUMBERS)
         for state, parameter, label in zip(found, ours["params"], labels, strict=True):
             if not isinstance(state, Mapping) or (known and state and keys - state.keys()):
                 raise _error(name, f"is incomplete: that of {label} is {list(state)}")
