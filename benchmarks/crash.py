@@ -2,7 +2,7 @@
 
     python benchmarks/crash.py                  50 x kill -9, 10 x SIGTERM, 10 x Ctrl-C, 30 kills while saving
     python benchmarks/crash.py --kills 6 --signals 2 --saves 2      fewer signals
-    python benchmarks/crash.py --break random   remove the random states from checkpoints: the comparison must fail
+    python benchmarks/crash.py --break random   replace the random states in checkpoints: the comparison must fail
     python benchmarks/crash.py --break place    remove the loader's position from checkpoints: the comparison must fail
     python benchmarks/crash.py --chains 200     200 runs of twelve kinds, killed at chosen calls (chains.py), instead
     python benchmarks/crash.py --chains 24 --break row     remove a row of metrics.csv after each kill: it must fail

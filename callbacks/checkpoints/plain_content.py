@@ -95,9 +95,10 @@ class _Walk:
         self._texts.append(f"{value.dtype} {tuple(value.shape)}")
         self._add_texts()
         plain = value.detach().cpu()
-        plain = plain.dequantize() if plain.is_quantized else plain.to_dense() if plain.is_sparse else plain
+        if plain.layout != torch.strided or plain.is_quantized:
+            plain = plain.dequantize() if plain.is_quantized else plain.to_dense()
         if plain.numel():
-            flat = plain.resolve_conj().resolve_neg().contiguous().reshape(-1)
+            flat = plain.resolve_conj().resolve_neg().reshape(-1)
             self._digest.update(flat.view(torch.uint8).numpy().data)
 
     def _mapping(self, value: Mapping[Any, Any]) -> Any:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -69,6 +70,8 @@ class BestEpoch:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the best epoch, unless another metric was monitored."""
+        if not isinstance(state, Mapping) or not {"monitor", "score", "metrics"} <= state.keys():
+            raise MisconfigurationException("checkpoint: its best epoch is corrupted. Use another checkpoint.")
         if state["monitor"] == self.monitor:
             self.score, self.metrics = state["score"], dict(state["metrics"])
             self.epoch, self.step = state.get("epoch"), state.get("step")

@@ -74,9 +74,8 @@ def _check_written(trainer: Trainer, plan: Plan, folder: RunFolder, skipped: str
         if isinstance(logger, MetricsCSV) and logger.error:
             say(f"litlab: {shown(folder.metrics)} is incomplete: it could not be written ({logger.error}).")
     failed: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "failed", {})
-    texts = {
-        path: f"{path.name} could not be written ({reason})" for path, reason in {**failed, **plan.unwritten}.items()
-    }
+    reasons = {**failed, **plan.unwritten}
+    texts = {path: f"{path.name} could not be written ({reason})" for path, reason in reasons.items()}
     kept = [CheckpointFile(path, folder) for path in (folder.best, folder.last) if path.is_file()]
     state = ", and ".join(f"{each.path.name} is of epoch {each.epoch_shown}" for each in kept if each.path is not None)
     if texts.keys() == {folder.best} and len(kept) == 2 and not skipped:

