@@ -24,7 +24,7 @@ _CNN = (
 KINDS: dict[str, tuple[str, ...]] = {
     "dropout": ("--model.dropout=0.3", "--model.batch_norm=true", _FIGURES),
     "plateau": ("--model.scheduler={name: plateau, patience: 0}", "--patience=1", "--trainer.max_epochs=5"),
-    "max_steps": ("--trainer.max_epochs=-1", "--trainer.max_steps=17", "--model.dropout=0.2"),
+    "max_steps": ("--trainer.max_epochs=-1", "--trainer.max_steps=12", "--model.dropout=0.2"),
     "averaged": (
         "--trainer.callbacks+={class_path: AveragedWeights, init_args: {decay: 0.9, every: 2, start_step: 4}}",
     ),

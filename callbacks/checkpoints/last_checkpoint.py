@@ -1,5 +1,6 @@
 """Callback for `last.ckpt`, the checkpoint that a run resumes from."""
 
+import os
 import time
 from functools import partial
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.arguments import require
-from callbacks.checkpoints.file_names import LAST
+from callbacks.checkpoints.file_names import END, LAST
 from callbacks.checkpoints.run_checkpoint import RunCheckpoint
 from callbacks.guards.stop_signals import Stopped, StopSignals, agree_on_signal
-from callbacks.trainer_state import is_dry_run
+from callbacks.trainer_state import is_dry_run, was_saved
 
 
 class LastCheckpoint(RunCheckpoint):
@@ -21,7 +22,8 @@ class LastCheckpoint(RunCheckpoint):
     | checkpoints/last.ckpt | everything needed for a resume | end of each epoch; every n steps or minutes; at a stop |
 
     If `max_steps` limits the run, Lightning would resume from the end of an epoch with a wrong step count. The
-    checkpoint is then saved after the first step of the next epoch, and after the last step. Within an epoch it is
+    checkpoint is then saved after the first step of the next epoch, and after the last step. That of the last step gets
+    its name at the end of training, when the validation after it is finished. Within an epoch it is
     saved between two optimizer steps, unless a validation follows. `LastCheckpoint` must come after `BestCheckpoint` in
     the callback list, to save the newest state of that callback.
     """
@@ -36,7 +38,7 @@ class LastCheckpoint(RunCheckpoint):
         self._signals = StopSignals()
         self._last_step = self.saved_step = self._agreed_step = 0
         self._saved_time = time.monotonic()
-        self._by_steps = self._checks_steps = False
+        self._by_steps = self._checks_steps = self._saved_end = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -72,7 +74,7 @@ class LastCheckpoint(RunCheckpoint):
             self._agreed_step = step
             due = bool(trainer.strategy.reduce_boolean_decision(due, all=False))
         received = agree_on_signal(trainer, received) if due else None
-        saved = due and self.save(trainer)
+        saved = due and (self._save_end(trainer) if is_end else self.save(trainer))
         if received is not None and not is_end:
             stop = Stopped(received, step, trainer.current_epoch, saved)
             if trainer.is_last_batch:
@@ -88,8 +90,10 @@ class LastCheckpoint(RunCheckpoint):
         self.finish(trainer)
 
     def finish(self, trainer: Trainer) -> None:
-        """Save the checkpoint of a run with `max_steps` that ended for another reason."""
+        """Save the checkpoint of a run with `max_steps`, whatever ended it."""
         self.set_step_hook("on_train_batch_start", None)
+        if self._saved_end:
+            self._name_end(trainer)
         if self._by_steps and self.saved_step != trainer.global_step and not is_dry_run(trainer):
             self.save(trainer)
 
@@ -97,6 +101,29 @@ class LastCheckpoint(RunCheckpoint):
         saved = super().save(trainer)
         self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
         return saved
+
+    def _save_end(self, trainer: Trainer) -> bool:
+        """Save the state after the last step; a run killed in the validation that follows repeats the last steps."""
+        trainer.save_checkpoint(os.path.join(self.dirpath, END), weights_only=False)
+        saved = bool(trainer.strategy.broadcast(was_saved(trainer, END)))
+        self._saved_end = saved
+        if saved:
+            self.saved_step = trainer.global_step
+        return saved
+
+    def _name_end(self, trainer: Trainer) -> None:
+        """Save the state after the last step as last.ckpt, with the callbacks' states after the last validation."""
+        self._saved_end, path = False, os.path.join(self.dirpath, END)
+        self.best_model_path = self.path
+        if trainer.is_global_zero and os.path.isfile(path):
+            plugin, callbacks = trainer.strategy.checkpoint_io, trainer.callbacks  # type: ignore[attr-defined]
+            content = plugin.load_checkpoint(path, map_location="cpu", weights_only=True)
+            content["callbacks"] |= {each.state_key: state for each in callbacks if (state := each.state_dict())}
+            plugin.save_checkpoint(content, self.path)
+            os.remove(path)
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)  # type: ignore[arg-type]
+        trainer.strategy.barrier(LAST)
 
     def _due(self, step: int) -> bool:
         if self._every_n_steps is not None and step - self.saved_step >= self._every_n_steps:

@@ -109,7 +109,8 @@ def prepare(
         choice = performance_choice.choose(model, built.data, asked, options)
     else:
         config_text = resumed.continue_config(config_text, model, built.data)
-        choice = performance_choice.from_record(environment.read_chosen(resumed.folder), asked, options)
+        recorded = environment.read_chosen(resumed.folder)
+        choice = performance_choice.as_trained(recorded, model, built.data, asked, options)
     performance_choice.set_memory_layout(choice, model)
     if choice.precision is not None:
         chosen["precision"] = choice.precision

@@ -84,10 +84,18 @@ def report_end(trainer: Trainer, plan: Plan, folder: RunFolder) -> None:
     reason = "the newest; no metric is monitored" if value is None else f"{best.monitor} {format_number(value)}"
     best_text = f" Best: epoch {epoch + 1} ({reason})." if epoch is not None else ""
     missing = " No checkpoint was written." if checkpoint.path is None else ""
-    print(f"\nTrained {count(trainer.current_epoch, 'epoch')} in {seconds:.1f} s.{best_text}{missing}")
+    print(f"\nTrained {_length(trainer)} in {seconds:.1f} s.{best_text}{missing}")
     print(f"run     {shown(folder.path)}")
     if folder.figures.is_dir():
         print(f"figures {shown(folder.figures)}")
+
+
+def _length(trainer: Trainer) -> str:
+    """Return the number of epochs as text, or that of optimizer steps if the last epoch is not complete."""
+    if trainer.is_last_batch or trainer.max_steps == -1:
+        return count(trainer.current_epoch, "epoch")
+    epoch = trainer.fit_loop.epoch_progress.current.ready
+    return f"{count(trainer.global_step, 'optimizer step')}, the last within epoch {epoch},"
 
 
 def _best_epoch(callbacks: list[Callback]) -> BestEpoch:

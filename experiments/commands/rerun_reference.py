@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,11 +62,7 @@ class ReferenceRun:
         performance: PerformanceOptions,
     ) -> performance_choice.PerformanceChoice:
         """Return the run's precision, layout and threads; choose them again only if the run recorded none."""
-        threads = self._chosen.get("threads")
-        if not self._chosen:
-            return performance_choice.choose(model, data, options, performance)
-        choice = performance_choice.from_record(self._chosen, options, performance)
-        return replace(choice, threads=threads) if performance.threads is None and isinstance(threads, int) else choice
+        return performance_choice.as_trained(self._chosen, model, data, options, performance)
 
     def devices(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the run's devices as Trainer arguments, if the options are `auto` and this machine has them."""

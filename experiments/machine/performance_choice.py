@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -118,6 +118,23 @@ def from_record(
     precision = record.get("precision")
     precision = precision if precision in _SCORING_PRECISIONS else "32-true"
     return PerformanceChoice(None if _sets_precision(options) else precision, layout, threads, "as recorded")
+
+
+def as_trained(
+    record: Mapping[str, Any],
+    model: LightningModule,
+    data: LightningDataModule,
+    options: Mapping[str, Any],
+    performance: PerformanceOptions,
+) -> PerformanceChoice:
+    """Return the choice of a run that continues or is repeated; choose again only if it recorded none.
+
+    Its number of threads counts also if OMP_NUM_THREADS is another one, because it changes the rounding.
+    """
+    if not record:
+        return choose(model, data, options, performance)
+    choice, threads = from_record(record, options, performance), record.get("threads")
+    return replace(choice, threads=threads) if performance.threads is None and isinstance(threads, int) else choice
 
 
 def set_memory_layout(choice: PerformanceChoice, model: LightningModule) -> None:
