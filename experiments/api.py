@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 
 from experiments.command_line.lightning_cli import build
@@ -25,6 +24,7 @@ from experiments.messages.errors import UserError, as_misconfiguration
 from experiments.messages.library_noise import quiet_libraries
 from experiments.options.catalog import find_config
 from experiments.options.command_table import COMMANDS
+from experiments.options.config_files import dump_yaml
 from experiments.options.data_properties import DATA_PROPERTIES
 from experiments.options.request import Request, python_number
 from experiments.options.run_options import DEFAULT_SEED, RunOptions, check_seed
@@ -110,7 +110,7 @@ def _fit_objects(
     check_plain(model)
     check_plain(data)
     document = {"seed_everything": seed, **asdict(options), "model": _section(model), "data": _section(data)}
-    text = yaml.safe_dump({**document, "trainer": plain}, sort_keys=False)
+    text = dump_yaml({**document, "trainer": plain})
     objects = ("model", "data", *(f"trainer.{name}" for name in trainer if name not in plain))
     plan = prepare(Built(options, seed, text, model, data), trainer, origin=Origin(objects=objects))
     loop = LitlabTrainer(**{**trainer, **plan.trainer})

@@ -21,6 +21,7 @@ from experiments.machine.processes import leave_group, serve_store
 from experiments.messages.errors import user_error_within
 from experiments.options.class_check import find_class
 from experiments.options.config_diff import with_public_paths
+from experiments.options.config_files import dump_yaml
 from experiments.options.data_properties import DATA_PROPERTIES, DataPropertyLinks
 from experiments.options.import_paths import working_folder_importable
 from experiments.options.merge import callbacks_without_mode, merge
@@ -77,7 +78,7 @@ class LitlabCLI(LightningCLI):
             print(self.config_text(printed[-1].partition("=")[2].split(",")), end="")
             raise SystemExit(0)
         if self.request.actions:
-            merged = [f"--config={yaml.safe_dump(args)}"] if args else []
+            merged = [f"--config={dump_yaml(args)}"] if args else []
             parser.parse_args([*merged, *self.request.actions])
         self.config = parser.parse_object(args)
         check_seed(self.config.seed_everything)
@@ -150,7 +151,7 @@ class LitlabCLI(LightningCLI):
         last = [*(field.name for field in fields(PerformanceOptions)), "data", "model", "trainer"]
         ordered = {name: content[name] for name in content if name not in last}
         ordered |= {name: content[name] for name in last if name in content}
-        text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
+        text: str = dump_yaml(ordered)
         return text
 
 

@@ -61,6 +61,7 @@ from experiments.commands.rerun_reference import ReferenceRun
 from experiments.commands.resume_changes import ResumedRun
 from experiments.commands.trainer_command import Built, TrainerCommand
 from experiments.messages.errors import DONE
+from experiments.options.config_files import dump_yaml
 from experiments.options.request import Request
 from experiments.options.trainer_checks import check_plain
 from experiments.runs.checkpoint import CheckpointFile
@@ -108,7 +109,7 @@ class Fit(TrainerCommand):
 
 def _with_mode(config_text: str, mode: str | None) -> str:
     document = {**yaml.safe_load(config_text), "mode": mode}
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    text: str = dump_yaml(document)
     return text
 
 

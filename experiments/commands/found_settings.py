@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks import ExactState, NoStepHooks, RunSettings
 from experiments.messages.formatting import say
 from experiments.options.config_diff import as_typed, differences
+from experiments.options.config_files import dump_yaml
 from experiments.runs.folder import RunFolder, write_text
 from lit_models import LitTask
 from lit_models.parts.learning_rate import check_rate, momentum_remark, rate_remark
@@ -46,7 +47,7 @@ class FoundSettings(NoStepHooks, Callback):
             say_once(
                 f"{names} changed no hyperparameter. If it should, call self.save_hyperparameters() in your own class."
             )
-        text = yaml.safe_dump(new, sort_keys=False, allow_unicode=True)
+        text = dump_yaml(new)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, (ExactState, RunSettings)):
                 callback.config = text

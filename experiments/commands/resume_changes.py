@@ -17,7 +17,7 @@ from experiments.commands.run_environment import changed_data, require_environme
 from experiments.messages.errors import UserError
 from experiments.messages.formatting import shown
 from experiments.options.config_diff import as_typed, differences, flat, stated
-from experiments.options.config_files import load_yaml, read_config
+from experiments.options.config_files import dump_yaml, load_yaml, read_config
 from experiments.runs.checkpoint import CheckpointFile
 from experiments.runs.environment import git_state, sources, versions
 from experiments.runs.folder import RunFolder, read_results, write_text
@@ -118,7 +118,7 @@ class ResumedRun:
             )
         if self.extension == "hold":
             model.scheduler_spec = None  # type: ignore[assignment]
-            config_text = yaml.safe_dump(new, sort_keys=False, allow_unicode=True)
+            config_text = dump_yaml(new)
         return config_text
 
     def _config_of_checkpoint(self) -> dict[str, Any]:

@@ -102,8 +102,8 @@ def _threads(performance: PerformanceOptions, chosen: int) -> int:
     first = value.partition(",")[0].strip()  # a list is for nested loops
     if value and not (first.isdecimal() and 0 < int(first) <= MOST_THREADS):
         raise MisconfigurationException(
-            f"OMP_NUM_THREADS must be an integer from 1 to {MOST_THREADS}, got '{value}'. Set it to a number of "
-            "threads, or unset it."
+            f"OMP_NUM_THREADS must be a positive integer, got '{value}', and at most {MOST_THREADS:,}. Set it to a "
+            "number of threads, or unset it."
         )
     return torch.get_num_threads() if value else chosen
 

@@ -45,9 +45,21 @@ Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_FLOAT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$")
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+class Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes text which `Loader` would read as a number, such as '1e3'."""
+
+
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def dump_yaml(content: Any, **options: Any) -> str:
+    """Return the content as YAML text that `load_yaml` reads as the same content, with the keys in their order."""
+    text: str = yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True, **options)
+    return text
 
 
 def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +17,7 @@ from experiments.command_line.read_request import read_request
 from experiments.command_line.trainer import LitlabTrainer
 from experiments.messages.errors import UserError
 from experiments.options.command_table import COMMANDS
-from experiments.options.config_files import read_config
+from experiments.options.config_files import dump_yaml, read_config
 from experiments.options.merge import merge
 from experiments.runs.metrics_csv import MetricsCSV, cut_back
 
@@ -39,7 +38,7 @@ def test_what_was_written_as_yaml_is_read_again(content: dict[str, Any], flow: b
     content = {name: value for name, value in content.items() if name not in ("model", "data", "trainer")}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.yaml")
-        path.write_text(yaml.safe_dump(content, allow_unicode=True, default_flow_style=flow), encoding="utf-8")
+        path.write_text(dump_yaml(content, default_flow_style=flow), encoding="utf-8")
         assert read_config(path) == content
 
 

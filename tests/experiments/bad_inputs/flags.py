@@ -193,7 +193,7 @@ FLAGS: dict[str, Bad] = {
     ),
     "experiment that is no folder name": Bad(
         "fit --experiment a/b",
-        "experiment must be a folder name of at most 255 bytes without a dot at its start, got 'a/b'",
+        "experiment must be a folder name of at most 255 bytes without a dot or a minus at its start, got 'a/b'",
         "Use letters",
         "fit --experiment a_b",
     ),

@@ -38,7 +38,7 @@ ODDITIES: dict[str, Bad] = {
     "settings that are a number": mine("`init_args:` of `model:`", "remove it", edited(MINE, "{hidden: [8]}", "5")),
     "settings that are a list": mine("in mine.yaml is [5]", "remove it", edited(MINE, "{hidden: [8]}", "[5]")),
     "settings left empty": mine("in mine.yaml is empty", "remove it", edited(MINE, "{hidden: [8]}", "null")),
-    "list that holds itself": mine("Circular reference", "Fix the value", added("a: &x [*x]\n")),
+    "list that holds itself": mine("or contain themselves", "Fix the syntax on that line", added("a: &x [*x]\n")),
     "callback that is a number": trainer("callbacks: [5]", "5 in trainer.callbacks", "class_path"),
     "callback of no class": trainer("callbacks: [{class_path: null}]", "in trainer.callbacks", "class_path"),
     "callback of a list": trainer("callbacks: [{class_path: []}]", "in trainer.callbacks", "class_path"),

@@ -207,8 +207,9 @@ def test_output_that_nobody_reads_ends_the_run(
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(fit_training, "report_end", broken)
-    monkeypatch.setattr("sys.stdout", open(os.devnull, "w"))  # noqa: SIM115 - put back by monkeypatch
-    result = litlab("fit", *DIGITS, "--trainer.max_epochs=1")
+    with open(os.devnull, "w") as null, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", null)
+        result = litlab("fit", *DIGITS, "--trainer.max_epochs=1")
     assert (result.code, result.sentence) == (1, "litlab: stopped, because nothing reads its output.")
     assert "litlab resume runs/mlp_digits/0" in result.err
 
