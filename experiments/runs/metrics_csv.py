@@ -36,6 +36,8 @@ class MetricsCSV(Logger):
         self._row: dict[str, float] = {}
         self.error = ""  # the first reason why a row could not be written
         self._row_start: int | None = None  # position in the file of the current step's row
+        self._end: int | None = None  # position after the last complete row; a full disk may leave a part of the next
+        self._is_written = False  # the current step's row is complete in the file
         self.place: tuple[int, int] | None = None  # if set, the epoch and the step of every row
 
     @property
@@ -70,19 +72,25 @@ class MetricsCSV(Logger):
     def _write(self, metrics: Mapping[str, float], step: int | None) -> None:
         self._guard.check()
         values = {name: float(value) for name, value in metrics.items()} | {"step": float(step or 0)}
-        if self._path.is_file() and values.items() <= self._row.items():
+        if self._is_written and self._path.is_file() and values.items() <= self._row.items():
             return  # `RowBeforeCheckpoint` has written it
+        self._is_written = False
         if self._row.get("step") != values["step"]:
             self._row, self._row_start = {}, None
         self._row |= values
         if self._columns is None or not self._path.is_file():
-            self._columns, self._row_start = _header(self._path), None
+            self._columns, self._row_start, self._end = _header(self._path), None, None
         if new := [name for name in self._row if name not in self._columns]:
             self._columns = self._with_columns(self._columns, new)
         with self._path.open("r+", newline="", encoding="utf-8") as file:
-            self._row_start = file.seek(0, io.SEEK_END) if self._row_start is None else file.seek(self._row_start)
+            if self._end is None:
+                self._end = file.seek(0, io.SEEK_END)
+            if self._row_start is None:
+                self._row_start = self._end
+            file.seek(self._row_start)
             file.write(_line([_text(name, self._row.get(name)) for name in self._columns]))
-            file.truncate()
+            self._end = file.truncate()
+        self._is_written = True
 
     def _with_columns(self, columns: list[str], names: list[str]) -> list[str]:
         """Rewrite the file with new columns and return all: epoch, step, then the metrics in order of appearance."""
@@ -97,6 +105,7 @@ class MetricsCSV(Logger):
         columns = [*first, *(name for name in [*columns, *names] if name not in _FIRST)]
         header = {name: name for name in columns}
         write_text(self._path, "".join(_line([row.get(name, "") for name in columns]) for row in [header, *old]))
+        self._end = None
         return columns
 
 
