@@ -192,7 +192,7 @@ def test_a_process_that_raises_ends_all(workshop: Path, command: tuple[str, ...]
     )
     assert done.returncode == 1
     assert done.stderr.count("ValueError: the first error") == 1, done.stderr
-    assert done.stderr.count("litlab: this is a bug") == 1, done.stderr
+    assert done.stderr.count("in watching.py, line ") == 1, done.stderr
     assert len(list((workshop / "runs").glob("*/*"))) <= 1
 
 
